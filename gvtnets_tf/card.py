@@ -1,0 +1,80 @@
+"""What must be known of a trained network, besides its weights, to use it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+
+from gvtnets_tf.checks import check_choice
+from gvtnets_tf.data.normalize import Normalizer
+
+UNDO = ("input", "stored", "none")
+
+
+@dataclass(frozen=True)
+class Card:
+    """The part of a model folder's `model.json` that is not architecture.
+
+    Attributes:
+        axes: str. Spatial axes of one input image, `"ZYX"` or `"YX"`; channels come last.
+        output_axes: str. Spatial axes of the result; a projection drops `Z`.
+        input: `Normalizer` of the input.
+        target: `Normalizer` of the target. With `undo="stored"` it is a `fixed` one,
+            measured over the training targets.
+        undo: which map gives a prediction its units: the `input`'s own, the `stored`
+            one of the targets, or `none`.
+        voxel_size: mapping from axis letter to micrometres of the training data.
+        input_channels, output_channels: tuples of str, one name per channel.
+        probabilistic: bool. Whether the last axis of the network's output is
+            `[location..., scale...]`.
+        bytes_per_voxel: float or `None`. Measured peak memory of a prediction.
+        training: mapping. Summary of the training run: steps, loss, scores.
+        provenance: str. Where the weights come from.
+        licence: str.
+    """
+
+    axes: str = "ZYX"
+    output_axes: str = "ZYX"
+    input: Normalizer = field(default_factory=Normalizer)
+    target: Normalizer = field(default_factory=Normalizer)
+    undo: str = "input"
+    voxel_size: Mapping = field(default_factory=dict)
+    input_channels: tuple = ()
+    output_channels: tuple = ()
+    probabilistic: bool = False
+    bytes_per_voxel: float | None = None
+    training: Mapping = field(default_factory=dict)
+    provenance: str = ""
+    licence: str = ""
+
+    def __post_init__(self):
+        check_choice("undo", self.undo, UNDO)
+        if self.undo == "stored" and self.target.kind != "fixed":
+            raise ValueError(
+                "`undo='stored'` needs a target normalisation with stored values (kind 'fixed'). "
+                f"Received: {self.target.kind!r}."
+            )
+
+    def to_dict(self):
+        """A mapping that JSON can hold."""
+        values = asdict(self) | {"input": self.input.to_dict(), "target": self.target.to_dict()}
+        return values | {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The card that `to_dict` described.
+
+        Raises:
+            ValueError: naming a key that is not known.
+        """
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            check_choice("key of the model card", key, known)
+        values = dict(values)
+        for key in ("input", "target"):
+            values[key] = Normalizer.parse(values[key])
+        for key in ("input_channels", "output_channels"):
+            values[key] = tuple(values.get(key, ()))
+        return cls(**values)
+
+    def changed(self, **changes):
+        """A copy with other values."""
+        return replace(self, **changes)

@@ -1,0 +1,69 @@
+"""Outputs that appear whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+
+def check_free(path, force=False):
+    """Refuse to overwrite `path` unless `force`; return it as a `Path`.
+
+    Raises:
+        FileExistsError: if something is there and `force` is `False`.
+    """
+    path = Path(path)
+    if path.exists() and not force:
+        raise FileExistsError(
+            f"{path} exists and is not overwritten: choose another output, or pass --force "
+            f"(`force=True`)."
+        )
+    return path
+
+
+@contextlib.contextmanager
+def staged(path, force=False):
+    """Write beside `path`, then rename: a reader never sees half an output.
+
+    Args:
+        path: the file or folder to make. Missing parent folders are made.
+        force: bool. Whether an existing `path` may be replaced.
+
+    Yields:
+        `Path` with the suffixes of `path`, in the same folder, that does not exist
+        yet: create a file or a folder there. On an error it is removed and
+        `path` stays as it was.
+
+    Raises:
+        FileExistsError: if `path` exists and `force` is `False`.
+        OSError: with the path and the reason (no space, no permission).
+    """
+    path = check_free(path, force)
+    beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        if path.is_dir() and not path.is_symlink():
+            aside = beside.with_name(beside.name + ".old")
+            os.replace(path, aside)
+            os.replace(beside, path)
+            shutil.rmtree(aside)
+        else:
+            os.replace(beside, path)
+    except OSError as error:
+        if isinstance(error, FileExistsError) or error.errno is None:
+            raise
+        raise OSError(
+            error.errno, f"Could not write {path}: {error.strerror}. Nothing was kept."
+        ) from error
+    finally:
+        remove(beside)
+
+
+def remove(path):
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,201 @@
+"""The attention operator: the query decides the size of the result."""
+
+import keras
+from keras import ops
+
+from gvtnets_tf.layers.base import PACKAGE, SavedLayer
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class GlobalAttention(SavedLayer):
+    """Let every voxel of a query map read from every voxel of a source map.
+
+    The result has the grid of the query. A query at half resolution makes a
+    down-sampling operator, one at double resolution an up-sampling operator;
+    the layer itself does not know which. Grids may be 2-D, 3-D or any rank.
+
+    Without softmax the scores are only divided by the number of query voxels, so
+    `k^T v` can be computed first: time and memory grow as N rather than N^2, and
+    the sum over the source can be taken apart (`summarize`) and handed in
+    (`attend`), which is what lets a volume larger than memory through exactly.
+
+    Args:
+        key_dim: int. Channels of the keys, all heads together. The query must
+            have as many.
+        value_dim: int. Channels of the values, all heads together.
+        filters: int or `None`. Channels of the result, made by a 1x1 convolution;
+            `None` leaves that out, and the result has `value_dim` channels.
+        num_heads: int. Must divide `key_dim` and `value_dim`.
+        softmax: bool. Whether scores go through a softmax over the source.
+        scaled: bool. Whether the query is multiplied by `(key_dim / num_heads) ** -0.5`.
+        dropout: float. Rate of dropout on the softmax weights while training.
+        chunk: int or `None`. Softmax only: queries handled at a time, also in the
+            backward pass, which computes each chunk again; memory is then
+            `chunk * N_source` scores per head, whatever the size of the query.
+
+    Call arguments:
+        query: float tensor `(batch, *grid_out, key_dim)`.
+        source: float tensor `(batch, *grid_in, channels)`.
+
+    Returns:
+        Float tensor `(batch, *grid_out, filters)`.
+
+    Raises:
+        ValueError: if `num_heads` does not divide `key_dim` and `value_dim`, or if
+            `dropout` or `chunk` is asked for without `softmax`.
+
+    Reference:
+        Wang, Xie & Ji (2021), Global voxel transformer networks for augmented
+        microscopy, Nat. Mach. Intell. 3, 161-171, section 4.2.
+        https://doi.org/10.1038/s42256-020-00283-x
+    """
+
+    def __init__(
+        self,
+        key_dim,
+        value_dim,
+        filters=None,
+        num_heads=1,
+        softmax=False,
+        scaled=True,
+        dropout=0.0,
+        chunk=None,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        for name, dim in {"key_dim": key_dim, "value_dim": value_dim}.items():
+            if dim % num_heads:
+                raise ValueError(
+                    f"`{name}` must be a multiple of `num_heads`. "
+                    f"Received: {name}={dim}, num_heads={num_heads}."
+                )
+        if not softmax and (dropout or chunk):
+            raise ValueError(
+                "`dropout` and `chunk` act on softmax weights; without softmax there are none. "
+                f"Received: softmax=False, dropout={dropout}, chunk={chunk}."
+            )
+        self.key_dim, self.value_dim, self.filters = key_dim, value_dim, filters
+        self.num_heads, self.softmax, self.scaled = num_heads, softmax, scaled
+        self.dropout, self.chunk = dropout, chunk
+        self.key = keras.layers.Dense(key_dim, dtype=self.dtype_policy)
+        self.value = keras.layers.Dense(value_dim, dtype=self.dtype_policy)
+        self.result = filters and keras.layers.Dense(filters, dtype=self.dtype_policy)
+        self.seeds = keras.random.SeedGenerator() if dropout else None
+
+    def build(self, query_shape, source_shape):
+        self.key.build(source_shape)
+        self.value.build(source_shape)
+        if self.result:
+            self.result.build((*query_shape[:-1], self.value_dim))
+
+    def compute_output_shape(self, query_shape, source_shape):
+        return (*query_shape[:-1], self.filters or self.value_dim)
+
+    def call(self, query, source, training=False):
+        query, source = (ops.cast(x, self.compute_dtype) for x in (query, source))
+        if not self.softmax:
+            return self.attend(query, self.summarize(source))
+        k, v = self._heads(self.key(source)), self._heads(self.value(source))
+        return self._finish(self._softmax(self._query(query), k, v, training), query)
+
+    def summarize(self, source):
+        """Sum over a source map what its queries will need.
+
+        Args:
+            source: float tensor `(batch, *grid_in, channels)`: a whole map, or a part.
+
+        Returns:
+            `k^T v`, float32 `(batch, heads, key_dim / heads, value_dim / heads)`, and the
+            number of source voxels, float32. Those of the parts of a map add up to
+            those of the map.
+
+        Raises:
+            ValueError: if the operator has a softmax, whose sum depends on the query.
+        """
+        if self.softmax:
+            raise ValueError("Softmax attention has no summary: its sum depends on each query.")
+        source = ops.cast(source, self.compute_dtype)
+        k, v = self._heads(self.key(source)), self._heads(self.value(source))
+        count = ops.cast(ops.shape(k)[2], "float32")
+        # A stack has more voxels than float16 can count, so each factor takes the
+        # root of their number, which is put back in float32.
+        shrink = count**-0.5 if self.compute_dtype == "float16" else None
+        if shrink is not None:
+            k, v = (x * ops.cast(shrink, x.dtype) for x in (k, v))
+        kv = ops.cast(ops.matmul(ops.swapaxes(k, -1, -2), v), "float32")
+        return (kv if shrink is None else kv * count), count
+
+    def attend(self, query, summary, queries=None):
+        """Answer queries from a summary.
+
+        Args:
+            query: float tensor `(batch, *grid_out, key_dim)`: a whole map, or a part.
+            summary: what `summarize` returned, summed over the whole source.
+            queries: voxels of the whole query map, by which the sum is divided; by
+                default those of `query`.
+
+        Returns:
+            Float tensor `(batch, *grid_out, filters)`.
+        """
+        query = ops.cast(query, self.compute_dtype)
+        q = self._query(query)
+        if queries is None:
+            queries = ops.cast(ops.shape(q)[2], "float32")
+        kv, _ = summary
+        kv = ops.cast(ops.cast(kv, "float32") / queries, self.compute_dtype)
+        return self._finish(ops.matmul(q, kv), query)
+
+    def _query(self, query):
+        q = self._heads(query)
+        return q * (self.key_dim // self.num_heads) ** -0.5 if self.scaled else q
+
+    def _heads(self, x):
+        channels = x.shape[-1]
+        x = ops.reshape(x, (ops.shape(x)[0], -1, self.num_heads, channels // self.num_heads))
+        return ops.swapaxes(x, 1, 2)  # (batch, heads, N, channels per head)
+
+    def _finish(self, x, query):
+        x = ops.swapaxes(x, 1, 2)
+        x = ops.reshape(x, (*ops.shape(query)[:-1], self.value_dim))
+        return self.result(x) if self.result else x
+
+    def _softmax(self, q, k, v, training):
+        seed = self.seeds.next() if self.seeds and training else None
+        queries = ops.shape(q)[2]
+        if self.chunk is None or (isinstance(queries, int) and queries <= self.chunk):
+            return self._weigh(q, k, v, seed)
+
+        rest = (-queries) % self.chunk
+        q = ops.pad(q, [(0, 0), (0, 0), (0, rest), (0, 0)])
+        batch, heads, _, channels = ops.shape(q)
+        q = ops.reshape(q, (batch, heads, -1, self.chunk, channels))
+        q = ops.moveaxis(q, 2, 0)
+
+        # Each chunk waits for the one before through a number that is always zero;
+        # otherwise a graph would run several at once, each with scores in memory.
+        weigh = keras.remat(lambda q, k, v: self._weigh(q, k, v, seed))
+
+        def step(zero, q):
+            x = weigh(q + zero, k, v)
+            return x[:1, :1, :1, :1] * 0, x
+
+        zero = ops.zeros((1, 1, 1, 1), q.dtype)
+        _, x = ops.scan(step, zero, q)
+        x = ops.reshape(ops.moveaxis(x, 0, 2), (batch, heads, -1, v.shape[-1]))
+        return x[:, :, :queries]
+
+    def _weigh(self, q, k, v, seed):
+        weights = ops.softmax(ops.matmul(q, ops.swapaxes(k, -1, -2)))
+        if seed is not None:
+            weights = keras.random.dropout(weights, self.dropout, seed=_Drawn(seed))
+        return ops.matmul(weights, v)
+
+
+class _Drawn(keras.random.SeedGenerator):
+    """A seed already drawn, so that a chunk computed again drops the same weights."""
+
+    def __init__(self, seed):  # the parent would make a variable
+        self._seed = seed
+
+    def next(self, ordered=True):
+        return self._seed

@@ -1,0 +1,51 @@
+"""What every layer and model of the package shares: it is saved with its arguments."""
+
+import inspect
+
+import keras
+
+PACKAGE = "gvtnets_tf"
+CONV = {2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
+CONV_TRANSPOSE = {2: keras.layers.Conv2DTranspose, 3: keras.layers.Conv3DTranspose}
+
+
+def arguments(layer):
+    """Return the constructor arguments of a layer that keeps each under its own name.
+
+    Keras would save the *default* arguments of a subclassed model (`Model.__new__`
+    drops what it is given), so every layer and model here stores what it was given.
+    """
+    names = inspect.signature(type(layer).__init__).parameters.keys() - {"self", "kwargs"}
+    return {name: getattr(layer, name) for name in sorted(names)}
+
+
+class SavedLayer(keras.layers.Layer):
+    """A layer that is saved with its arguments."""
+
+    def get_config(self):
+        return {**super().get_config(), **arguments(self)}
+
+
+def check_rank(rank):
+    """Return `rank` if there are convolutions of that rank.
+
+    Raises:
+        ValueError: if it is neither 2 nor 3.
+    """
+    if rank not in CONV:
+        raise ValueError(f"`rank` must be 2 (images) or 3 (stacks). Received: rank={rank!r}.")
+    return rank
+
+
+def normalization(**kwargs):
+    """Batch normalisation with the numbers of the paper (section 4.5.1)."""
+    return keras.layers.BatchNormalization(momentum=0.997, epsilon=1e-5, **kwargs)
+
+
+def rescale(rank, filters, scale, **kwargs):
+    """Return the convolution that keeps (`same`), halves (`down`) or doubles (`up`) a grid."""
+    if scale == "same":
+        # A dense layer over the last axis is a 1x1 convolution of any rank.
+        return keras.layers.Dense(filters, **kwargs)
+    maker = CONV if scale == "down" else CONV_TRANSPOSE
+    return maker[rank](filters, 3, strides=2, padding="same", **kwargs)

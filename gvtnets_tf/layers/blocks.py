@@ -1,0 +1,159 @@
+"""Blocks of convolutions."""
+
+import keras
+from keras import ops
+
+from gvtnets_tf.checks import check_choice
+from gvtnets_tf.layers.base import CONV, PACKAGE, SavedLayer, check_rank, normalization
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class ResidualBlock(SavedLayer):
+    """Twice [batch norm, ReLU6, 3x3(x3) convolution], plus a shortcut.
+
+    The shortcut is the input itself; where the channels or the grid change, a 1x1(x1)
+    convolution of the pre-activated input. No convolution has a bias.
+
+    Args:
+        rank: int. 2 for images, 3 for stacks.
+        filters: int. Channels of the result.
+        scale: `"same"`, or `"down"`, which halves the grid.
+        batch_norm: bool.
+
+    Call arguments:
+        x: float tensor `(batch, *grid, channels)`.
+
+    Returns:
+        Float tensor `(batch, *grid or half of it, filters)`.
+
+    Reference:
+        Wang, Xie & Ji (2021), Supplementary Figs. 2 and 4; pre-activation after He et
+        al. (2016), Identity mappings in deep residual networks.
+    """
+
+    def __init__(self, rank, filters, scale="same", batch_norm=True, **kwargs):
+        super().__init__(**kwargs)
+        self.rank, self.filters = check_rank(rank), filters
+        self.scale = check_choice("scale", scale, ("same", "down"))
+        self.batch_norm = batch_norm
+        self.strides = 2 if scale == "down" else 1
+        self.normalize_1 = normalization(dtype=self.dtype_policy) if batch_norm else None
+        self.conv_1 = self._conv(3, self.strides)
+        self.normalize_2 = normalization(dtype=self.dtype_policy) if batch_norm else None
+        self.conv_2 = self._conv(3, 1)
+        self.shortcut = None
+
+    def build(self, shape):
+        inner = self.compute_output_shape(shape)
+        if self.strides > 1 or shape[-1] != self.filters:
+            self.shortcut = self._conv(1, self.strides)
+            self.shortcut.build(shape)
+        self.conv_1.build(shape)
+        self.conv_2.build(inner)
+        if self.batch_norm:
+            self.normalize_1.build(shape)
+            self.normalize_2.build(inner)
+
+    def compute_output_shape(self, shape):
+        return self.conv_1.compute_output_shape(shape)
+
+    def call(self, x, training=False):
+        active = self._activate(self.normalize_1, x, training)
+        y = self.conv_1(active)
+        y = self.conv_2(self._activate(self.normalize_2, y, training))
+        return y + (self.shortcut(active) if self.shortcut else x)
+
+    def _activate(self, normalize, x, training):
+        return ops.relu6(normalize(x, training=training) if normalize else x)
+
+    def _conv(self, kernel, strides):
+        return CONV[self.rank](
+            self.filters,
+            kernel,
+            strides=strides,
+            padding="same",
+            use_bias=False,
+            dtype=self.dtype_policy,
+        )
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class DenseBlock(SavedLayer):
+    """Layers of [3x3(x3) convolution, batch norm, ReLU, dropout], each fed with all before.
+
+    Args:
+        rank: int. 2 for images, 3 for stacks.
+        depth: int. Number of layers.
+        growth: int. Channels that each layer adds.
+        dropout: float. Rate while training.
+        batch_norm: bool. The release has none.
+
+    Call arguments:
+        x: float tensor `(batch, *grid, channels)`.
+
+    Returns:
+        Float tensor `(batch, *grid, channels + depth * growth)`.
+
+    Reference:
+        Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of
+        microscopy images; Huang et al. (2017), Densely connected convolutional networks.
+    """
+
+    def __init__(self, rank, depth, growth=16, dropout=0.5, batch_norm=True, **kwargs):
+        super().__init__(**kwargs)
+        self.rank, self.depth, self.growth = check_rank(rank), depth, growth
+        self.dropout, self.batch_norm = dropout, batch_norm
+        policy = {"dtype": self.dtype_policy}
+        self.convs = [CONV[rank](growth, 3, padding="same", **policy) for _ in range(depth)]
+        self.normalizes = [normalization(**policy) for _ in range(depth if batch_norm else 0)]
+        self.drop = keras.layers.Dropout(dropout, **policy)
+
+    def build(self, shape):
+        for i, conv in enumerate(self.convs):
+            conv.build((*shape[:-1], shape[-1] + i * self.growth))
+        for normalize in self.normalizes:
+            normalize.build((*shape[:-1], self.growth))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], shape[-1] + self.depth * self.growth)
+
+    def call(self, x, training=False):
+        for i, conv in enumerate(self.convs):
+            y = conv(x)
+            if self.batch_norm:
+                y = self.normalizes[i](y, training=training)
+            y = self.drop(ops.relu(y), training=training)
+            x = ops.concatenate([x, y], axis=-1)
+        return x
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class PlanePooling(SavedLayer):
+    """Max-pool every z plane by itself.
+
+    A 3-D pool of size `(1, n, n)` says the same; but the gradient of TensorFlow's 3-D
+    pool on the CPU is off by some 1e-3 (tried: the published gradients are met to 1e-6
+    this way, to 4e-3 that way).
+
+    Args:
+        size: int. Voxels along y and along x that become one.
+
+    Call arguments:
+        x: float tensor `(batch, z, y, x, channels)`.
+
+    Returns:
+        Float tensor `(batch, z, y // size, x // size, channels)`.
+    """
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def compute_output_shape(self, shape):
+        y, x = (None if n is None else n // self.size for n in shape[2:4])
+        return (*shape[:2], y, x, shape[4])
+
+    def call(self, x):
+        planes = ops.reshape(x, (-1, *ops.shape(x)[2:]))
+        planes = ops.max_pool(planes, self.size, self.size, data_format="channels_last")
+        return ops.reshape(planes, (*ops.shape(x)[:2], *ops.shape(planes)[1:]))

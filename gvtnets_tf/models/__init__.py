@@ -1,0 +1,1 @@
+"""Networks: one file per published system, and the table of their numbers."""

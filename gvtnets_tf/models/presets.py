@@ -1,0 +1,147 @@
+"""Published architectures: one table of numbers, and where each was read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gvtnets_tf.checks import check_choice
+from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.projection import ProjectionGVTNet
+
+GRAPHS = "divelab/GVTNets @ 66e1007, released training graphs"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """An architecture with its numbers filled in; no weights, no file names.
+
+    Attributes:
+        model: model class, called as `model(**config)`.
+        source: str. Where the numbers were read, so that they can be checked.
+        config: mapping. Keyword arguments of `model`.
+        axes, output_axes: str. Spatial axes of one input and of its result.
+        training: mapping. The published recipe, keys as in `Recipe`.
+    """
+
+    model: type
+    source: str
+    config: Mapping = field(default_factory=dict)
+    axes: str = "ZYX"
+    output_axes: str = "ZYX"
+    training: Mapping = field(default_factory=dict)
+
+    def build(self, **changes):
+        """Make the network, with some numbers changed."""
+        return self.model(**{**self.config, **changes})
+
+
+_DENOISING = {
+    "filters": 32,
+    "depth": 3,
+    "encoder_blocks": (1, 1, 0),
+    "decoder_blocks": 1,
+    "down": "convolution",
+    "up": "gvto_v2",
+    "bottom": ("gvto",),
+    "skip": "concatenate",
+    "batch_norm": False,
+    "head_kernel": 1,
+    "head_bias": False,
+    "input_residual": True,
+    "num_heads": 2,
+}
+
+PRESETS = {
+    "label_free": Preset(
+        model=GVTNet,
+        source=f"Wang, Xie & Ji (2021), sections 4.5.1 and 4.2, Supplementary Fig. 2; {GRAPHS}",
+        config={
+            "rank": 3,
+            "filters": 32,
+            "depth": 4,
+            "encoder_blocks": (1, 0, 0, 0),
+            "decoder_blocks": 1,
+            "down": "residual",
+            "up": "convolution",
+            "bottom": ("gvto",),
+            "skip": "add",
+            "batch_norm": True,
+            "num_heads": 1,
+        },
+        training={
+            "loss": "mse",
+            "normalize": {"input": "zscore", "target": "zscore", "undo": "none"},
+            "optimizer": {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8},
+            "schedule": {"rate": 1e-3},
+            "patch": [32, 64, 64],
+            "batch": 16,
+            "steps": 100_000,
+        },
+    ),
+    "denoising": Preset(
+        model=GVTNet,
+        source=f"Wang, Xie & Ji (2021), section 4.5.2, Supplementary Fig. 4; {GRAPHS}",
+        config={"rank": 3, **_DENOISING, "scale_head": True},
+        training={
+            "loss": "laplace",
+            "normalize": {"input": "percentile", "target": "percentile", "undo": "input"},
+            "optimizer": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+            "schedule": {"rate": 4e-4, "decay": 0.7, "every": 10_000},
+            "patch": [16, 64, 64],
+            "batch": 16,
+            # 50 epochs of the 17,005 Planaria patches in batches of 16.
+            "steps": 53_100,
+        },
+    ),
+    "projection": Preset(
+        model=ProjectionGVTNet,
+        source=f"Wang, Xie & Ji (2021), section 4.5.3, Supplementary Fig. 10; {GRAPHS}",
+        config={"projection": {"filters": 8, "num_heads": 2}, "restoration": _DENOISING},
+        output_axes="YX",
+        training={
+            "loss": "mae",
+            "normalize": {"input": "percentile", "target": "percentile", "undo": "input"},
+            "optimizer": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+            # As the paper and the script have it; the released graph: x 0.5 every 20,000.
+            "schedule": {"rate": 4e-4, "decay": 0.7, "every": 10_000},
+            "patch": [50, 64, 64],
+            "batch": 16,
+            # 50 epochs of the 16,891 Flywing patches in batches of 16.
+            "steps": 52_800,
+        },
+    ),
+    "unet": Preset(
+        model=GVTNet,
+        source="baseline: `denoising` with convolutions in place of its operators",
+        config={
+            "rank": 3,
+            **{k: v for k, v in _DENOISING.items() if k != "num_heads"},
+            "up": "convolution",
+            "bottom": ("residual",),
+        },
+        training={
+            "loss": "mae",
+            "normalize": {"input": "percentile", "target": "percentile", "undo": "input"},
+            "optimizer": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+            "schedule": {"rate": 4e-4, "decay": 0.7, "every": 10_000},
+            "patch": [16, 64, 64],
+            "batch": 16,
+            "steps": 53_100,
+        },
+    ),
+}
+
+
+def preset(name, **changes):
+    """Build a published network.
+
+    Args:
+        name: str. One of `PRESETS`.
+        changes: arguments of the network to change, e.g. `filters=16`.
+
+    Returns:
+        `keras.Model`, without trained weights.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest one.
+    """
+    return PRESETS[check_choice("preset", name, PRESETS)].build(**changes)

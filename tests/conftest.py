@@ -1,0 +1,37 @@
+"""Where the shared material lies, and numbers that are the same on every run."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def noise():
+    """Standard normal float32 arrays from a fixed seed, one after the other."""
+    rng = np.random.default_rng(0)
+    return lambda *shape: rng.normal(size=shape).astype("float32")
+
+
+@pytest.fixture(scope="session")
+def parity():
+    """The folder with the published answers."""
+    folder = SHARED / "parity"
+    if not folder.exists():
+        pytest.skip(f"the published answers are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def microscopy():
+    """The folder with real microscopy images."""
+    folder = Path(os.environ.get("GVTNETS_DATA", SHARED / "data"))
+    if not folder.exists():
+        pytest.skip(f"no microscopy at {folder}: set GVTNETS_DATA to the folder that holds it")
+    return folder

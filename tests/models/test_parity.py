@@ -1,0 +1,116 @@
+"""The three published networks answer as the released graphs do (shared parity files)."""
+
+import importlib.util
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from gvtnets_tf.losses import LOSSES, PROBABILISTIC
+from gvtnets_tf.models.base import named_weights
+from gvtnets_tf.models.presets import preset
+from gvtnets_tf.zoo.published import own_name
+
+pytestmark = pytest.mark.shared
+SKIPPED = ("global_step",)
+CASES = {"label_free": "mse", "denoising": "laplace", "projection": "mae"}
+
+
+class Published:
+    """One published network with the parity weights, and what it answered."""
+
+    def __init__(self, folder, task):
+        spec = importlib.util.spec_from_file_location("parity_weights", folder / "weights.py")
+        self.source = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.source)
+        variables = json.loads((folder / "published_checkpoints.json").read_text())["variables"]
+        self.shapes = {n: s for n, s in dict(variables[task]).items() if n not in SKIPPED}
+        with np.load(folder / f"{task}.npz") as answers:
+            self.answers = dict(answers)
+        self.task, self.model = task, preset(task)
+        self.model.build(self.answers["x"].shape)
+        self.weights = named_weights(self.model)
+        self.load()
+
+    def load(self):
+        for name, shape in self.shapes.items():
+            variable = self.weights[own_name(name, self.task)]
+            variable.assign(self.source.weight(name, shape).reshape(variable.shape))
+
+    def gradients(self):
+        """Loss in training mode, and gradients by published name in published shape."""
+        import tensorflow as tf
+
+        loss = LOSSES[CASES[self.task]]()
+        with tf.GradientTape() as tape:
+            value = loss(self.answers["y"], self.model(self.answers["x"], training=True))
+        names = [str(n) for n in self.answers["grad_names"]]
+        variables = [self.weights[own_name(n, self.task)].value for n in names]
+        found = tape.gradient(value, variables)
+        return float(value), {
+            n: np.asarray(g).reshape(self.shapes[n]) for n, g in zip(names, found)
+        }
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def published(request, parity):
+    return Published(parity, request.param)
+
+
+def test_every_published_variable_is_used_once(published):
+    own = [own_name(name, published.task) for name in published.shapes]
+    assert sorted(own) == sorted(published.weights)
+    assert len(set(own)) == len(own)
+
+
+def test_prediction_is_the_published_one(published):
+    published.load()
+    y = np.asarray(published.model(published.answers["x"]))
+    answers = published.answers
+    expected = answers.get("output_inference", answers.get("output"))
+    np.testing.assert_allclose(y[..., :1], expected, rtol=0, atol=1e-5)
+    if "scale" in answers:
+        np.testing.assert_allclose(y[..., 1:], answers["scale"], rtol=0, atol=1e-5)
+
+
+def test_training_mode_moves_statistics_as_published(published):
+    if "moved_names" not in published.answers:
+        y = np.asarray(published.model(published.answers["x"], training=True))
+        np.testing.assert_allclose(y[..., :1], published.answers["output"], rtol=0, atol=1e-5)
+        return
+    published.load()
+    y = np.asarray(published.model(published.answers["x"], training=True))
+    np.testing.assert_allclose(y, published.answers["output_training"], rtol=0, atol=1e-5)
+    for name, norm in zip(published.answers["moved_names"], published.answers["moved_norm"]):
+        moved = published.weights[own_name(str(name), published.task)]
+        assert np.linalg.norm(moved) == pytest.approx(norm, rel=1e-5), name
+
+
+def test_loss_and_every_gradient_are_the_published_ones(published):
+    published.load()
+    loss, gradients = published.gradients()
+    assert loss == pytest.approx(float(published.answers["loss"]), rel=1e-5)
+    keys = ("grad_names", "grad_norm", "grad_probe")
+    for name, norm, probe in zip(*(published.answers[key] for key in keys)):
+        name = str(name)
+        direction = published.source.probe(name, published.shapes[name])
+        gradient = gradients[name].astype(np.float64)
+        assert np.linalg.norm(gradient) == pytest.approx(norm, rel=2e-4), name
+        # A dot product of many terms may cancel: its error is relative to the norm.
+        error = abs(np.vdot(gradient, direction) - probe)
+        assert error <= 2e-4 * max(abs(probe), norm), name
+
+
+def test_the_denoiser_without_its_scale_reproduces_the_published_mae(parity):
+    published = Published(parity, "denoising")
+    location = published.model(published.answers["x"])[..., :1]
+    mae = float(keras.ops.mean(keras.ops.abs(location - published.answers["y"])))
+    assert mae == pytest.approx(float(published.answers["mae"]), rel=1e-5)
+    assert CASES["denoising"] in PROBABILISTIC
+
+
+def test_a_projection_of_the_parity_case_passes_through_the_published_plane(parity):
+    published = Published(parity, "projection")
+    plane = published.model.project(published.answers["x"])
+    np.testing.assert_allclose(plane, published.answers["projected"], rtol=0, atol=1e-5)
