@@ -22,7 +22,8 @@ def check_axes(axes, ndim=None, allowed=ORDER):
     letters = str(axes).upper()
     if set(letters) - set(allowed) or len(set(letters)) != len(letters):
         raise ValueError(
-            f"`axes` must be distinct letters of {allowed!r}, one per axis. Received: axes={axes!r}."
+            f"`axes` must be distinct letters of {allowed!r}, one per axis. "
+            f"Received: axes={axes!r}."
         )
     if ndim is not None and len(letters) != ndim:
         raise ValueError(
@@ -54,7 +55,7 @@ def rearrange(array, axes, to):
         ValueError: if an axis longer than one would be dropped.
     """
     array = np.asarray(array)
-    check_axes(axes, array.ndim)
+    axes, to = check_axes(axes, array.ndim), check_axes(to)
     for letter in axes:
         size = array.shape[axes.index(letter)]
         if letter not in to and size != 1:

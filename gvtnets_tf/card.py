@@ -69,10 +69,11 @@ class Card:
         for key in values:
             check_choice("key of the model card", key, known)
         values = dict(values)
-        for key in ("input", "target"):
-            values[key] = Normalizer.parse(values[key])
-        for key in ("input_channels", "output_channels"):
-            values[key] = tuple(values.get(key, ()))
+        for make, *keys in (
+            (Normalizer.parse, "input", "target"),
+            (tuple, "input_channels", "output_channels"),
+        ):
+            values |= {key: make(values[key]) for key in keys if key in values}
         return cls(**values)
 
     def changed(self, **changes):

@@ -29,7 +29,8 @@ class Image:
     name: str = ""
 
     def __post_init__(self):
-        check_axes(self.axes, len(self.array.shape))
+        axes = check_axes(self.axes, len(self.array.shape))
+        object.__setattr__(self, "axes", axes)
 
     @property
     def shape(self):
@@ -60,8 +61,8 @@ class Image:
         for letter, (start, stop) in region.items():
             if letter not in self.axes or not 0 <= start < stop <= self.sizes[letter]:
                 raise ValueError(
-                    f"The region {letter}: [{start}, {stop}] is not inside {self.name or 'the image'} "
-                    f"with axes {self.axes} and shape {self.shape}."
+                    f"The region {letter}: [{start}, {stop}] is not inside "
+                    f"{self.name or 'the image'} with axes {self.axes} and shape {self.shape}."
                 )
         index = tuple(slice(*region.get(letter, (None, None))) for letter in self.axes)
         return replace(self, array=self.array[index])
@@ -86,5 +87,31 @@ class Image:
         kept = tuple(names[i] for i in indices) if names else ()
         if "C" not in self.axes:
             return replace(self, channel_names=kept)
-        array = np.take(self.array[...], indices, axis=self.axes.index("C"))
+        axis, first = self.axes.index("C"), indices[0]
+        if indices == list(range(first, first + len(indices))):
+            # A run of channels is a slice, which need not be read yet.
+            index = (slice(None),) * axis + (slice(first, first + len(indices)),)
+            return replace(self, array=self.array[index], channel_names=kept)
+        array = np.take(self.array[...], indices, axis=axis)
         return replace(self, array=array, channel_names=kept)
+
+    def along(self, letters):
+        """Take the image apart along some axes, without reading it.
+
+        Args:
+            letters: str. Axes to take apart, e.g. `"T"`; those it lacks are passed over.
+
+        Returns:
+            List of `Image` without these axes, in order.
+        """
+        found = [letter for letter in letters if letter in self.axes]
+        if not found:
+            return [self]
+        axis = self.axes.index(found[0])
+        parts = []
+        for i in range(self.shape[axis]):
+            array = self.array[(slice(None),) * axis + (i,)]
+            axes = self.axes.replace(found[0], "")
+            part = replace(self, array=array, axes=axes, name=f"{self.name}[{found[0]}{i}]")
+            parts += part.along(letters)
+        return parts

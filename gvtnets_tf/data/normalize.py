@@ -42,7 +42,7 @@ class Normalizer:
             the smallest and the largest value to -1 and 1, `"fixed"` uses `offset`
             and `gain`, `"none"` changes nothing.
         low, high: float. The two percentiles, `0 <= low < high <= 100`.
-        offset, gain: sequences of float, one per channel, of `"fixed"`.
+        offset, gain: float, or sequences of float, one per channel, of `"fixed"`.
         scope: `"image"` measures every image by itself, `"dataset"` all training
             images together.
 
@@ -71,7 +71,7 @@ class Normalizer:
                 f"Received: low={self.low}, high={self.high}."
             )
         for name in ("offset", "gain"):
-            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+            object.__setattr__(self, name, tuple(map(float, np.atleast_1d(getattr(self, name)))))
         if self.kind == "fixed" and (not self.gain or len(self.gain) != len(self.offset)):
             raise ValueError(
                 f"A fixed normalisation needs one offset and one gain per channel. "
@@ -111,13 +111,14 @@ class Normalizer:
             ValueError: if there is NaN or infinity, or nothing but one value.
         """
         one = hasattr(images, "ndim") or not isinstance(images, Iterable)
-        arrays = [np.asarray(images)] if one else images
+        arrays = [images] if one else images
         samples = None if one else SAMPLES
         parts = []
-        for array in arrays:
-            array = np.asarray(array)
+        for array in map(np.asarray, arrays):
             _check_finite(array, name)
             parts.append(self._statistics(array.reshape(-1, array.shape[-1]), samples))
+        if not parts:
+            raise ValueError(f"There is nothing to measure: {name} is an empty list.")
         offset, gain = self._combine(parts)
         if not (gain > 0).all() and self.kind != "fixed":
             channel = int(np.argmin(gain > 0))

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from gvtnets_tf.checks import check_at_least
 from gvtnets_tf.layers.base import PACKAGE, SavedLayer
 
 
@@ -63,6 +64,9 @@ class GlobalAttention(SavedLayer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
+        check_at_least("num_heads", num_heads, 1)
+        if chunk is not None:
+            check_at_least("chunk", chunk, 1)
         for name, dim in {"key_dim": key_dim, "value_dim": value_dim}.items():
             if dim % num_heads:
                 raise ValueError(
@@ -112,8 +116,7 @@ class GlobalAttention(SavedLayer):
         Raises:
             ValueError: if the operator has a softmax, whose sum depends on the query.
         """
-        if self.softmax:
-            raise ValueError("Softmax attention has no summary: its sum depends on each query.")
+        self._check_linear()
         source = ops.cast(source, self.compute_dtype)
         k, v = self._heads(self.key(source)), self._heads(self.value(source))
         count = ops.cast(ops.shape(k)[2], "float32")
@@ -136,7 +139,11 @@ class GlobalAttention(SavedLayer):
 
         Returns:
             Float tensor `(batch, *grid_out, filters)`.
+
+        Raises:
+            ValueError: if the operator has a softmax.
         """
+        self._check_linear()
         query = ops.cast(query, self.compute_dtype)
         q = self._query(query)
         if queries is None:
@@ -144,6 +151,13 @@ class GlobalAttention(SavedLayer):
         kv, _ = summary
         kv = ops.cast(ops.cast(kv, "float32") / queries, self.compute_dtype)
         return self._finish(ops.matmul(q, kv), query)
+
+    def _check_linear(self):
+        if self.softmax:
+            raise ValueError(
+                f"Softmax attention has no summary: its sum depends on each query. Use a network "
+                f"with `softmax=False`. Received: {self.name} with softmax=True."
+            )
 
     def _query(self, query):
         q = self._heads(query)
@@ -171,16 +185,16 @@ class GlobalAttention(SavedLayer):
         q = ops.reshape(q, (batch, heads, -1, self.chunk, channels))
         q = ops.moveaxis(q, 2, 0)
 
-        # Each chunk waits for the one before through a number that is always zero;
-        # otherwise a graph would run several at once, each with scores in memory.
-        weigh = keras.remat(lambda q, k, v: self._weigh(q, k, v, seed))
+        def step(carried, q):
+            i, like = carried
+            # Each chunk drops weights of its own.
+            drawn = None if seed is None else seed + ops.cast(i, self.seeds.state.dtype)
+            weigh = keras.remat(lambda q, k, v: self._weigh(q, k, v, drawn))
+            return (i + 1, like), (i, weigh(q, k, v))
 
-        def step(zero, q):
-            x = weigh(q + zero, k, v)
-            return x[:1, :1, :1, :1] * 0, x
-
-        zero = ops.zeros((1, 1, 1, 1), q.dtype)
-        _, x = ops.scan(step, zero, q)
+        # TensorFlow's scan wants results of the shapes that it carries along.
+        like = ops.zeros((batch, heads, self.chunk, v.shape[-1]), q.dtype)
+        _, (_, x) = ops.scan(step, (ops.zeros((), "int32"), like), q)
         x = ops.reshape(ops.moveaxis(x, 0, 2), (batch, heads, -1, v.shape[-1]))
         return x[:, :, :queries]
 

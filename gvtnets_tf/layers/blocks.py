@@ -4,7 +4,14 @@ import keras
 from keras import ops
 
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.layers.base import CONV, PACKAGE, SavedLayer, check_rank, normalization
+from gvtnets_tf.layers.base import (
+    CONV,
+    PACKAGE,
+    SavedLayer,
+    check_rank,
+    normalization,
+    rescale,
+)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -38,15 +45,19 @@ class ResidualBlock(SavedLayer):
         self.batch_norm = batch_norm
         self.strides = 2 if scale == "down" else 1
         self.normalize_1 = normalization(dtype=self.dtype_policy) if batch_norm else None
-        self.conv_1 = self._conv(3, self.strides)
+        self.conv_1 = self._conv(self.strides)
         self.normalize_2 = normalization(dtype=self.dtype_policy) if batch_norm else None
-        self.conv_2 = self._conv(3, 1)
+        self.conv_2 = self._conv(1)
         self.shortcut = None
 
     def build(self, shape):
         inner = self.compute_output_shape(shape)
         if self.strides > 1 or shape[-1] != self.filters:
-            self.shortcut = self._conv(1, self.strides)
+            # A strided 1x1 convolution reads every other voxel. TensorFlow 2.21's own
+            # corrupts the heap in its gradient (2-D, on the CPU with oneDNN).
+            self.shortcut = rescale(
+                self.rank, self.filters, "same", use_bias=False, dtype=self.dtype_policy
+            )
             self.shortcut.build(shape)
         self.conv_1.build(shape)
         self.conv_2.build(inner)
@@ -61,15 +72,16 @@ class ResidualBlock(SavedLayer):
         active = self._activate(self.normalize_1, x, training)
         y = self.conv_1(active)
         y = self.conv_2(self._activate(self.normalize_2, y, training))
-        return y + (self.shortcut(active) if self.shortcut else x)
+        every = (slice(None), *(slice(None, None, self.strides),) * self.rank)
+        return y + (self.shortcut(active[every]) if self.shortcut else x)
 
     def _activate(self, normalize, x, training):
         return ops.relu6(normalize(x, training=training) if normalize else x)
 
-    def _conv(self, kernel, strides):
+    def _conv(self, strides):
         return CONV[self.rank](
             self.filters,
-            kernel,
+            3,
             strides=strides,
             padding="same",
             use_bias=False,

@@ -15,7 +15,6 @@ from gvtnets_tf.layers.base import (
     SavedLayer,
     check_rank,
     normalization,
-    rescale,
 )
 from gvtnets_tf.layers.blocks import ResidualBlock
 from gvtnets_tf.layers.transformers import GVTO
@@ -39,7 +38,7 @@ class GVTNet(UNet):
         down: `"convolution"`, `"residual"`, `"gvto_v1"` or `"gvto_v2"`, for all
             levels, or a sequence with one per down-sampling, finest first.
         up: `"convolution"`, `"gvto_v1"` or `"gvto_v2"`, likewise, finest first.
-        bottom: sequence of `"gvto"` and `"residual"`, what happens at the coarsest level.
+        bottom: `"gvto"`, `"residual"` or a sequence of them, what happens at the coarsest level.
         skip: `"add"` or `"concatenate"`: how a skip joins the decoder.
         batch_norm: bool. Whether each pre-activation starts with batch normalisation.
         head_kernel: int. Kernel size of the output convolution.
@@ -88,7 +87,9 @@ class GVTNet(UNet):
         check_rank(rank)
         check_at_least("depth", depth, 2)
         check_choice("skip", skip, ("add", "concatenate"))
-        policy = {"dtype": keras.dtype_policies.get(kwargs.get("dtype") or keras.config.dtype_policy())}
+        policy = {
+            "dtype": keras.dtype_policies.get(kwargs.get("dtype") or keras.config.dtype_policy())
+        }
         widths = [filters * 2**level for level in range(depth)]
         norm = {"batch_norm": batch_norm, **policy}
         plain = {"strides": 2, "padding": "same", "use_bias": False, **policy}
@@ -115,7 +116,11 @@ class GVTNet(UNet):
 
         def blocks(name, counts, levels):
             counts = _per_level(name, counts, levels)
-            return [[ResidualBlock(rank, w, **norm) for _ in range(n)] for n, w in zip(counts, widths)]
+            return [
+                [ResidualBlock(rank, w, **norm) for _ in range(n)] for n, w in zip(counts, widths)
+            ]
+
+        steps = 1 if isinstance(bottom, str) else len(bottom)
 
         def pick(name, makers, kinds, widths):
             kinds = _per_level(name, kinds, len(widths))
@@ -126,14 +131,20 @@ class GVTNet(UNet):
             stem=CONV[rank](filters, 3, padding="same", use_bias=False, **policy),
             encoder=blocks("encoder_blocks", encoder_blocks, depth),
             downs=pick("down", downs, down, widths[1:]),
-            bottoms=pick("bottom", bottoms, bottom, widths[-1:] * len(bottom)),
+            bottoms=pick("bottom", bottoms, bottom, widths[-1:] * steps),
             ups=pick("up", ups, up, widths[:-1]),
             merges=[joins[skip](**policy) for _ in widths[1:]],
             decoder=blocks("decoder_blocks", decoder_blocks, depth - 1),
             head=Head(
-                rank, out_channels, head_kernel, head_bias, batch_norm, input_residual, scale_head,
+                rank,
+                out_channels,
+                head_kernel,
+                head_bias,
+                batch_norm,
+                input_residual,
+                scale_head,
                 dtype="float32",
-            ),  # fmt: skip
+            ),
             **kwargs,
         )
         self.out_channels, self.filters, self.depth = out_channels, filters, depth

@@ -7,6 +7,8 @@ from gvtnets_tf.checks import check_choice
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 
+# Every network class that a recipe or a model folder may name: a closed list.
+MODELS = {"GVTNet": GVTNet, "ProjectionGVTNet": ProjectionGVTNet}
 GRAPHS = "divelab/GVTNets @ 66e1007, released training graphs"
 
 

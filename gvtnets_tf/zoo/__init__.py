@@ -1,0 +1,38 @@
+"""Names of trained networks, and the way from a name to a predictor."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from gvtnets_tf import folder
+from gvtnets_tf.checks import check_choice
+from gvtnets_tf.prediction.predictor import Predictor
+
+
+def registry():
+    """Everything that has a name: a mapping from name to what is known of it."""
+    return json.loads(resources.files(__name__).joinpath("registry.json").read_text())
+
+
+def load(model, precision="float32"):
+    """Get a predictor by name or from a model folder.
+
+    Args:
+        model: name in the registry, or a model folder; a folder wins.
+        precision: `"float32"`, or `"bfloat16"` for faster, less exact layers.
+
+    Returns:
+        `Predictor`.
+
+    Raises:
+        FileNotFoundError: if it looks like a folder and is not there.
+        ValueError: for an unknown name (with the nearest one), or a damaged folder.
+    """
+    path = Path(model)
+    if path.is_dir():
+        return Predictor(*folder.read(path, precision))
+    if len(path.parts) > 1 or path.is_absolute():
+        raise FileNotFoundError(f"There is no model folder at {path}.")
+    name = check_choice("model", str(model), registry())
+    with resources.as_file(resources.files("gvtnets_tf.pretrained") / name) as shipped:
+        return Predictor(*folder.read(shipped, precision))

@@ -1,0 +1,45 @@
+# Every target sets itself up: its own virtual environment, pinned by constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+EXTRAS := zarr,io,care,dask,onnx,litert,tensorboard
+
+.PHONY: demo test test-all lint docs bench clean
+
+demo: $(READY)
+	$(BIN)/gvtnets demo --out demo --force
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+# All of it; the parts that need a package beside the pins run in an environment of their own.
+test-all: $(READY) .venv-jax/.ready
+	$(BIN)/python -m pytest
+	.venv-jax/bin/python -m pytest tests/test_backends.py
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+docs: $(READY)
+	$(BIN)/python -m pip install -q -c constraints.txt mkdocs mkdocstrings[python]
+	$(BIN)/mkdocs build --strict
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
+
+$(READY): setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(EXTRAS),dev]"
+	touch $@
+
+.venv-jax/.ready: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/python -m pip install -q --upgrade pip
+	.venv-jax/bin/python -m pip install -q -c constraints.txt -e ".[dev]" jax
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-jax demo build dist

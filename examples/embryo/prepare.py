@@ -1,0 +1,100 @@
+"""Make noisy and clean pairs of mouse embryo stacks, for the denoising example.
+
+    python examples/embryo/prepare.py --out runs/embryo/data
+
+Each stack is normalised by its percentiles 2 and 99.8, without clipping, and imaged once at
+each of three light levels: 5, 15 or 50 photons where the normalised stack is 1, on top of a
+background of 2 photons that is taken off again, with a read noise of 1.5 photons. The noise
+depends on the file name and the level alone, so every run makes the same pairs. Embryos 01-07
+train, 08 and 09 select, 10 and 11 report. It writes, in float32 and in normalised units,
+
+    pairs.csv                              input, target, split, one row per noisy stack
+    train/noisy/Emb01_t051_p05.tif ...     (z, y, x), 5 photons
+    train/clean/Emb01_t051.tif ...
+    select/..., report/...
+
+There are 22 stacks of 11 embryos, of 51 planes of 120-139 x 120-140 pixels, hence 66 pairs
+and 290 MB; the size of a voxel is not recorded in the files.
+"""
+
+import argparse
+import csv
+import os
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.data.optics import camera
+from gvtnets_tf.files import staged
+
+FOLDER = "bbbc050-mouse-embryo-3d"
+SPLITS = {"train": range(1, 8), "select": range(8, 10), "report": range(10, 12)}  # embryos
+LEVELS = (5, 15, 50)  # photons where the normalised stack is 1
+READ_NOISE = 1.5  # photons
+
+
+def split(name):
+    """Return the part that a stack called `EmbNN_tTTT` belongs to."""
+    embryo = int(re.search(r"Emb(\d+)", name)[1])
+    return next(part for part, embryos in SPLITS.items() if embryo in embryos)
+
+
+def expose(clean, photons, background, name):
+    """Image a normalised stack once.
+
+    Args:
+        clean: float array `(z, y, x)`.
+        photons: int. Photons where `clean` is 1.
+        background: float. Photons that every voxel receives besides, and that are taken off.
+        name: str. What the noise is drawn from.
+
+    Returns:
+        float32 `(z, y, x)`, in the units of `clean`.
+    """
+    dark = background / photons
+    # A percentile leaves some voxels below 0, and no light is less than none.
+    light = np.maximum(clean + dark, 0)
+    return camera(light, photons, READ_NOISE, seed=zlib.crc32(name.encode())) - np.float32(dark)
+
+
+def write(path, stack):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, stack.astype(np.float32), metadata={"axes": "ZYX"})
+
+
+def main(args):
+    files = {path.stem.split("-")[-1]: path for path in (args.data / FOLDER).glob("*.tif")}
+    if not files:
+        raise FileNotFoundError(f"No TIFF in {args.data / FOLDER}: give the data with --data.")
+    rows = []
+    with staged(args.out, args.force) as out:
+        for name, path in sorted(files.items()):
+            part = split(name)
+            raw = tifffile.imread(path)[..., None]
+            clean = Normalizer("percentile").measure(raw, path.name).apply(raw)[..., 0]
+            target = f"{part}/clean/{name}.tif"
+            write(out / target, clean)
+            for photons in LEVELS:
+                noisy = f"{name}_p{photons:02d}"
+                source = f"{part}/noisy/{noisy}.tif"
+                write(out / source, expose(clean, photons, args.background, noisy))
+                rows.append({"input": source, "target": target, "split": part})
+        with open(out / "pairs.csv", "w", newline="") as file:
+            table = csv.DictWriter(file, rows[0])
+            table.writeheader()
+            table.writerows(rows)
+    for part in SPLITS:
+        print(part, sum(row["split"] == part for row in rows), "pairs")
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--data", type=Path, default=os.environ.get("GVTNETS_DATA", "../shared/data"))
+    p.add_argument("--background", type=float, default=2.0, help="photons in every voxel besides")
+    p.add_argument("--out", type=Path, default="runs/embryo/data")
+    p.add_argument("--force", action="store_true", help="replace an existing folder")
+    main(p.parse_args())

@@ -1,0 +1,36 @@
+"""Score predictions of the report stacks, by the rules that the baselines are scored by.
+
+    python examples/embryo/score.py runs/embryo/gvtnet runs/embryo/unet --out runs/embryo/scores.csv
+
+Each folder holds the predictions of one method under the names of the noisy stacks, in
+normalised units, as `gvtnets predict` and `care.py` write them. The data range is 1, as in the
+other scripts; `gvtnets evaluate` would take that of each truth.
+"""
+
+import argparse
+from pathlib import Path
+
+import tifffile
+from stacks import read, write_scores
+
+from gvtnets_tf.files import staged
+
+
+def main(args):
+    report = read(args.pairs, "report")
+    rows = [
+        stack.score(folder.name, tifffile.imread(folder / f"{stack.name}.tif"))
+        for folder in args.predictions
+        for stack in report
+    ]
+    with staged(args.out, args.force) as out:
+        write_scores(out, rows)
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("predictions", type=Path, nargs="+", help="folder, one per method")
+    p.add_argument("--pairs", type=Path, default="runs/embryo/data", help="what prepare.py wrote")
+    p.add_argument("--out", type=Path, default="runs/embryo/scores.csv")
+    p.add_argument("--force", action="store_true", help="replace an existing table")
+    main(p.parse_args())

@@ -1,0 +1,63 @@
+"""What the scripts of this folder share: the prepared pairs, and scores per light level."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from gvtnets_tf import metrics
+from gvtnets_tf.data.pairs import from_csv
+
+SCORES = {
+    "psnr": lambda true, prediction: metrics.psnr(true, prediction, data_range=1),
+    "ssim": lambda true, prediction: metrics.ssim(true, prediction, data_range=1),
+    "r": metrics.r,
+}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A noisy stack `(z, y, x)` and its truth, both in normalised units.
+
+    Attributes:
+        name: str. Stem of the noisy file, e.g. `"Emb10_t151_p05"`.
+        noisy, clean: float32 arrays of one shape.
+    """
+
+    name: str
+    noisy: np.ndarray
+    clean: np.ndarray
+
+    @property
+    def level(self):
+        """Photons where the clean stack is 1."""
+        return int(self.name.rsplit("_p")[-1])
+
+    def score(self, method, prediction):
+        """One row of scores; the data range is 1."""
+        scores = {name: score(self.clean, prediction) for name, score in SCORES.items()}
+        return {"method": method, "photons": self.level, "stack": self.name, **scores}
+
+
+def read(folder, part):
+    """Read the pairs of one part, `train`, `select` or `report`, of what `prepare.py` wrote."""
+    rows = [row for row in from_csv(Path(folder) / "pairs.csv") if row.split == part]
+    return [
+        Stack(row.input.stem, tifffile.imread(row.input), tifffile.imread(row.target))
+        for row in rows
+    ]
+
+
+def write_scores(path, rows):
+    """Write one row per stack, and print the means per method and light level."""
+    with open(path, "w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    print(f"{'method':<14} photons  {'  '.join(f'{name:>6}' for name in SCORES)}")
+    for method, photons in dict.fromkeys((row["method"], row["photons"]) for row in rows):
+        chosen = [r for r in rows if (r["method"], r["photons"]) == (method, photons)]
+        means = [np.mean([r[name] for r in chosen]) for name in SCORES]
+        print(f"{method:<14} {photons:7}  {'  '.join(f'{mean:6.3f}' for mean in means)}")

@@ -1,0 +1,147 @@
+"""What happens between the epochs of a training run."""
+
+import csv
+import json
+import math
+
+import keras
+import numpy as np
+
+from gvtnets_tf import folder
+from gvtnets_tf.files import staged
+
+STATE, PROGRESS, HISTORY = "state.h5", "progress.json", "history.csv"
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stop as soon as the loss is not a number, and say what can be done."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            rate = float(self.model.optimizer.learning_rate)
+            raise ValueError(
+                f"The loss became {loss} at step {batch + 1} of an epoch, at a learning rate of "
+                f"{rate:g}: lower `schedule.rate`, or look for extreme values in the images with "
+                f"`gvtnets check-pairs`. The best weights so far are kept."
+            )
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Write the model folder whenever the select part was predicted better than before.
+
+    Args:
+        path: model folder, which exists.
+        card: `Card` to write with the weights.
+        best: float. The best score of an earlier part of the run.
+        monitor: str. Which number decides; smaller is better. `None` keeps the last.
+    """
+
+    def __init__(self, path, card, best=math.inf, monitor="val_loss"):
+        super().__init__()
+        self.path, self.card, self.best, self.monitor = path, card, best, monitor
+
+    def on_epoch_end(self, epoch, logs=None):
+        chosen = {"epoch": epoch + 1}
+        if self.monitor:
+            score = float(logs[self.monitor])
+            if not score < self.best:
+                return
+            self.best = chosen[self.monitor] = score
+        card = self.card.changed(training={**self.card.training, "best": chosen})
+        folder.save(self.path, self.model, card)
+
+
+class Backup(keras.callbacks.Callback):
+    """Write all that a run needs to go on from the end of an epoch, and the history.
+
+    Args:
+        path: model folder, which exists; the state lies in its `resume/`.
+        keep: `KeepBest` of the run.
+        rows: list of dict. History of an earlier part of the run.
+        seed: int.
+    """
+
+    def __init__(self, path, keep, rows=(), seed=0):
+        super().__init__()
+        self.path, self.keep, self.rows, self.seed = path, keep, list(rows), seed
+
+    def on_epoch_end(self, epoch, logs=None):
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        self.rows.append({"epoch": epoch + 1, **numbers})
+        with staged(self.path / "resume", force=True) as beside:
+            beside.mkdir()
+            folder.write_weights(beside / STATE, state(self.model))
+            progress = {"epoch": epoch + 1, "best": self.keep.best, "seed": self.seed}
+            (beside / PROGRESS).write_text(json.dumps({**progress, "history": self.rows}))
+        write_history(self.path / HISTORY, self.rows)
+
+
+def state(model):
+    """Name every number that the next step depends on: weights, optimiser, dropout seeds."""
+    passing = {id(v) for v in model.metrics_variables}
+    variables = [*(v for v in model.variables if id(v) not in passing), *model.optimizer.variables]
+    return {f"{i:04d}": variable for i, variable in enumerate(variables)}
+
+
+def restore(path, model):
+    """Put a run back to the end of its last epoch.
+
+    Args:
+        path: model folder of the run.
+        model: the compiled and built network.
+
+    Returns:
+        Mapping with `epoch`, `best`, `seed` and `history`.
+
+    Raises:
+        FileNotFoundError: if the folder holds no state.
+        ValueError: if the state is damaged or of another recipe.
+    """
+    place = path / "resume"
+    if not (place / PROGRESS).is_file():
+        raise FileNotFoundError(f"{path} holds no run to continue: there is no {place.name}/.")
+    model.optimizer.build(model.trainable_variables)
+    folder.read_weights(place / STATE, state(model))
+    return json.loads((place / PROGRESS).read_text())
+
+
+def write_history(path, rows):
+    """Write the history as CSV, whole or not at all."""
+    with staged(path, force=True) as beside, beside.open("w", newline="") as file:
+        names = dict.fromkeys(name for row in rows for name in row)
+        table = csv.DictWriter(file, names)
+        table.writeheader()
+        table.writerows(rows)
+
+
+class Images(keras.callbacks.Callback):
+    """Show input, target and prediction of one select patch in TensorBoard.
+
+    Args:
+        log_dir: folder of the logs.
+        batch: `(x, y)` of the select part.
+    """
+
+    def __init__(self, log_dir, batch):
+        super().__init__()
+        self.log_dir, self.batch = str(log_dir), batch
+        self.writer = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        import tensorflow as tf
+
+        if self.writer is None:
+            self.writer = tf.summary.create_file_writer(self.log_dir)
+        x, y = self.batch
+        shown = {"input": x, "target": y, "prediction": self.model.predict_on_batch(x)}
+        low, high = np.percentile(y, (0.1, 99.9))
+        with self.writer.as_default(step=epoch):
+            for name, image in shown.items():
+                plane = np.asarray(image)[:1, ..., :1]
+                while plane.ndim > 4:
+                    plane = plane[:, plane.shape[1] // 2]
+                bounds = np.percentile(plane, (0.1, 99.9)) if name == "input" else (low, high)
+                span = max(bounds[1] - bounds[0], 1e-6)
+                tf.summary.image(name, np.clip((plane - bounds[0]) / span, 0, 1))
+        self.writer.flush()

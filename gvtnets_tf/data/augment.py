@@ -1,0 +1,66 @@
+"""Flips and quarter turns that never mix Z with Y and X."""
+
+import numpy as np
+
+
+def draw(count, axes, rng, flip=False, rotate=False):
+    """Draw how `count` patches are turned, once for input and target.
+
+    The same random numbers are used up whatever is switched on, so a run with flips
+    sees the patches of the run without them.
+
+    Args:
+        count: int. How many patches.
+        axes: str. Spatial axes of a patch, e.g. `"ZYX"`.
+        rng: `numpy.random.Generator`.
+        flip: bool. Whether each axis is flipped with probability 1/2, by itself.
+        rotate: bool. Whether 0, 1, 2 or 3 quarter turns are made in the Y-X plane.
+
+    Returns:
+        `turns`, int array `(count,)`, and `flips`, bool array `(count, len(axes))`.
+    """
+    turns, flips = rng.integers(4, size=count), rng.integers(2, size=(count, len(axes)))
+    return turns * bool(rotate), (flips * bool(flip)).astype(bool)
+
+
+def turn(array, turns, flips, axes):
+    """Flip an array, then turn it in the Y-X plane.
+
+    Args:
+        array: array with one axis per letter of `axes`.
+        turns: int. Quarter turns, each taking Y to X; an odd number swaps their lengths.
+        flips: str. Letters of the axes to flip. One that `axes` lacks is passed over: a
+            projected target has no Z to flip.
+        axes: str. Order of `array`, e.g. `"ZYXC"`.
+
+    Returns:
+        View of `array`.
+    """
+    array = np.flip(array, [axes.index(letter) for letter in flips if letter in axes])
+    return np.rot90(array, turns, _plane(axes)) if turns % 4 else array
+
+
+def back(array, turns, flips, axes):
+    """Undo `turn`, which was called with the same arguments."""
+    array = np.rot90(array, -turns, _plane(axes)) if turns % 4 else array
+    return turn(array, 0, flips, axes)
+
+
+def check_square(patch, axes):
+    """Refuse a patch that a quarter turn would not map onto itself.
+
+    Raises:
+        ValueError: with both lengths and what to do.
+    """
+    y, x = (patch[i] for i in _plane(axes))
+    if y != x:
+        raise ValueError(
+            f"Quarter turns need patches as long along Y as along X: use a square patch, or "
+            f"`rotate=False`. Received: {y} voxels along Y and {x} along X."
+        )
+
+
+def _plane(axes):
+    if not {"Y", "X"} <= set(axes):
+        raise ValueError(f"Quarter turns need the axes Y and X. Received: axes={axes!r}.")
+    return axes.index("Y"), axes.index("X")

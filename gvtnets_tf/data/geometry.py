@@ -1,0 +1,85 @@
+"""Random shapes to build cells from: smooth fields, tessellations, spots."""
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+
+def field(shape, scale, rng):
+    """Smooth random field of mean 0 and standard deviation 1, with bumps of `scale` voxels."""
+    noise = rng.standard_normal(shape, np.float32)
+    noise = ndimage.gaussian_filter(noise, scale, mode="wrap", truncate=3)
+    return (noise - noise.mean()) / noise.std()
+
+
+def bell(x):
+    """A Gaussian of height 1, and 0 where it would be too small to see."""
+    return np.where(np.abs(x) < 5, np.exp(-0.5 * np.square(x)), 0)
+
+
+def lattice(counts, rng):
+    """Jittered points one unit apart, one ring more than `counts` units; `(n, axes)`."""
+    ranges = [np.arange(-1.0, np.ceil(count) + 2) for count in counts]
+    points = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, len(counts))
+    # Every other row is half a step further, as in a honeycomb.
+    points[:, -1] += 0.5 * (points[:, :-1].sum(1) % 2)
+    return points + rng.uniform(-0.25, 0.25, points.shape)
+
+
+def bent(shape, cell, rng):
+    """Coordinates in units of cells, bent by a smooth random field, so that borders curve.
+
+    Args:
+        shape: tuple of int. The grid.
+        cell: float array. Voxels per cell along each axis of `shape`.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        float array `(*shape, axes)`.
+    """
+    bends = [0.06 * field(shape, cell / 4, rng) for _ in shape]
+    return np.stack([x / c + bend for x, c, bend in zip(np.indices(shape), cell, bends)], -1)
+
+
+def nearest(points, seeds):
+    """Which seed each point belongs to, and how far the border with the next one is.
+
+    Args:
+        points: float array `(*grid, axes)`.
+        seeds: float array `(n, axes)`.
+
+    Returns:
+        int `(*grid)`, and float `(*grid)`: the distance to the plane half-way between the
+        two nearest seeds.
+    """
+    distance, index = cKDTree(seeds).query(points, k=2)
+    apart = np.linalg.norm(seeds[index[..., 1]] - seeds[index[..., 0]], axis=-1)
+    return index[..., 0], np.diff(distance**2)[..., 0] / (2 * apart)
+
+
+def spots(room, count, sigma, rng):
+    """Paint Gaussian spots of varied size and brightness.
+
+    Args:
+        room: bool array `(z, y, x)`. Where centres may lie.
+        count: int. How many spots, if there is room for as many.
+        sigma: three floats. Mean standard deviation along z, y and x, in voxels.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        float32 `(z, y, x)`, at most 1; where spots meet, the brighter one.
+    """
+    volume = np.zeros(room.shape, np.float32)
+    free = np.argwhere(room)
+    count = min(count, len(free))
+    centres = free[rng.choice(len(free), count, replace=False)]
+    reach = np.ceil(3 * np.asarray(sigma)).astype(int)
+    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1)
+    offsets = offsets.reshape(-1, 3)
+    width = rng.uniform(0.8, 1.2, (count, 1))
+    distance = np.linalg.norm(offsets / sigma, axis=-1)
+    values = rng.uniform(0.5, 1, (count, 1)) * bell(distance / width)
+    places = centres[:, None] + offsets
+    here = ((places >= 0) & (places < room.shape)).all(-1)
+    np.maximum.at(volume, tuple(places[here].T), values[here].astype(np.float32))
+    return volume

@@ -1,0 +1,151 @@
+"""OME-Zarr, the chunked format: 0.4 and 0.5 are read, 0.5 is written.
+
+Reference:
+    Next-generation file formats (NGFF), https://ngff.openmicroscopy.org/0.5/
+"""
+
+import numpy as np
+
+from gvtnets_tf.axes import ORDER, rearrange
+from gvtnets_tf.checks import optional
+from gvtnets_tf.data.metadata import KEY, decoding, restore, step
+
+CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}  # 4 MiB of uint16
+LEVELS = 5  # at most
+SMALLEST = 128  # voxels along Y and X below which there is no further level
+KINDS = {"T": "time", "C": "channel"}
+UNITS = {"T": "second", "Z": "micrometer", "Y": "micrometer", "X": "micrometer"}
+
+
+def is_zarr(path):
+    """Whether a folder is a Zarr array or group."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def read(path, axes=None):
+    """Open level 0 of an OME-Zarr image, or a bare array; see `readers.read`."""
+    node = _open(path)
+    if not hasattr(node, "shape"):
+        return _read_image(path, node, axes)
+    names = getattr(node.metadata, "dimension_names", None) or ()
+    letters = axes or "".join(str(name) for name in names).upper()
+    if set(letters) - set(ORDER) or len(letters) != len(node.shape):
+        raise ValueError(
+            f"{path} is a Zarr array of shape {node.shape} without OME axes: name them with "
+            f"--axes, e.g. --axes {ORDER[-len(node.shape) :]}. Received: axes={letters!r}."
+        )
+    return restore(path, node, letters, {})
+
+
+def read_about(path):
+    """The record of an OME-Zarr image, with `"colors"` where it has them."""
+    node = _open(path)
+    words = _ome(node)
+    channels = words.get("omero", {}).get("channels", [])
+    names = [channel.get("label") or "" for channel in channels]
+    colors = [channel.get("color") for channel in channels]
+    return {
+        "metadata": dict(node.attrs.get(KEY, {})),
+        "channel_names": names if any(names) else [],
+        "colors": [f"#{c.lower()}" for c in colors] if all(colors) else [],
+    }
+
+
+def write(path, image, about, colors=()):
+    """Write OME-Zarr 0.5 with axes in the order the format asks for, time to X."""
+    zarr = optional("zarr", "zarr")
+    order = "".join(letter for letter in ORDER if letter in image.axes or letter in "YX")
+    pixels = rearrange(image.array[...], image.axes, order)
+    levels = _pyramid(pixels)
+    words = {"version": "0.5", "multiscales": [_multiscale(image, order, len(levels))]}
+    if image.channel_names or colors:
+        words["omero"] = _omero(image, pixels, colors)
+    attributes = {"ome": words, KEY: about["metadata"]}
+    group = zarr.create_group(str(path), zarr_format=3, attributes=attributes)
+    for number, level in enumerate(levels):
+        chunks = tuple(min(CHUNK[letter], n) for letter, n in zip(order, level.shape))
+        group.create_array(str(number), data=level, chunks=chunks, dimension_names=order.lower())
+
+
+def _open(path):
+    zarr = optional("zarr", "zarr")
+    with decoding(path, "Zarr"):
+        return zarr.open(str(path), mode="r")
+
+
+def _ome(node):
+    # 0.5 keeps its words under "ome", 0.4 among the attributes themselves.
+    return node.attrs.get("ome", dict(node.attrs))
+
+
+def _read_image(path, group, axes):
+    words = _ome(group)
+    if not words.get("multiscales"):
+        found = ", ".join(sorted(name for name, _ in group.members())) or "nothing"
+        raise ValueError(
+            f"{path} is a Zarr group without an OME-Zarr image (no `multiscales`): choose an "
+            f"image inside it. It holds {found}."
+        )
+    scales = words["multiscales"][0]
+    with decoding(path, "OME-Zarr"):
+        first = scales["datasets"][0]
+        array = group[first["path"]]
+        names = [axis["name"] for axis in scales["axes"]]
+        units = [axis.get("unit") for axis in scales["axes"]]
+        factors = _scale(scales, len(names)) * _scale(first, len(names))
+        about = read_about(path)
+    letters = axes or "".join(names).upper()
+    steps = {k: step(k, f, u) for k, f, u in zip(letters, factors, units)}
+    return restore(
+        path, array, letters, about | {"voxel_size": {k: v for k, v in steps.items() if v}}
+    )
+
+
+def _scale(entry, ndim):
+    found = [t["scale"] for t in entry.get("coordinateTransformations", ()) if "scale" in t]
+    return np.prod([np.ones(ndim), *found], axis=0)
+
+
+def _multiscale(image, order, levels):
+    steps = image.voxel_size
+    axes = [
+        {"name": k.lower(), "type": KINDS.get(k, "space")}
+        | ({"unit": UNITS[k]} if k in steps else {})
+        for k in order
+    ]
+    datasets = []
+    for level in range(levels):
+        shrunk = {k: 2**level if k in "YX" else 1 for k in order}
+        scale = [float(steps.get(k, 1.0) * shrunk[k]) for k in order]
+        # The centre of the first mean of 2**level voxels lies this far from the first voxel's.
+        shift = [float(steps.get(k, 1.0) * (shrunk[k] - 1) / 2) for k in order]
+        where = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
+        datasets.append({"path": str(level), "coordinateTransformations": where})
+    return {"name": image.name, "type": "mean", "axes": axes, "datasets": datasets}
+
+
+def _omero(image, pixels, colors):
+    count = image.sizes.get("C", 1)
+    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
+    window = {"min": low, "max": high, "start": low, "end": high}
+    channels = [{"active": True, "window": window} for _ in range(count)]
+    for name, channel in zip(image.channel_names, channels):
+        channel["label"] = name
+    for color, channel in zip(colors or ["#ffffff"] * count, channels):
+        channel["color"] = color.removeprefix("#").upper()
+    return {"channels": channels}
+
+
+def _pyramid(pixels):
+    levels = [pixels]
+    while len(levels) < LEVELS and min(levels[-1].shape[-2:]) >= 2 * SMALLEST:
+        levels.append(_halve(levels[-1]))
+    return levels
+
+
+def _halve(pixels):
+    """Mean of 2 x 2 pixels; an odd last row or column has no partner and is left out."""
+    *lead, y, x = pixels.shape
+    blocks = pixels[..., : y // 2 * 2, : x // 2 * 2].reshape(*lead, y // 2, 2, x // 2, 2)
+    mean = blocks.mean((-3, -1))
+    return (np.rint(mean) if pixels.dtype.kind in "iub" else mean).astype(pixels.dtype)

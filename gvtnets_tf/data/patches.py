@@ -1,0 +1,114 @@
+"""Where patches lie in an image: numbers only, no pixels are read here."""
+
+import itertools
+
+import numpy as np
+
+WEIGHTINGS = ("uniform", "foreground")
+BACKGROUND, BRIGHT = 2.0, 99.9  # percentiles that stand for darkness and for signal
+SHARE = 0.4  # how far from the one to the other a voxel must be to count as signal
+
+
+def rng(seed, epoch, *step):
+    """The random numbers of one epoch, or of one step of it, whatever was drawn before."""
+    return np.random.default_rng((seed, epoch, *step))
+
+
+def check_fits(patch, shape, axes, name):
+    """Refuse a patch that is larger than an image.
+
+    Args:
+        patch: tuple of int. Voxels along each axis.
+        shape: tuple of int. Voxels of the image along the same axes.
+        axes: str. Their letters, e.g. `"ZYX"`.
+        name: str. What to call the image.
+
+    Raises:
+        ValueError: naming the image, the axis, both sizes and what to do.
+    """
+    for letter, size, length in zip(axes, patch, shape):
+        if size > length:
+            raise ValueError(
+                f"A patch of {size} voxels along {letter} does not fit into {name}, which has "
+                f"{length}: use at most {length} there, or leave this image out. Received: "
+                f"patch={tuple(patch)}, spatial shape {tuple(shape)}."
+            )
+
+
+def draw(shapes, patch, count, rng, corners=None):
+    """Draw patches: an image uniformly, then a start in it.
+
+    Args:
+        shapes: sequence of tuples of int. Spatial shape of each image, in voxels.
+        patch: tuple of int. Voxels along each axis.
+        count: int. How many patches.
+        rng: `numpy.random.Generator`.
+        corners: `None` for starts that are uniform over all that fit (the published
+            way), or one result of `foreground` per image.
+
+    Returns:
+        `images`, int array `(count,)`, and `starts`, int array `(count, rank)`: the
+        voxel of image `images[i]` where patch `i` begins.
+
+    Reference:
+        divelab/GVTNets 66e1007, the label-free data set: image uniform, start uniform.
+    """
+    images = rng.integers(len(shapes), size=count)
+    room = np.subtract(shapes, patch)[images] + 1
+    if corners is None:
+        return images, rng.integers(room)
+    corner = np.stack([rng.choice(corners[i]) for i in images])
+    return images, corner + rng.integers(np.minimum(_cells(patch), room - corner))
+
+
+def foreground(target, patch):
+    """List the cells of patch starts that lead to signal.
+
+    Starts are divided into cells of a quarter patch. A cell counts if the middle half of
+    the patch at its corner holds a voxel brighter than `p2 + 0.4 (p99.9 - p2)` of its
+    channel, the percentiles taken over the whole image; along an axis that the patch
+    fills, the whole axis stands for the middle half. `draw` picks a cell uniformly and
+    then a start in it uniformly, so each patch holds such a voxel. An image
+    without any such cell is sampled uniformly.
+
+    Args:
+        target: array `(*spatial, channels)`, any unit. One image at a time is held.
+        patch: tuple of int. Voxels along each spatial axis of `target`.
+
+    Returns:
+        Int array `(cells, rank)`: the first start of each cell, in voxels.
+
+    Reference:
+        The rule and its numbers are those of CSBDeep's `no_background_patches`, except
+        that the background is taken off first (cameras have an offset): Weigert et al.
+        (2018), Nat. Methods 15, 1090-1097. https://doi.org/10.1038/s41592-018-0216-7
+    """
+    bright = np.zeros(target.shape[:-1], bool)
+    for channel in np.moveaxis(target, -1, 0):
+        low, high = np.percentile(channel, (BACKGROUND, BRIGHT))
+        bright |= channel > low + SHARE * (high - low)
+    for axis, (length, size, cell) in enumerate(zip(bright.shape, patch, _cells(patch))):
+        margin = size // 4 if size < length else 0
+        middles = [slice(c + margin, c + size - margin) for c in range(0, length - size + 1, cell)]
+        along = np.moveaxis(bright, axis, 0)
+        bright = np.moveaxis(np.stack([along[m].any(0) for m in middles]), 0, axis)
+    return np.argwhere(bright if bright.any() else ~bright) * _cells(patch)
+
+
+def grid(shape, patch):
+    """Starts of patches that cover an image; the last along an axis is flush with its end.
+
+    Args:
+        shape: tuple of int. Voxels of the image along each axis.
+        patch: tuple of int. Voxels of a patch, at most those of the image.
+
+    Returns:
+        List of tuples of int, in the order of the voxels.
+    """
+    return list(
+        itertools.product(*([*range(0, n - size, size), n - size] for n, size in zip(shape, patch)))
+    )
+
+
+def _cells(patch):
+    return np.maximum(1, np.asarray(patch) // 4)

@@ -1,0 +1,63 @@
+"""PNG: one plane per file, grey."""
+
+import json
+
+import numpy as np
+
+from gvtnets_tf.axes import rearrange
+from gvtnets_tf.data.metadata import KEY, decoding, parse, restore
+
+COLOURS = ("RGB", "RGBA", "LA", "P", "PA")
+DTYPES = ("uint8", "uint16")
+
+
+def read(path, axes=None):
+    """Read a plane, or a colour image whose axes are given; see `readers.read`."""
+    file = _open(path)
+    about = parse(file.info.get(KEY))
+    if axes is not None:
+        about["axes"] = axes
+    if file.mode not in COLOURS:
+        return restore(path, np.asarray(file), axes or "YX", about)
+    if axes is None:
+        raise ValueError(
+            f"{path} is a colour image ({file.mode}): convert it to grey, or take its colours as "
+            f"channels with --axes YXC."
+        )
+    if _depth(path) == 16:  # Pillow would keep 8 of them and say nothing
+        raise ValueError(f"{path} has colours of 16 bits, which are not read: convert it to TIFF.")
+    return restore(path, np.asarray(file.convert("RGB") if file.mode == "P" else file), axes, about)
+
+
+def read_about(path):
+    """The record of a PNG file."""
+    return parse(_open(path).info.get(KEY))
+
+
+def write(path, image, about, colors=()):
+    """Write one plane, with its record as a text chunk."""
+    from PIL import Image as Pillow
+    from PIL.PngImagePlugin import PngInfo
+
+    if image.array.dtype.name not in DTYPES or colors:
+        raise ValueError(
+            f"PNG holds one grey plane of uint8 or uint16: pass a dtype (--dtype uint16), or write "
+            f".tif. Received: {image.array.dtype}{' with colours' if colors else ''}."
+        )
+    note = PngInfo()
+    note.add_itxt(KEY, json.dumps(about))
+    plane = rearrange(image.array[...], image.axes, "YX")
+    Pillow.fromarray(np.ascontiguousarray(plane)).save(path, pnginfo=note)
+
+
+def _open(path):
+    from PIL import Image as Pillow
+
+    with decoding(path, "PNG"), Pillow.open(path) as file:
+        file.load()
+        return file
+
+
+def _depth(path):
+    with path.open("rb") as file:
+        return file.read(25)[24]  # of one sample, in the header that every PNG begins with

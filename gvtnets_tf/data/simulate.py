@@ -1,0 +1,251 @@
+"""Small three-dimensional cells, and microscope images of them, with known truth.
+
+Everything follows from `shape`, `seed` and the sizes: the same call gives the same bytes.
+Brightness is relative, about 1 inside a structure; `optics` says what a camera makes of it.
+"""
+
+import inspect
+
+import numpy as np
+from scipy.special import expit
+
+from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.data.geometry import bell, bent, field, lattice, nearest, spots
+from gvtnets_tf.data.image import Image
+from gvtnets_tf.data.optics import (
+    PSF,
+    VOXEL_SIZE,
+    camera,
+    check_positive,
+    check_three,
+    psf_blur,
+    stream,
+    transmitted_light,
+)
+
+STRUCTURES = ("nuclei", "membranes", "bodies")
+SMALLEST = (4, 16, 16)  # voxels; less would hold no cell
+CELL_SIZE = (12, 24, 24)  # voxels along z, y, x: round cells, at voxels twice as long in z
+
+# Refractive indices of the cytoplasm, and how the rest differs from it: chosen, of the order
+# reviewed by Liu et al. (2016), Cell refractive index for cell biology and disease diagnosis,
+# Lab Chip 16, 634-644, https://doi.org/10.1039/C5LC01445J. The nucleus is below the cytoplasm,
+# as measured by quantitative phase: https://pmc.ncbi.nlm.nih.gov/articles/PMC5647217.
+CYTOPLASM = 1.37
+CONTRAST = {"nuclei": -0.01, "nucleoli": 0.016, "membranes": 0.005, "bodies": 0.03}
+GRAIN = 0.0015  # standard deviation within the cytoplasm
+
+
+def cells(
+    shape,
+    seed,
+    cell_size=CELL_SIZE,
+    *,
+    nucleus=0.36,
+    membrane=1.0,
+    body=1.1,
+    bodies_per_cell=12,
+):
+    """A tissue of cells, each with its border, its nucleus and its small bodies.
+
+    Space is divided among jittered lattice points (a Voronoi diagram in coordinates bent by
+    a smooth random field). Each cell has one ellipsoidal nucleus with two nucleoli; bodies
+    lie in the cytoplasm.
+
+    Args:
+        shape: three ints, `(z, y, x)` in voxels, at least `(4, 16, 16)`.
+        seed: int, at least 0.
+        cell_size: three numbers. Distance between cells along z, y and x, in voxels.
+        nucleus: float. Mean radius of a nucleus, as a share of `cell_size`, below 0.5.
+        membrane: float. Standard deviation of a membrane's profile, in voxels along x.
+        body: float. Standard deviation of a body's profile, in voxels along x.
+        bodies_per_cell: float. How many, on average.
+
+    Returns:
+        Mapping of float32 volumes of `shape`: `"nuclei"`, `"membranes"` and `"bodies"` in
+        relative brightness, `"index"` the refractive index of all of it.
+
+    Raises:
+        ValueError: if the shape is too small or not three numbers, or a size is impossible.
+    """
+    shape = check_shape(shape)
+    size = np.array(check_three("cell_size", cell_size, 4), np.float32)
+    if not 0 < nucleus < 0.5:
+        raise ValueError(f"`nucleus` must be between 0 and 0.5. Received: nucleus={nucleus!r}.")
+    for name, value in {"membrane": membrane, "body": body}.items():
+        check_positive(name, value)
+    check_at_least("bodies_per_cell", bodies_per_cell, 0)
+    rng = stream(seed, "cells")
+    points = bent(shape, size, rng)
+    seeds = lattice(shape / size, rng)
+    owner, border = nearest(points, seeds)
+    scale = size[2]  # voxels along x per cell
+
+    distance, nucleoli = _nuclei(points, seeds, owner, nucleus, rng)
+    inside = np.clip(distance * scale + 0.5, 0, 1) * np.clip(border * scale - 1.5, 0, 1)
+    nucleoli *= inside
+    chromatin = 1 + 0.25 * field(shape, size / 16, rng)
+    borders = bell(border * scale / membrane)
+    room = (distance * scale < -1.5) & (border * scale > 2.5)
+    count = rng.poisson(bodies_per_cell * room.size / size.prod())
+    bodies = spots(room, count, body * size / scale, rng)
+    volumes = {
+        "nuclei": inside * np.maximum(chromatin, 0.2) * (1 - 0.7 * nucleoli),
+        "membranes": borders * np.maximum(1 + 0.15 * field(shape, size / 3, rng), 0),
+        "bodies": bodies,
+    }
+    parts = {"nuclei": inside, "nucleoli": nucleoli, "membranes": borders, "bodies": bodies}
+    grain = GRAIN * field(shape, size / 16, rng) * (1 - 0.7 * inside)
+    volumes["index"] = CYTOPLASM + grain + sum(CONTRAST[k] * v for k, v in parts.items())
+    return {name: volume.astype(np.float32) for name, volume in volumes.items()}
+
+
+def surface_stack(
+    shape,
+    seed,
+    cell_size=24,
+    *,
+    membrane=1.0,
+    thickness=1.0,
+    background=0.2,
+    sigma=PSF,
+    photons=None,
+    read_noise=0.0,
+):
+    """A curved sheet of cells in a stack, and the pattern that lies on it.
+
+    The sheet is a smooth random height map between a quarter and three quarters of the
+    depth. Below it (towards larger z) lies tissue with a signal of its own, which a maximum
+    projection would mix into the pattern.
+
+    Args:
+        shape: three ints, `(z, y, x)` in voxels, at least `(4, 16, 16)`.
+        seed: int, at least 0.
+        cell_size: float. Distance between cells of the sheet, in voxels.
+        membrane: float. Standard deviation of a cell border's profile, in voxels.
+        thickness: float. Standard deviation of the sheet's profile along z, in voxels.
+        background: float. Mean brightness of the tissue below, where a border has about 1.
+        sigma: three floats. Of the point spread function, see `optics.psf_blur`.
+        photons, read_noise: of the camera, see `optics.camera`; `photons=None` for no noise.
+
+    Returns:
+        float32 stack `(z, y, x)`, and float32 projection `(y, x)`: what is on the sheet,
+        seen from above without blur, noise and tissue.
+
+    Raises:
+        ValueError: if the shape is too small or not three numbers, or a size is impossible.
+    """
+    shape = check_shape(shape)
+    check_at_least("cell_size", cell_size, 4)
+    check_at_least("background", background, 0)
+    for name, value in {"membrane": membrane, "thickness": thickness}.items():
+        check_positive(name, value)
+    rng = stream(seed, "surface")
+    flat, cell = shape[1:], np.full(2, cell_size, np.float32)
+    height = (shape[0] - 1) * (0.5 + 0.25 * np.tanh(field(flat, np.array(flat) / 5, rng)))
+    seeds = lattice(flat / cell, rng)
+    owner, border = nearest(bent(flat, cell, rng), seeds)
+    inside = rng.uniform(0.02, 0.15, len(seeds))[owner]
+    borders = np.maximum(1 + 0.2 * field(flat, cell / 3, rng), 0)
+    projection = np.maximum(borders * bell(border * cell_size / membrane), inside)
+
+    below = np.arange(shape[0])[:, None, None] - height  # voxels
+    tissue = np.maximum(1 + 0.5 * field(shape, np.array([0.1, 0.2, 0.2]) * cell_size, rng), 0)
+    tissue *= background * expit(below / thickness - 3)
+    stack = psf_blur(projection * bell(below / thickness) + tissue, sigma)
+    if photons is not None:
+        stack = camera(stack, photons, read_noise, seed)
+    return stack, projection.astype(np.float32)
+
+
+def pair(task, shape, seed, **options):
+    """Input and target of a task, as a data set would hold them.
+
+    Args:
+        task: `"denoising"`: a noisy picture of fluorescent structures, and the same without
+            noise. `"label_free"`: transmitted light, and the fluorescence of one structure.
+            `"projection"`: the noisy stack of a curved sheet, and the pattern on it.
+        shape: three ints, `(z, y, x)` in voxels, at least `(4, 16, 16)`.
+        seed: int, at least 0.
+        structures: of denoising, sequence of names out of `STRUCTURES`, shown together.
+        structure: of label_free, one of `STRUCTURES`.
+        photons: float. Photons per voxel at brightness 1; 20, and 2000 for transmitted light.
+            Fewer are noisier.
+        read_noise: float. Standard deviation of the read noise, in photons; 1.5.
+        sigma: three floats. Of the point spread function, see `optics.psf_blur`.
+        cell_size, background: of projection, see `surface_stack`.
+
+    Returns:
+        Two `Image`s with voxel sizes, float32: the input `ZYX`, and the target `ZYX`, or
+        `YX` for a projection.
+
+    Raises:
+        ValueError: for an unknown task, option or structure, or an impossible value.
+    """
+    make = TASKS[check_choice("task", task, list(TASKS))]
+    known = [name for name in inspect.signature(make).parameters if name not in ("shape", "seed")]
+    for name in options:
+        check_choice(f"option of {task}", name, known)
+    size = dict(zip("ZYX", VOXEL_SIZE))
+    return tuple(
+        Image(volume, axes, {letter: size[letter] for letter in axes}, name=f"{task}_{seed}")
+        for volume in make(shape, seed, **options)
+        for axes in ["ZYX"[-volume.ndim :]]
+    )
+
+
+def _denoising(shape, seed, *, structures=STRUCTURES, photons=20.0, read_noise=1.5, sigma=PSF):
+    if isinstance(structures, str) or not len(structures):
+        raise ValueError(
+            f"`structures` must be a list of one or more of {STRUCTURES}. "
+            f"Received: structures={structures!r}."
+        )
+    names = [check_choice("structure", name, STRUCTURES) for name in structures]
+    volumes = cells(shape, seed)
+    clean = psf_blur(sum(volumes[name] for name in names), sigma)
+    return camera(clean, photons, read_noise, seed), clean
+
+
+def _label_free(shape, seed, *, structure="nuclei", photons=2000.0, read_noise=1.5, sigma=PSF):
+    check_choice("structure", structure, STRUCTURES)
+    volumes = cells(shape, seed)
+    light = transmitted_light(volumes["index"], photons=photons, read_noise=read_noise, seed=seed)
+    return light, psf_blur(volumes[structure], sigma)
+
+
+def _projection(
+    shape, seed, *, cell_size=24, background=0.2, photons=20.0, read_noise=1.5, sigma=PSF
+):
+    noise = {"photons": photons, "read_noise": read_noise}
+    return surface_stack(shape, seed, cell_size, background=background, sigma=sigma, **noise)
+
+
+TASKS = {"denoising": _denoising, "label_free": _label_free, "projection": _projection}
+
+
+def check_shape(shape):
+    """Return `shape` as a tuple of three ints that holds a cell.
+
+    Raises:
+        ValueError: naming what came in.
+    """
+    shape = check_three("shape", shape, SMALLEST)
+    if any(n != int(n) for n in shape):
+        raise ValueError(f"`shape` must be whole numbers. Received: shape={shape!r}.")
+    return tuple(map(int, shape))
+
+
+def _nuclei(points, seeds, owner, radius, rng):
+    """Distance inside the nucleus of each point's cell (negative outside), and its nucleoli."""
+    count = len(seeds)
+    radii = radius * rng.uniform(0.8, 1.2, (count, 3))
+    angle = rng.uniform(0, np.pi, count)
+    centres = seeds + rng.uniform(-0.08, 0.08, seeds.shape)
+    z, y, x = np.moveaxis(points - centres[owner], -1, 0)
+    cos, sin = np.cos(angle)[owner], np.sin(angle)[owner]
+    local = np.stack([z, cos * y - sin * x, sin * y + cos * x], -1) / radii[owner]
+    nucleoli = np.zeros(owner.shape)
+    for _ in range(2):
+        place = rng.uniform(-0.45, 0.45, (count, 3))
+        nucleoli += bell(np.linalg.norm(local - place[owner], axis=-1) / 0.18)
+    return (1 - np.linalg.norm(local, axis=-1)) * radius, np.minimum(nucleoli, 1)

@@ -1,0 +1,179 @@
+"""How a network is called, what a call needs and what there is, known before the first."""
+
+import functools
+import re
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from gvtnets_tf.prediction.tiles import round_up
+
+# Grid of the image that is predicted to see what a voxel costs. Powers of two: TensorFlow
+# hands out blocks that are up to twice as large as an odd size asks for.
+PROBES = {2: (256, 512), 3: (32, 64, 64)}
+PROBE = 2**17  # its voxels
+# What TensorFlow's pool takes from the system per byte it hands out. Measured as 1.4 to 1.6
+# in fresh processes, with the published networks on 0.1 to 4 million voxels.
+POOL = 1.6
+UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
+UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
+
+
+def runner(model):
+    """Return `model` as a function from a float32 array to one, compiled where that pays."""
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(model, keras.Model):
+        return lambda x: np.asarray(model(x), np.float32)
+    if keras.backend.backend() != "tensorflow":
+        return lambda x: np.asarray(model.predict_on_batch(x), np.float32)
+    import tensorflow as tf
+
+    # Not `model.predict`: there Keras may choose XLA, whose 3-D convolutions are slow on CPUs.
+    graph = tf.function(functools.partial(model, training=False), reduce_retracing=True)
+    return lambda x: np.asarray(graph(tf.convert_to_tensor(x)), np.float32)
+
+
+def bytes_per_voxel(model, divisor, channels, rank):
+    """Measure the peak memory of a prediction, per voxel of its input.
+
+    A small image warms the model up (compilation, thread pools), then one of
+    `PROBES` is predicted. Counted is the rise of the process's resident memory
+    or, where TensorFlow is in use, `POOL` times what its allocator has handed out,
+    whichever is larger: TensorFlow keeps what it has freed, so that a second prediction
+    hardly shows in the resident memory. With a GPU this is the memory of the GPU.
+
+    Args:
+        model: callable `(1, *grid, channels) -> array`, called through `runner`.
+        divisor: int or tuple of int. What each spatial axis must be a multiple of.
+        channels: int. Channels of the input.
+        rank: int. Spatial axes of the input, 2 or 3.
+
+    Returns:
+        float, bytes per input voxel, at least those of the input and the result.
+    """
+    divisor = (divisor,) * rank if isinstance(divisor, int) else tuple(divisor)
+    run = runner(model)
+    # Two sizes, so that a model that compiles per shape settles on one for all.
+    for factor in (1, 2):
+        run(_probe([d * factor for d in divisor], channels))
+    images = _probe(round_up(PROBES[rank], divisor), channels)
+    peak, result = _peak(lambda: run(images))
+    return max(peak, images.nbytes + result.nbytes) * channels / images.size
+
+
+def _probe(grid, channels):
+    # Not constant, so that a model that divides by a spread can do so.
+    return np.random.default_rng(0).standard_normal((1, *grid, channels), np.float32)
+
+
+def _peak(function):
+    """Return `(bytes, result)`: how far memory in use rises while `function` runs."""
+    process, done = psutil.Process(), threading.Event()
+    start, allocated = process.memory_info().rss, _allocated(reset=True)
+    resident = [start]
+
+    def watch():
+        while not done.wait(0.001):
+            resident.append(process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        result = function()
+    finally:
+        done.set()
+        watcher.join()
+    resident.append(process.memory_info().rss)
+    return max(max(resident) - start, POOL * (_allocated() - allocated)), result
+
+
+def _allocated(reset=False):
+    """Most bytes TensorFlow had handed out on its first device since the last reset."""
+    tf = sys.modules.get("tensorflow")
+    if tf is None:
+        return 0
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    device = devices[0].name.removeprefix("/device:")
+    try:
+        if reset:
+            tf.config.experimental.reset_memory_stats(device)
+        return tf.config.experimental.get_memory_info(device)["peak"]
+    except (ValueError, tf.errors.OpError):
+        return 0  # Not every build keeps count; the resident memory remains.
+
+
+def available(groups="/sys/fs/cgroup", own="/proc/self/cgroup"):
+    """Bytes of memory that may still be taken: the machine's, or less in a container.
+
+    Args:
+        groups: where control groups (v1 or v2) are mounted.
+        own: file that lists the groups of this process.
+
+    Returns:
+        int. The least of what the machine has available and what the limit of each
+        enclosing control group leaves.
+    """
+    return min([psutil.virtual_memory().available, *_group_room(Path(groups), Path(own))])
+
+
+def _group_room(groups, own):
+    lines = own.read_text().splitlines() if own.is_file() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = groups / "memory" if controllers else groups
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        limit, usage = names if controllers else ("memory.max", "memory.current")
+        inner = root / path.lstrip("/")
+        # A limit of an outer group holds too. Inside a container the path may be that
+        # of the host, and its files lie at the root.
+        for folder in [inner, *inner.parents]:
+            if folder.is_relative_to(root) and (folder / limit).is_file():
+                yield from _room(folder, limit, usage)
+
+
+def _room(folder, limit, usage):
+    most = (folder / limit).read_text().strip()
+    if not most.isdigit():
+        return  # "max": no limit.
+    used = int((folder / usage).read_text())
+    # The page cache counts as used, and is given up when memory is wanted.
+    stat = folder / "memory.stat"
+    cached = re.search(r"^inactive_file (\d+)", stat.read_text(), re.M) if stat.is_file() else None
+    yield max(0, int(most) - used + (int(cached[1]) if cached else 0))
+
+
+def parse_size(text):
+    """Read a size such as `"4GiB"`, `"500 MB"` or a number of bytes.
+
+    Args:
+        text: str or number. KiB, MiB, GiB and TiB are powers of 1024, kB, MB, GB and
+            TB powers of 1000; capitals do not matter.
+
+    Returns:
+        int, bytes.
+
+    Raises:
+        ValueError: naming what came in, if it is no positive size.
+    """
+    match = re.fullmatch(r"\s*([\d.]+)\s*([a-z]*)\s*", str(text), re.I)
+    unit = UNITS.get(match[2].upper()) if match else None
+    try:
+        size = int(float(match[1]) * unit)
+    except (TypeError, ValueError):
+        size = 0
+    if size < 1:
+        raise ValueError(
+            f"A size in memory is a positive number with a unit, such as 4GiB or 500MB. "
+            f"Received: {text!r}."
+        )
+    return size
+
+
+def format_size(size):
+    """Write bytes for people: `"3.2 GiB"`."""
+    power = min(max(int(np.log2(max(size, 1)) // 10), 0), 4)
+    return f"{size / 1024**power:.{1 if power else 0}f} {['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}"

@@ -1,0 +1,323 @@
+"""Geometry of prediction: tiles, their weights, padding."""
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gvtnets_tf.checks import check_at_least, check_choice
+
+# How much a tile says about each of its voxels, along one axis, before the tiles that
+# share a voxel are brought to a sum of one. Triangles that are brought to a sum of one
+# are a linear cross-fade (alpha blending) where two tiles meet.
+WEIGHTS = {
+    "average": np.ones,
+    "ramp": lambda size: np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)),
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile of a larger image, in voxels. No pixels live here.
+
+     read                         `read`   slices of the image fed to the model
+    +-----------------+           `write`  slices of the image it answers for
+    |  margin         |           `keep`   the same region, inside the tile
+    |   +---------+   |
+    |   |  write  |   |
+    |   +---------+   |
+    +-----------------+
+    """
+
+    read: tuple[slice, ...]
+    write: tuple[slice, ...]
+
+    @property
+    def keep(self):
+        return tuple(
+            slice(w.start - r.start, w.stop - r.start) for r, w in zip(self.read, self.write)
+        )
+
+    def along(self, axes):
+        """The tile on some of its axes, given by their indices."""
+        return Tile(tuple(self.read[i] for i in axes), tuple(self.write[i] for i in axes))
+
+
+def split_axis(length, size, margin, align=1, letter="this axis"):
+    """Cut one axis into `(read, write)` slices; the writes meet without overlap.
+
+    Args:
+        length: int. Voxels along the axis.
+        size: int. Voxels the model reads at a time; capped at `length`.
+        margin: int. Least number of voxels dropped on each inner side of a tile.
+        align: int. Tiles begin at multiples of this, so that a network that strides
+            sees the same phase in each of them. The last one ends with the axis.
+        letter: str. What to call the axis in messages.
+
+    Returns:
+        List of `(read, write)` slice pairs, in order. Two neighbours meet in the
+        middle of the voxels that both of them read.
+
+    Raises:
+        ValueError: if `size` leaves less than `align` once both margins are dropped.
+    """
+    size = min(size, length)
+    step = (size - 2 * margin) // align * align
+    if step < 1 and size < length:
+        least = _round_up(2 * margin + align, align)
+        raise ValueError(
+            f"A tile of {size} voxels along {letter} has nothing left between two margins of "
+            f"{margin} (tiles begin at multiples of {align}): use a tile of at least {least}, or "
+            f"less overlap."
+        )
+    starts = [*range(0, length - size, max(step, 1)), length - size]
+    seams = [(left + size + right) // 2 for left, right in itertools.pairwise(starts)]
+    writes = itertools.pairwise([0, *seams, length])
+    return [(slice(start, start + size), slice(*write)) for start, write in zip(starts, writes)]
+
+
+def split(shape, size, margin, align=None):
+    """Cut a grid of any rank into tiles of equal size: the product of its axes.
+
+    Args:
+        shape, size, margin, align: one int per axis, as in `split_axis`. The last
+            axes are called Z, Y and X in messages.
+
+    Returns:
+        List of `Tile`, in the order in which the grid lies in memory.
+
+    Raises:
+        ValueError: as `split_axis`.
+    """
+    align = align or (1,) * len(shape)
+    letters = [*(f"axis {i}" for i in range(len(shape) - 3)), *"ZYX"[-len(shape) :]]
+    pairs = map(split_axis, shape, size, margin, align, letters)
+    return [Tile(*zip(*chosen)) for chosen in itertools.product(*pairs)]
+
+
+def shares(tiles, blend):
+    """Weight the voxels of tiles that overlap, so that all tiles sum to one in each voxel.
+
+    Args:
+        tiles: list of `Tile` from `split`.
+        blend: `"average"`, every tile counts the same (as published, Wang et al. 2021),
+            or `"ramp"`, a tile fades towards its sides.
+
+    Returns:
+        List with one tuple per tile: a 1-D float array per axis, whose outer product
+        (`weight`) is the weight of the tile over its `read` region.
+
+    Raises:
+        ValueError: for an unknown `blend`.
+    """
+    shape_of = WEIGHTS[check_choice("blend", blend, WEIGHTS)]
+    axes = []
+    for reads in zip(*(tile.read for tile in tiles)):
+        total = np.zeros(max(read.stop for read in reads))
+        # Many tiles of the grid share one place along this axis: count it once.
+        own = {read.start: (read, shape_of(read.stop - read.start)) for read in reads}
+        for read, weights in own.values():
+            total[read] += weights
+        axes.append({start: weights / total[read] for start, (read, weights) in own.items()})
+    return [tuple(axis[r.start] for axis, r in zip(axes, tile.read)) for tile in tiles]
+
+
+def weight(share):
+    """Multiply out one entry of `shares`: float32 array over the tile's `read` region."""
+    result = np.ones((), np.float32)
+    for weights in share:
+        result = np.multiply.outer(result, weights.astype(np.float32))
+    return result
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the voxels of one frame go. No pixels live here; `plan` makes one.
+
+    Attributes:
+        grid: str. Axes of a frame: the one that a network of planes is repeated along, if
+            any, and then the network's own.
+        rank: int. How many of them are the network's own.
+        shape, padded: tuples of int. Voxels of the frame, before and after padding.
+        divisor: tuple of int. What a tile must be a multiple of.
+        size, margin: tuples of int. Voxels of a tile, and of each of its inner margins.
+        kept: tuple of int. Indices of the axes that the result has.
+    """
+
+    grid: str
+    rank: int
+    shape: tuple
+    padded: tuple
+    divisor: tuple
+    size: tuple
+    margin: tuple
+    kept: tuple
+
+    @functools.cached_property
+    def places(self):
+        """List of `Tile`."""
+        return split(self.padded, self.size, self.margin, self.divisor)
+
+    @property
+    def tile(self):
+        """What the network reads at a time, along its own axes."""
+        return self.size[-self.rank :]
+
+    @property
+    def overlap(self):
+        """Voxels that neighbouring tiles share at least, along the network's own axes."""
+        return tuple(2 * m for m in self.margin[-self.rank :])
+
+    @property
+    def whole(self):
+        return self.tile == self.padded[-self.rank :]
+
+    def result(self, sizes):
+        """Of one value per axis of the grid, those of the result."""
+        return tuple(sizes[i] for i in self.kept)
+
+    def shrink(self, voxels):
+        """Find a smaller tile: halve the longest axis until it holds at most `voxels`.
+
+        Returns:
+            Tuple of int, or `None` where no tile is small enough.
+        """
+        size, align = list(self.tile), self.divisor[-self.rank :]
+        own = range(len(self.grid) - self.rank, len(self.grid))
+        while math.prod(size) > voxels:
+            # A tile of twice `align` is the least of which the default margin leaves
+            # something; a projection holds its whole axis.
+            free = [i for i, j in enumerate(own) if j in self.kept and size[i] > 2 * align[i]]
+            if not free:
+                return None
+            longest = max(free, key=lambda i: size[i])
+            half = _round_up(-(-size[longest] // 2), align[longest])
+            size[longest] = max(half, 2 * align[longest])
+        return tuple(size)
+
+
+def plan(sizes, axes, output_axes, divisor, *, tile=None, overlap=None):
+    """Lay out one frame for a network.
+
+    Args:
+        sizes: mapping from axis letter to voxels; letters other than Z, Y, X are ignored.
+            One of Z, Y, X that is not in `axes` is gone along one by one.
+        axes, output_axes: str. Spatial axes of the network's input and of its result.
+        divisor: one int per letter of `axes`.
+        tile: int, or one per letter of `axes`, rounded up to the divisor; `None` for the
+            whole frame. An axis that the result lacks must be held whole.
+        overlap: int, or one per letter of `axes`. Voxels that neighbours share at least.
+            By default each side gives up an eighth of the tile, but at least the divisor,
+            so that what the coarsest level saw of a border is dropped, and at most a
+            quarter, so that half of the tile answers.
+
+    Returns:
+        `Plan`.
+
+    Raises:
+        ValueError: naming the option that does not fit.
+    """
+    repeated = "".join(a for a in sizes if a in "ZYX" and a not in axes)
+    grid, ones = repeated + axes, (1,) * len(repeated)
+    shape = tuple(sizes[letter] for letter in grid)
+    padded = round_up(shape, ones + tuple(divisor))
+    length = padded[len(ones) :]
+    whole = [letter not in output_axes for letter in axes]
+    if tile is None and overlap is not None:
+        raise ValueError(f"`overlap` is of tiles: pass `tile` too. Received: {overlap}.")
+    size = length if tile is None else _size(tile, axes, length, divisor, whole)
+    if overlap is None:
+        margin = [min(max(d, s // 8), s // 4) for s, d in zip(size, divisor)]
+    else:
+        margin = [-(-o // 2) for o in per_axis("overlap", overlap, axes, least=0)]
+    # One tile along an axis has no neighbours to share anything with.
+    margin = tuple(m if s < n else 0 for m, s, n in zip(margin, size, length))
+    kept = tuple(i for i, letter in enumerate(grid) if letter in repeated + output_axes)
+    zeros = (0,) * len(ones)
+    return Plan(
+        grid, len(axes), shape, padded, ones + tuple(divisor), ones + size, zeros + margin, kept
+    )
+
+
+def _size(tile, axes, length, divisor, whole):
+    if isinstance(tile, (int, np.integer)):
+        tile = [n if all_of_it else tile for n, all_of_it in zip(length, whole)]
+    tile = per_axis("tile", tile, axes)
+    for letter, n, t, all_of_it in zip(axes, length, tile, whole):
+        if all_of_it and t < n:
+            raise ValueError(
+                f"The model projects along {letter}, so a tile must hold all {n} voxels of it. "
+                f"Received: tile={tile}."
+            )
+    return tuple(map(min, round_up(tile, divisor), length))
+
+
+def per_axis(name, value, axes, least=1):
+    """Spread one number over the axes, or check that there is one for each.
+
+    Raises:
+        ValueError: naming the argument, the axes and what came in.
+    """
+    values = (value,) * len(axes) if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(values) != len(axes):
+        raise ValueError(
+            f"`{name}` is one number, or one for each axis of {axes}. Received: {value}."
+        )
+    return tuple(int(check_at_least(name, v, least)) for v in values)
+
+
+def round_up(shape, divisor):
+    """Round each size up to a multiple of its divisor."""
+    return tuple(map(_round_up, shape, divisor))
+
+
+def _round_up(size, divisor):
+    return size + (-size) % divisor
+
+
+def pad_amounts(shape, divisor):
+    """Voxels to add `(before, after)` each axis to make it a multiple of its divisor.
+
+    Half of them go before, and the odd one after, as published (Wang et al. 2021).
+
+    Raises:
+        ValueError: if an axis is empty or a divisor is not positive.
+    """
+    for size, factor in zip(shape, divisor, strict=True):
+        check_at_least("size of the image", size, 1)
+        check_at_least("divisor", factor, 1)
+    missing = [(-size) % factor for size, factor in zip(shape, divisor)]
+    return [(p // 2, p - p // 2) for p in missing]
+
+
+def pad(array, divisor):
+    """Pad the leading axes by reflection to multiples of `divisor`.
+
+    An axis shorter than its padding is reflected again and again; a single plane is
+    repeated.
+
+    Args:
+        array: array `(*grid, ...)`.
+        divisor: one int per axis of the grid; the axes after it stay as they are.
+
+    Returns:
+        Array of the same dtype; `array` itself where nothing is missing.
+    """
+    amounts = pad_amounts(array.shape[: len(divisor)], divisor)
+    if not np.any(amounts):
+        return array
+    return np.pad(array, amounts + [(0, 0)] * (array.ndim - len(divisor)), mode="reflect")
+
+
+def crop(array, shape, divisor):
+    """Take off what `pad` added to a grid of this shape; the result is a view.
+
+    Args:
+        array: array `(*padded grid, ...)`.
+        shape: one int per axis of the grid, before padding.
+        divisor: as in `pad`.
+    """
+    amounts = pad_amounts(shape, divisor)
+    return array[tuple(slice(before, before + n) for (before, _), n in zip(amounts, shape))]

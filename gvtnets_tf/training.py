@@ -1,0 +1,224 @@
+"""A recipe, fitted: `model.fit` does the work, this puts the parts together."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import yaml
+
+from gvtnets_tf import callbacks, folder
+from gvtnets_tf.card import Card
+from gvtnets_tf.checks import optional
+from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.data.pipeline import Pair, grid, patches
+from gvtnets_tf.files import check_free, staged
+from gvtnets_tf.losses import LOSSES, PROBABILISTIC
+from gvtnets_tf.prediction.memory import bytes_per_voxel
+from gvtnets_tf.recipe import Recipe
+
+
+def train(
+    recipe, out, *, resume=False, start=None, tensorboard=False, deterministic=False,
+    progress=True, force=False,
+):  # fmt: skip
+    """Train a network by a recipe and leave a model folder.
+
+    The folder holds the best weights on the select part after every epoch, so a kill
+    costs at most one epoch; where nothing is kept for selection, the last weights.
+
+    Args:
+        recipe: `Recipe`, a mapping of its keys, or the path of a YAML file.
+        out: folder to make.
+        resume: bool. Go on with the run that `out` holds. On the CPU with
+            `deterministic`, the result is bit-equal to a run that was never stopped.
+        start: model folder whose weights to start from (fine-tuning).
+        tensorboard: bool. Write logs and images into `out/tensorboard`.
+        deterministic: bool. Make TensorFlow use deterministic operations.
+        progress: bool. Show a progress bar on standard error.
+        force: bool. Whether an existing `out` is replaced.
+
+    Returns:
+        `Path` of the model folder.
+
+    Raises:
+        FileExistsError: if `out` exists, and neither `resume` nor `force` is given.
+        FileNotFoundError, ValueError: for what the recipe or the images lack; if the
+            loss is not a number; if no best weights were written.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe.load(recipe) if isinstance(recipe, (str, Path)) else Recipe.parse(recipe)
+    out = Path(out)
+    if not resume:
+        check_free(out, force)
+    # Seeds Python, NumPy and Keras: the initial weights depend on `recipe.seed` alone.
+    keras.utils.set_random_seed(recipe.seed)
+    if deterministic:
+        _make_deterministic()
+
+    training, selection, card = _prepare(recipe)
+    model = recipe.build(training[0].kind[:2])
+    if start is not None:
+        _start_from(model, start)
+    _compile(model, recipe)
+    run = {"epoch": 0, "best": float("inf"), "history": []}
+    if resume:
+        _check_same(recipe, out)
+        run = callbacks.restore(out, model)
+    else:
+        _begin(out, recipe, force)
+    card = card.changed(
+        bytes_per_voxel=bytes_per_voxel(model, model.divisor, training[0].kind[0], model.rank)
+    )
+    _fit(model, recipe, training, selection, card, out, run, tensorboard, progress)
+    folder.read(out)  # Fails loudly if what was promised is not there.
+    return out
+
+
+def _prepare(recipe):
+    """Open the data: training and selection pairs, and a card without scores."""
+    train, select = recipe.divided(recipe.samples())
+    if not train:
+        raise ValueError("No pair is left to train on: look at `regions`, `split` and `select`.")
+    undo = recipe.normalize.get("undo", "input")
+    alike = recipe.normalize.get("target") == "input"
+    rules = {
+        role: _fixed(
+            Normalizer.parse(rule),
+            [getattr(sample, role) for sample in train],
+            always=undo == "stored" and role == "target",
+            role=role,
+        )
+        for role, rule in recipe.rules.items()
+    }
+    pairs = [
+        [Pair.measured(s.input, s.target, rules["input"], rules["target"]) for s in part]
+        for part in (train, select)
+    ]
+    if alike:
+        pairs = [[replace(p, target_affine=p.input_affine) for p in part] for part in pairs]
+    card = Card(
+        axes=recipe.axes,
+        output_axes=recipe.axes.replace("Z", "") if pairs[0][0].projects else recipe.axes,
+        input=rules["input"],
+        target=rules["target"],
+        undo=undo,
+        voxel_size={a: s for a, s in train[0].input.voxel_size.items() if a in recipe.axes},
+        input_channels=_names(train[0].input),
+        output_channels=_names(train[0].target),
+        probabilistic=recipe.loss in PROBABILISTIC,
+        training={
+            "steps": recipe.steps, "batch": recipe.batch, "patch": list(recipe.patch),
+            "loss": recipe.loss, "seed": recipe.seed, "pairs": len(train),
+        },
+        provenance="trained by the recipe beside this file",
+    )  # fmt: skip
+    return *pairs, card
+
+
+def _fixed(rule, images, always, role):
+    """Measure a rule over the whole data set, where it asks for that."""
+    if rule.kind == "fixed" or not (always or rule.scope == "dataset"):
+        return rule
+    arrays = (image.numpy(_channel_last(image)) for image in images)
+    return rule.frozen(rule.measure(arrays, f"the training {role}s"))
+
+
+def _channel_last(image):
+    return image.axes.replace("C", "") + "C"
+
+
+def _names(image):
+    count = image.sizes.get("C", 1)
+    return image.channel_names or tuple(f"channel {i}" for i in range(count))
+
+
+def _start_from(model, path):
+    other, _ = folder.read(path)
+    ours, theirs = (
+        {n: tuple(w.shape) for n, w in folder.named_weights(m).items()} for m in (model, other)
+    )
+    if ours != theirs:
+        wrong = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
+        raise ValueError(
+            f"{path} holds another network: {len(wrong)} weights differ, such as {wrong[0]}. "
+            f"Start from a model with the same preset, channels and filters."
+        )
+    model.set_weights(other.get_weights())
+
+
+def _compile(model, recipe):
+    rate, every = recipe.schedule.get("rate", 4e-4), recipe.schedule.get("every")
+    if every:
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            rate, every, recipe.schedule.get("decay", 1.0), staircase=True
+        )
+    model.compile(
+        optimizer=keras.optimizers.Adam(rate, **recipe.optimizer),
+        loss=LOSSES[recipe.loss](),
+    )
+
+
+def _begin(out, recipe, force):
+    with staged(out, force) as beside:
+        beside.mkdir()
+        (beside / "recipe.yaml").write_text(recipe.dump())
+
+
+def _check_same(recipe, out):
+    """A run goes on only with the recipe that it began with."""
+    if not (out / "recipe.yaml").is_file():
+        raise FileNotFoundError(f"{out} holds no run to continue: there is no recipe.yaml.")
+    ours, theirs = (yaml.safe_load(r.dump()) for r in (recipe, Recipe.load(out / "recipe.yaml")))
+    differ = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    if differ:
+        raise ValueError(
+            f"The run in {out} has another recipe: {', '.join(differ)} differ. Continue with the "
+            f"recipe it began with, or start from its weights with `--from` in a new folder."
+        )
+
+
+def _fit(model, recipe, training, selection, card, out, run, tensorboard, progress):
+    epochs = -(-recipe.steps // recipe.epoch)
+    steps = -(-recipe.steps // epochs)
+    source = patches(
+        training, recipe.patch, recipe.batch, steps, seed=recipe.seed,
+        flip=recipe.augment.get("flip", False), rotate=recipe.augment.get("rotate", False),
+        weighting=recipe.weighting, first_epoch=run["epoch"], axes=recipe.axes,
+    )  # fmt: skip
+    held = None
+    if selection:
+        held = grid(
+            selection, recipe.patch, recipe.batch, axes=recipe.axes, most=recipe.select_patches
+        )
+    if not selection:
+        print("gvtnets: nothing is kept for selection; the last weights count", file=sys.stderr)
+    keep = callbacks.KeepBest(out, card, run["best"], "val_loss" if selection else None)
+    extra = _tensorboard(out / "tensorboard", held) if tensorboard else []
+    model.fit(
+        source,
+        shuffle=False,  # `patches` draws at random
+        validation_data=held,
+        epochs=epochs,
+        initial_epoch=run["epoch"],
+        callbacks=[
+            callbacks.StopOnNaN(),
+            keep,
+            callbacks.Backup(out, keep, run["history"], recipe.seed),
+            *extra,
+        ],
+        verbose=1 if progress else 0,
+    )
+
+
+def _tensorboard(log_dir, held):
+    optional("tensorboard", "tensorboard")
+    batch = None if held is None else next(iter(held.as_numpy_iterator()))
+    images = [] if batch is None else [callbacks.Images(log_dir, batch)]
+    return [keras.callbacks.TensorBoard(log_dir, write_graph=False), *images]
+
+
+def _make_deterministic():
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()

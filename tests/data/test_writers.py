@@ -1,0 +1,260 @@
+import errno
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gvtnets_tf import files
+from gvtnets_tf.data.image import Image
+from gvtnets_tf.data.readers import read, read_colors, read_metadata
+from gvtnets_tf.data.writers import cast, write
+
+NAMES = ("DNA", "ER", "µ-tubulin")
+COLORS = ("#0000ff", "#00ff10", "#ff8000")
+METADATA = {"mode": "whole", "tile": [16, 64, 64], "unit": "µm"}
+STEPS = {"Z": 0.29, "Y": 0.108, "X": 0.11}
+KEEPS_COLORS = (".ome.tif", ".ome.tiff", ".tif", ".zarr")
+COMMON = ["uint8", "uint16", "uint32", "int8", "int16", "float32", "float64", "bool"]
+DTYPES = {
+    ".ome.tif": [*COMMON, "int32"],
+    ".tif": [*COMMON, "int64", "float16"],
+    ".zarr": [*COMMON, "int64"],
+    ".png": ["uint8", "uint16"],
+}
+
+
+def counts(shape, dtype="uint16", seed=0):
+    return np.random.default_rng(seed).integers(0, 100, shape).astype(dtype)
+
+
+def stack():
+    return Image(counts((3, 4, 30, 20)), "CZYX", STEPS, NAMES, "cells")
+
+
+@st.composite
+def images(draw, suffix):
+    planes = "" if suffix == ".png" else "".join(draw(st.sets(st.sampled_from("TCZ"))))
+    axes = "".join(draw(st.permutations(planes + "YX")))
+    if suffix == ".zarr":  # which has one order, that of time, channel, space
+        axes = "".join(sorted(axes, key="TCZYX".index))
+    shape = [draw(st.integers(1, 4)) for _ in axes]
+    known = draw(st.sets(st.sampled_from(axes)) if axes else st.just(set())) - {"C"}
+    steps = {letter: draw(st.floats(1e-3, 1e3)) for letter in sorted(known)}
+    return Image(counts(shape, draw(st.sampled_from(DTYPES[suffix]))), axes, steps)
+
+
+@pytest.mark.parametrize("suffix", DTYPES)
+@given(data=st.data())
+@settings(deadline=None, max_examples=25)
+def test_axes_voxel_size_dtype_and_pixels_survive_a_round_trip(tmp_path_factory, suffix, data):
+    image = data.draw(images(suffix))
+    back = read(write(tmp_path_factory.mktemp("trip") / f"a{suffix}", image))
+    assert back.axes == image.axes
+    assert back.array.dtype == image.array.dtype
+    assert dict(back.voxel_size) == pytest.approx(dict(image.voxel_size), rel=1e-5)
+    np.testing.assert_array_equal(back.numpy(), image.array)
+
+
+@pytest.mark.parametrize("suffix", KEEPS_COLORS)
+def test_names_colours_and_metadata_survive_a_round_trip(tmp_path, suffix):
+    path = write(tmp_path / f"a{suffix}", stack(), metadata=METADATA, colors=COLORS)
+    assert read(path).channel_names == NAMES
+    assert read(path).name == "a"
+    assert read_colors(path) == COLORS
+    assert read_metadata(path) == METADATA
+
+
+def test_a_png_keeps_its_voxel_size_and_metadata(tmp_path):
+    image = Image(counts((1, 5, 6)), "ZYX", STEPS)
+    path = write(tmp_path / "a.png", image, metadata=METADATA)
+    assert read(path).voxel_size == STEPS
+    assert read_metadata(path) == METADATA
+
+
+def test_tifffile_finds_axes_and_micrometres_in_the_ome_tiff(tmp_path):
+    path = write(tmp_path / "a.ome.tif", stack(), colors=COLORS)
+    with tifffile.TiffFile(path) as tif:
+        assert (tif.series[0].kind, tif.series[0].axes) == ("ome", "CZYX")
+        np.testing.assert_array_equal(tif.asarray(), stack().array)
+        pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert (pixels["PhysicalSizeZ"], pixels["PhysicalSizeZUnit"]) == (0.29, "µm")
+    assert [channel["Name"] for channel in pixels["Channel"]] == list(NAMES)
+    assert pixels["Channel"][0]["Color"] == 0x0000FFFF
+    assert pixels["Channel"][2]["Color"] == 0xFF8000FF - 2**32
+
+
+def test_imagej_finds_a_hyperstack_in_micrometres(tmp_path):
+    image = Image(counts((2, 3, 4, 8, 9)), "CTZYX", {**STEPS, "T": 2.5}, NAMES[:2])
+    with tifffile.TiffFile(write(tmp_path / "a.tif", image)) as tif:
+        words = tif.imagej_metadata
+        assert (words["images"], words["channels"], words["slices"], words["frames"]) == (
+            24,
+            2,
+            4,
+            3,
+        )
+        assert (words["unit"], words["spacing"], words["finterval"]) == ("micron", 0.29, 2.5)
+        assert words["Labels"][:4] == ["DNA", "ER", "DNA", "ER"]
+        assert tif.pages[0].resolution == pytest.approx((1 / 0.11, 1 / 0.108))
+        np.testing.assert_array_equal(tif.asarray(), np.moveaxis(image.array, 0, 2))
+
+
+def test_a_dtype_that_imagej_lacks_is_a_tiff_with_axes_in_json(tmp_path):
+    path = write(tmp_path / "a.tif", Image(counts((3, 8, 9), "float64"), "ZYX", STEPS))
+    with tifffile.TiffFile(path) as tif:
+        assert (tif.series[0].kind, tif.series[0].axes) == ("shaped", "ZYX")
+    assert read(path).voxel_size == STEPS
+
+
+def test_ome_zarr_has_levels_with_their_voxel_size(tmp_path):
+    pixels = counts((2, 300, 513))
+    path = write(tmp_path / "a.zarr", Image(pixels, "ZYX", STEPS))
+    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    scales = attributes["ome"]["multiscales"][0]
+    assert attributes["ome"]["version"] == "0.5"
+    assert [axis["name"] for axis in scales["axes"]] == ["z", "y", "x"]
+    assert {axis["unit"] for axis in scales["axes"]} == {"micrometer"}
+    fine, coarse = (d["coordinateTransformations"] for d in scales["datasets"])
+    assert fine[0]["scale"] == [0.29, 0.108, 0.11]
+    assert coarse[0]["scale"] == pytest.approx([0.29, 0.216, 0.22])
+    assert coarse[1]["translation"] == pytest.approx([0, 0.054, 0.055])
+
+    import zarr
+
+    level = zarr.open(str(path), mode="r")["1"]
+    assert level.shape == (2, 150, 256)
+    assert level[1, 3, 5] == np.rint(pixels[1, 6:8, 10:12].mean())
+    assert level.metadata.dimension_names == ("z", "y", "x")
+
+
+def test_a_cast_rounds_clips_and_counts():
+    array, clipped = cast(np.float32([-3, -0.4, 0.6, 254.6, 255.4, 300]), "uint8")
+    np.testing.assert_array_equal(array, [0, 0, 1, 255, 255, 255])
+    assert array.dtype == "uint8"
+    assert clipped == pytest.approx(2 / 6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "uint32", "int32"])
+@given(values=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=9))
+@settings(deadline=None, max_examples=25)
+def test_a_cast_is_the_nearest_number_that_the_dtype_has(dtype, values):
+    array, clipped = cast(np.float32(values), dtype)
+    limits = np.iinfo(dtype)
+    nearest = [int(np.clip(np.rint(np.float64(v)), limits.min, limits.max)) for v in values]
+    assert array.tolist() == nearest
+    outside = [not limits.min <= np.rint(np.float64(v)) <= limits.max for v in values]
+    assert clipped == pytest.approx(np.mean(outside))
+
+
+def test_a_cast_to_half_precision_clips_instead_of_becoming_infinite():
+    array, clipped = cast(np.uint16([1, 65535]), "float16")
+    assert array.tolist() == [1, 65504]
+    assert clipped == 0.5
+
+
+@pytest.mark.parametrize(
+    "array, dtype, message",
+    [
+        (np.float32([1, np.nan]), "uint16", "uint16 has no NaN.*1 NaN out of 2"),
+        (np.ones(2), "uint15", "`dtype` cannot be 'uint15'. Did you mean 'uint16'"),
+        (np.complex64([1j]), "uint8", "Only real numbers.*complex64"),
+    ],
+)
+def test_an_impossible_cast_is_refused(array, dtype, message):
+    with pytest.raises(ValueError, match=message):
+        cast(array, dtype)
+
+
+def test_the_clipped_share_is_said(tmp_path, capsys):
+    image = Image(np.float32([[1, 2], [3, 70000]]), "YX")
+    path = write(tmp_path / "a.tif", image, dtype="uint16")
+    assert "a.tif: 25.00% of the values were clipped to uint16" in capsys.readouterr().err
+    assert read(path).numpy().tolist() == [[1, 2], [3, 65535]]
+    write(tmp_path / "b.tif", Image(np.float32([[1, 2]]), "YX"), dtype="uint16")
+    assert capsys.readouterr().err == ""
+
+
+def test_npy_says_what_it_does_not_keep(tmp_path, capsys):
+    path = write(tmp_path / "a.npy", stack(), metadata=METADATA)
+    assert "not kept: axes, voxel_size, channel_names, metadata" in capsys.readouterr().err
+    np.testing.assert_array_equal(read(path, axes="CZYX").array, stack().array)
+
+
+@pytest.mark.parametrize(
+    "name, image, options, message",
+    [
+        ("a.jpg", stack(), {}, "`suffix of the output` cannot be '.jpg'"),
+        ("a.png", stack(), {}, "Axis C has 3 entries and no place in 'YX'"),
+        ("a.png", Image(np.ones((3, 3)), "YX"), {}, "PNG holds.*--dtype uint16.*float64"),
+        ("a.npy", stack(), {"colors": COLORS}, "cannot hold channel colours"),
+        ("a.ome.tif", Image(counts((3, 3), "int64"), "YX"), {}, "OME-TIFF has no int64: pass"),
+        ("a.tif", stack(), {"colors": ["red"] * 3}, "3 channels need 3 colours '#rrggbb'"),
+        ("a.tif", stack(), {"metadata": {"x": object()}}, "must be what JSON can hold"),
+        ("a.tif", Image(counts((2, 3, 3)), "CYX", {}, NAMES), {}, "2 channels need 2 names"),
+        ("a.tif", Image(counts((0, 3)), "YX"), {}, "An empty image"),
+        (
+            "a.tif",
+            Image(np.broadcast_to(np.uint8(1), (5, 2**15, 2**15)), "ZYX"),
+            {},
+            "ends at 4 GiB: write .ome.tif or .zarr. Received: 5.0 GiB",
+        ),
+        (
+            "a.tif",
+            Image(np.ones((3, 3)), "YX"),
+            {"colors": ["#ffffff"]},
+            "float64 cannot hold channel colours",
+        ),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused(tmp_path, name, image, options, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / name, image, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".tif", ".zarr", ".png", ".npy"])
+def test_nothing_is_overwritten_without_force(tmp_path, suffix):
+    first, second = (Image(np.full((4, 4), n, "uint8"), "YX") for n in (1, 2))
+    path = write(tmp_path / f"a{suffix}", first)
+    with pytest.raises(FileExistsError, match="exists and is not overwritten"):
+        write(path, second)
+    assert read(path).numpy().max() == 1
+    write(path, second, force=True)
+    assert read(path).numpy().max() == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "suffix, module, name",
+    [
+        (".ome.tif", "tifffile.TiffWriter", "write"),
+        (".tif", "tifffile.TiffWriter", "write"),
+        (".zarr", "zarr.Group", "create_array"),
+        (".npy", "numpy", "save"),
+        (".png", "PIL.Image.Image", "save"),
+    ],
+)
+def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch, suffix, module, name):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    old = write(tmp_path / f"a{suffix}", Image(counts((4, 4)), "YX"))
+    monkeypatch.setattr(f"{module}.{name}", full)
+    with pytest.raises(OSError, match=r"Could not write .*a\.\S+: No space left on device"):
+        write(old, Image(counts((4, 4), seed=1), "YX"), force=True)
+    assert list(tmp_path.iterdir()) == [old]
+    monkeypatch.undo()
+    np.testing.assert_array_equal(read(old).numpy(), counts((4, 4)))
+
+
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
+    def denied(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(files.os, "replace", denied)
+    with pytest.raises(OSError, match=r"Could not write .*a\.tif: Permission denied"):
+        write(tmp_path / "a.tif", Image(counts((4, 4)), "YX"))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,144 @@
+"""The presets: their numbers, and what small ones answer.
+
+The published networks' own answers are held in `test_parity.py`, which needs files that
+do not ship. `frozen_answers.json` guards the same computations everywhere: the presets
+with few filters and weights that follow from their names. It was written by
+`python tests/models/test_presets.py`, at a commit where the parity tests passed.
+"""
+
+import json
+import zlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gvtnets_tf.losses import LOSSES, PROBABILISTIC
+from gvtnets_tf.models.base import named_weights
+from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.presets import PRESETS, preset
+from gvtnets_tf.models.projection import ProjectionGVTNet
+
+FROZEN = Path(__file__).with_name("frozen_answers.json")
+RESTORATION = PRESETS["projection"].config["restoration"]
+SMALL = {
+    "label_free": ({"filters": 4}, (2, 8, 16, 16, 1)),
+    "denoising": ({"filters": 4}, (2, 4, 8, 12, 1)),
+    "projection": (
+        {
+            "projection": {"filters": 4, "num_heads": 2},
+            "restoration": {**RESTORATION, "filters": 4},
+        },
+        (2, 5, 16, 32, 1),
+    ),
+    "unet": ({"filters": 4}, (2, 4, 8, 12, 1)),
+}
+
+
+def value(name, shape):
+    """Weights that depend on the name and the shape only."""
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    role = name.rsplit("/", 1)[-1]
+    if role in ("gamma", "moving_variance"):
+        return rng.uniform(0.7, 1.3, shape)
+    if role == "kernel":
+        return rng.normal(0, 1, shape) / np.sqrt(np.prod(shape[:-1]))
+    return rng.normal(0, 0.1, shape)
+
+
+def numbers(array):
+    """A few numbers that no other array is likely to share: norm, sum and some entries."""
+    x = np.asarray(array, np.float64).ravel()
+    entries = x[:: max(1, len(x) // 5)][:5]
+    return [float(f"{v:.8g}") for v in (np.linalg.norm(x), x.sum(), *entries)]
+
+
+def answers(name):
+    """What the small preset answers, in prediction and in training."""
+    changes, shape = SMALL[name]
+    model = preset(name, **changes)
+    model.build(shape)
+    weights = named_weights(model)
+    for key, w in weights.items():
+        w.assign(value(key, w.shape))
+    rng = np.random.RandomState(0)
+    x = rng.normal(size=shape).astype("float32")
+    found = {"prediction": numbers(model(x))}
+    kind = PRESETS[name].training["loss"]
+    channels = model(x).shape[-1] // (2 if kind in PROBABILISTIC else 1)
+    y = rng.normal(size=(*model(x).shape[:-1], channels)).astype("float32")
+    with tf.GradientTape() as tape:
+        answer = model(x, training=True)
+        loss = LOSSES[kind]()(y, answer)
+    found |= {"training": numbers(answer), "loss": float(f"{float(loss):.8g}")}
+    trained = {key: w for key, w in weights.items() if w.trainable}
+    gradients = tape.gradient(loss, [w.value for w in trained.values()])
+    norms = {key: float(np.linalg.norm(g)) for key, g in zip(trained, gradients)}
+    found["gradients"] = {key: float(f"{norm:.6g}") for key, norm in norms.items()}
+    moved = [w for w in weights.values() if not w.trainable]
+    found["moved"] = float(f"{np.sqrt(sum(np.square(w).sum() for w in moved)):.8g}")
+    return found
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_preset_answers_as_when_it_met_the_published_one(name):
+    expected, found = json.loads(FROZEN.read_text())[name], answers(name)
+    for key in ("prediction", "training", "loss", "moved"):
+        assert found[key] == pytest.approx(expected[key], rel=1e-5, abs=1e-5), key
+    assert found["gradients"] == pytest.approx(expected["gradients"], rel=1e-4, abs=1e-7)
+    assert all(norm > 0 for norm in found["gradients"].values())
+
+
+def test_every_preset_is_guarded():
+    assert PRESETS.keys() == SMALL.keys() == json.loads(FROZEN.read_text()).keys()
+
+
+def test_presets_build_networks_with_the_published_numbers():
+    net = preset("label_free")
+    assert type(net) is GVTNet
+    assert net.divisor == (8, 8, 8)
+    assert list(net.operators) == ["bottoms.0"]
+    net = preset("denoising")
+    assert list(net.operators) == ["bottoms.0", "ups.1", "ups.0"]
+    assert {operator.num_heads for operator in net.operators.values()} == {2}
+    assert net.scale_head
+    net = preset("projection")
+    assert type(net) is ProjectionGVTNet
+    assert net.divisor == (1, 16, 16)
+    assert preset("unet").operators == {}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_says_where_its_numbers_come_from_and_how_it_was_trained(name):
+    one = PRESETS[name]
+    assert len(one.source) > 20
+    assert one.training["loss"] in LOSSES
+    assert keras.optimizers.Adam(**one.training["optimizer"])
+    rank = len(one.axes)
+    assert len(one.training["patch"]) == rank == preset(name).rank
+    # A probabilistic loss needs a scale per voxel.
+    assert preset(name).scale_head == (one.training["loss"] in PROBABILISTIC)
+
+
+def test_a_preset_with_other_numbers_is_another_network():
+    net = preset("label_free", filters=2, rank=2)
+    assert (net.filters, net.rank, net.depth) == (2, 2, 4)
+    assert PRESETS["label_free"].config["filters"] == 32
+
+
+def test_an_unknown_preset_is_named_with_the_nearest():
+    text = "`preset` cannot be 'label-free'. Did you mean 'label_free'?"
+    with pytest.raises(ValueError) as error:
+        preset("label-free")
+    assert str(error.value) == text
+
+
+def test_an_argument_that_the_network_lacks_is_named():
+    with pytest.raises((TypeError, ValueError), match="filterz"):
+        preset("label_free", filterz=3)
+
+
+if __name__ == "__main__":
+    FROZEN.write_text(json.dumps({name: answers(name) for name in SMALL}, indent=1) + "\n")

@@ -1,0 +1,412 @@
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from gvtnets_tf.card import Card
+from gvtnets_tf.data.image import Image
+from gvtnets_tf.data.normalize import Affine, Normalizer
+from gvtnets_tf.prediction import memory
+from gvtnets_tf.prediction.predictor import Predictor
+
+
+class Model:
+    """A network of NumPy: `function` of a float array `(batch, *grid, channels)`."""
+
+    def __init__(self, function=np.array, divisor=1, operators=()):
+        self.function, self.divisor = function, divisor
+        self.operators = dict.fromkeys(operators)
+        self.shapes = []
+
+    def __call__(self, x):
+        assert x.dtype == np.float32
+        self.shapes.append(x.shape)
+        return self.function(x)
+
+
+def local(x):
+    """Three 3x3x3 convolutions with a nonlinearity: sees three voxels to each side."""
+    kernel = np.random.default_rng(1).normal(size=(1, 3, 3, 3, 1)).astype(np.float32) / 5
+    for _ in range(3):
+        x = np.tanh(ndimage.convolve(x, kernel, mode="constant"))
+    return x
+
+
+def strided(x):
+    """What a network that halves twice does: every voxel becomes the mean of its block of 4."""
+    blocks = x.reshape(len(x), x.shape[1] // 4, 4, x.shape[2] // 4, 4, -1).mean((2, 4))
+    return blocks.repeat(4, 1).repeat(4, 2)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).poisson(100, shape).astype(np.uint16)
+
+
+PLAIN = Card(input=Normalizer("none"), undo="none")
+FLAT = Card(axes="YX", output_axes="YX", input=Normalizer("none"), undo="none")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_an_identity_gives_back_the_input_for_any_axes_shape_and_tile(data):
+    axes = "".join(data.draw(st.permutations(data.draw(st.sampled_from(["YX", "ZYX", "TCZYX"])))))
+    if len(axes) > 3:
+        axes = "".join(a for a in axes if a in "ZYX" or data.draw(st.booleans()))
+    own = data.draw(st.sampled_from(["ZYX", "YX"] if "Z" in axes else ["YX"]))
+    shape = [data.draw(st.integers(2, 9 if a in "ZYX" else 3)) for a in axes]
+    kind = data.draw(st.sampled_from(["percentile", "zscore", "unit", "none"]))
+    card = Card(axes=own, output_axes=own, input=Normalizer(kind), undo="input")
+    options = {"batch": data.draw(st.integers(1, 3))}
+    if data.draw(st.booleans()):
+        options |= {"tile": 4, "overlap": data.draw(st.integers(0, 2))}
+        options |= {"blend": data.draw(st.sampled_from(["crop", "average", "ramp"]))}
+    image = noise(*shape)
+    image.flat[::2] += 50  # No channel of no frame is constant.
+    result = Predictor(Model(divisor=2), card)(image, axes, **options)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, image, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_tiles_of_a_local_network_equal_the_whole_where_the_halo_covers_what_it_sees(batch):
+    image = noise(11, 37, 41)
+    predictor = Predictor(Model(local), Card(undo="input"))
+    whole = predictor(image, whole=True)
+    np.testing.assert_array_equal(predictor(image, tile=(9, 16, 20), overlap=6, batch=batch), whole)
+    assert {s[0] for s in predictor.model.shapes[1:]} <= {1, batch, *range(batch)}
+    # A halo that is too small shows: the comparison above could have failed.
+    assert np.abs(predictor(image, tile=(9, 16, 20), overlap=0) - whole).max() > 0.1
+
+
+def test_tiles_begin_where_a_striding_network_sees_the_same_phase():
+    image = noise(45, 61)
+    predictor = Predictor(Model(strided, divisor=(4, 4)), FLAT)
+    whole = predictor(image)
+    np.testing.assert_array_equal(predictor(image, tile=18, overlap=3), whole)
+    assert predictor.model.shapes[1] == (1, 20, 20, 1)
+
+
+@pytest.mark.parametrize("blend", ["crop", "average", "ramp"])
+def test_statistics_are_those_of_the_image_not_of_the_tile(blend):
+    image = np.linspace(0, 4000, 40)[:, None] + noise(40, 40)
+    card = Card(axes="YX", output_axes="YX", input=Normalizer("zscore"), undo="none")
+    predictor = Predictor(Model(), card)
+    tiled, info = predictor.predict(Image(image, "YX"), tile=12, blend=blend)
+    expected = ((image - image.mean()) / image.std()).astype(np.float32)
+    np.testing.assert_allclose(tiled.array, expected, rtol=1e-5, atol=1e-6)
+    assert info["statistics"] == [{"offset": [image.mean()], "gain": [image.std()]}]
+
+
+def test_an_average_is_the_mean_of_the_tiles_that_saw_a_voxel():
+    answers = iter([1, 5])
+    predictor = Predictor(Model(lambda x: np.full_like(x, next(answers))), FLAT)
+    result = predictor(noise(2, 10), tile=(2, 6), overlap=2, blend="average")
+    np.testing.assert_allclose(result, [[1, 1, 1, 1, 3, 3, 5, 5, 5, 5]] * 2)
+
+
+@pytest.mark.parametrize("blend", ["crop", "average"])
+def test_tiles_take_one_accumulator_and_a_padded_copy_of_the_input(blend):
+    image = noise(31, 250, 250)
+    predictor = Predictor(Model(lambda x: x, divisor=8), PLAIN)
+    tracemalloc.start()
+    try:
+        predictor(image, tile=32, blend=blend)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    voxels = 32 * 256 * 256
+    # uint16 padded, float32 sum; the rest (float64 while normalising) is a tile large.
+    assert peak < (2 + 4) * voxels + 64 * 32**3
+
+
+def test_sizes_that_the_network_cannot_halve_are_padded_and_cropped_back():
+    model = Model(divisor=(8, 8, 8))
+    image = noise(1, 30, 17)
+    np.testing.assert_array_equal(Predictor(model, PLAIN)(image), image)
+    assert model.shapes == [(1, 8, 32, 24, 1)]
+
+
+def test_planes_of_a_stack_go_through_a_network_of_planes_several_at_a_time():
+    model = Model(lambda x: x - x.mean((1, 2), keepdims=True))
+    stack = noise(5, 8, 9)
+    result = Predictor(model, FLAT)(stack, "ZYX", batch=2)
+    np.testing.assert_allclose(result, stack - stack.mean((1, 2), keepdims=True), atol=1e-4)
+    assert [s[0] for s in model.shapes] == [2, 2, 1]
+
+
+def test_each_frame_of_a_time_series_has_its_own_statistics_unless_some_are_given():
+    series = noise(3, 8, 8) * np.array([1, 10, 100])[:, None, None]
+    card = Card(axes="YX", output_axes="YX", input=Normalizer("zscore"), undo="none")
+    predictor = Predictor(Model(), card)
+    result, info = predictor.predict(Image(series, "TYX"))
+    np.testing.assert_allclose(result.array.mean((1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(result.array.std((1, 2)), 1, atol=1e-5)
+    assert [s["offset"][0] for s in info["statistics"]] == list(series.mean((1, 2)))
+    given = Affine(np.array([2.0]), np.array([4.0]))
+    np.testing.assert_allclose(
+        predictor(series, "TYX", statistics=given), (series - 2) / 4, rtol=1e-6
+    )
+
+
+def test_frames_are_read_one_at_a_time():
+    class Lazy:
+        shape, dtype, seen = (3, 4, 4), np.dtype(float), []
+
+        def __getitem__(self, index):
+            self.seen.append(index)
+            return np.arange(48.0).reshape(self.shape)[index]
+
+    result, _ = Predictor(Model(), FLAT).predict(Image(Lazy(), "TYX"))
+    np.testing.assert_array_equal(result.array.ravel(), np.arange(48))
+    assert [index[0] for index in Lazy.seen] == [0, 1, 2]
+
+
+def project(x):
+    return x.mean(1)
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": 32}, {"tile": (9, 32, 48), "overlap": 8}])
+def test_a_projection_drops_z_and_its_tiles_hold_the_stack(options):
+    stack = noise(2, 5, 40, 50)
+    card = Card(output_axes="YX", input=Normalizer("none"), undo="none")
+    model = Model(project, divisor=(1, 16, 16))
+    image = Image(stack, "TZYX", voxel_size={"Z": 2.0, "Y": 0.5, "X": 0.5})
+    result, _ = Predictor(model, card).predict(image, **options)
+    assert (result.axes, result.voxel_size) == ("TYX", {"Y": 0.5, "X": 0.5})
+    np.testing.assert_allclose(result.array, stack.mean(1), rtol=1e-6)
+    assert {s[1] for s in model.shapes} == {5}
+
+
+def two(x):
+    return np.concatenate([x, 2 * x], -1)
+
+
+@pytest.mark.parametrize(
+    "shape, axes, to, out",
+    [
+        ((8, 9), "YX", "CYX", (2, 8, 9)),
+        ((3, 4, 8, 9), "TZYX", "TCZYX", (3, 2, 4, 8, 9)),
+        ((4, 8, 9, 1), "ZYXC", "ZYXC", (4, 8, 9, 2)),
+    ],
+)
+def test_several_channels_stand_where_the_input_had_them_or_before_the_grid(shape, axes, to, out):
+    card = Card(
+        axes="YX",
+        output_axes="YX",
+        input=Normalizer("zscore"),
+        output_channels=("DNA", "ER"),
+        undo="input",
+    )
+    image = Image(noise(*shape), axes)
+    result, _ = Predictor(Model(two), card).predict(image, whole=True)
+    assert (result.axes, result.shape, result.channel_names) == (to, out, ("DNA", "ER"))
+    first = np.take(result.array, 0, to.index("C"))
+    np.testing.assert_allclose(first, image.array.reshape(first.shape), rtol=1e-5)
+
+
+def test_one_channel_of_many_keeps_its_axis_and_takes_the_stored_units():
+    card = Card(
+        input=Normalizer("fixed", offset=(0, 0), gain=(1, 1)),
+        target=Normalizer("fixed", offset=(7,), gain=(3,)),
+        undo="stored",
+    )
+    image = noise(2, 3, 4, 5)
+    result = Predictor(Model(lambda x: x[..., :1]), card)(image, "CZYX")
+    np.testing.assert_array_equal(result, image[:1] * 3.0 + 7)
+
+
+def test_a_probabilistic_network_gives_its_scale_in_the_units_of_the_image():
+    card = Card(input=Normalizer("fixed", offset=(10,), gain=(4,)), probabilistic=True)
+    model = Model(lambda x: np.concatenate([x, np.full_like(x, 0.5)], -1))
+    predictor, image = Predictor(model, card), noise(4, 12, 12)
+    location, scale = predictor(image, uncertainty=True, tile=8, blend="average")
+    np.testing.assert_allclose(location, image, rtol=1e-6)
+    np.testing.assert_allclose(scale, 2.0, rtol=1e-6)
+    np.testing.assert_allclose(predictor(image), image, rtol=1e-6)
+    (one, other), _ = predictor.predict(Image(image, "ZYX", {"Y": 0.1}), uncertainty=True)
+    assert one.axes == other.axes == "ZYX"
+    assert one.voxel_size == other.voxel_size == {"Y": 0.1}
+
+
+def test_how_it_was_done_is_told_in_values_that_json_can_hold():
+    model = Model(divisor=4, operators=["bottom.0", "up.1"])
+    predictor, image = Predictor(model, PLAIN), Image(noise(8, 20, 20), "ZYX", name="cells")
+    result, info = predictor.predict(image)
+    assert result.name == "cells"
+    assert json.loads(json.dumps(info)) == {
+        "mode": "whole",
+        "tile": None,
+        "overlap": None,
+        "blend": None,
+        "undo": "none",
+        "statistics": [{"offset": [0.0], "gain": [1.0]}],
+    }
+    _, info = predictor.predict(image, tile=(8, 10, 10), overlap=(0, 3, 4), blend="average")
+    assert (info["mode"], info["tile"]) == ("tiles", [8, 12, 12])
+    assert (info["overlap"], info["blend"]) == ([0, 4, 4], "average")
+    assert "bottom.0, up.1" in info["note"]
+    _, info = predictor.predict(image, tile=100)
+    assert info["mode"] == "whole"
+    assert "note" not in info
+
+
+def test_what_does_not_fit_is_known_before_the_first_call_and_says_which_tile_does():
+    model = Model(divisor=8)
+    predictor = Predictor(model, PLAIN.changed(bytes_per_voxel=1000.0))
+    image = Image(noise(16, 60, 60), "ZYX", name="cells")
+    expected = (
+        r"cells does not fit the memory: 1 x \(16, 64, 64\) voxels need about 62.5 MiB "
+        r"\(1000 bytes per voxel\), and 19.1 MiB may be used. "
+        r"Predict in tiles with --tile 16 32 32 \(`tile=\(16, 32, 32\)`\)"
+    )
+    with pytest.raises(ValueError, match=expected):
+        predictor.predict(image, max_memory="20MB")
+    assert model.shapes == []
+    result, _ = predictor.predict(image, max_memory="20MB", tile=(16, 32, 32))
+    np.testing.assert_array_equal(result.array, image.array)
+    with pytest.raises(ValueError, match=r"4 x \(16, 32, 32\).*--tile 16 16 16"):
+        predictor.predict(image, max_memory="20MB", tile=(16, 32, 32), batch=4)
+    with pytest.raises(ValueError, match=r"No tile is small enough: allow more with --max-memory"):
+        predictor.predict(image, max_memory="1MB")
+
+
+def test_memory_is_measured_once_on_a_probe_and_never_on_the_image(monkeypatch):
+    model = Model(divisor=4)
+    predictor, image = Predictor(model, PLAIN), noise(64, 64, 64)
+    monkeypatch.setattr(memory, "available", lambda: 10_000)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="--tile"):
+            predictor(image)
+    assert [s[1:4] for s in model.shapes] == [(4, 4, 4), (8, 8, 8), (32, 64, 64)]
+    np.testing.assert_array_equal(predictor(image, whole=True), image)
+    # What was held once is held again: the allocator keeps it, and it looks taken.
+    np.testing.assert_array_equal(predictor(image), image)
+
+
+def test_an_image_no_larger_than_the_probe_is_not_measured_first(monkeypatch):
+    model = Model()
+    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    Predictor(model, PLAIN)(noise(32, 64, 64))
+    assert model.shapes == [(1, 32, 64, 64, 1)]
+
+
+def bad(array=None, axes="ZYX", model=None, card=PLAIN, **options):
+    array = noise(4, 8, 8) if array is None else array
+    return lambda: Predictor(model or Model(), card)(array, axes, **options)
+
+
+NAN = np.where(np.arange(256.0).reshape(4, 8, 8) == 7, np.nan, 1.0)
+PAIR = PLAIN.changed(input_channels=("phase", "DIC"))
+SCALE = PLAIN.changed(probabilistic=True)
+ERRORS = {
+    "axes": (bad(axes="ZYQ"), r"`axes` must be distinct letters"),
+    "rank": (bad(axes="YX"), r"`axes` must name each axis.*'YX' \(2 letters\).*3 axes"),
+    "missing": (bad(noise(8, 8), "YX"), r"reads ZYX images, and the image lacks axis Z"),
+    "empty": (bad(noise(0, 8, 8)), r"is empty. Received: shape=\(0, 8, 8\)"),
+    "channels": (bad(card=PAIR), r"reads 2 channels \(phase, DIC\), and the image has 1: select"),
+    "nan": (bad(NAN), r"the image holds 1 values that are NaN or infinite"),
+    "nan, given": (
+        bad(NAN, statistics=Affine(np.zeros(1), np.ones(1))),
+        r"the image holds 1 values that are NaN",
+    ),
+    "constant": (bad(np.ones((2, 4, 4)), card=Card()), r"constant: there is nothing to normalise"),
+    "frame": (
+        bad(np.stack([noise(2, 4, 4), np.ones((2, 4, 4))]), "TZYX", card=Card()),
+        r"frame 1 of the image is constant",
+    ),
+    "statistics": (
+        bad(statistics=Affine(np.zeros(3), np.ones(3))),
+        r"`statistics` are for 3 channels, and the image has 1",
+    ),
+    "uncertainty": (bad(uncertainty=True), r"predicts no scale: `uncertainty` needs one that"),
+    "odd scale": (bad(card=SCALE), r"a location and a scale per channel. Received: 1 channels"),
+    "blend": (bad(blend="crops"), r"`blend` cannot be 'crops'. Did you mean 'crop'"),
+    "batch": (bad(batch=0), r"`batch` must be at least 1"),
+    "both": (bad(tile=4, whole=True), r"Pass `whole` or `tile`, not both"),
+    "overlap": (bad(overlap=4), r"`overlap` is of tiles: pass `tile` too"),
+    "halo": (
+        bad(tile=(4, 4, 4), overlap=4),
+        r"tile of 4 voxels along Y has nothing left between two margins of 2",
+    ),
+    "size": (bad(max_memory="much"), r"such as 4GiB or 500MB. Received: 'much'"),
+    "grid": (
+        bad(model=Model(lambda x: x[:, ::2])),
+        r"answers images of shape \(1, 4, 8, 8, 1\) with shape \(1, 2, 8, 8, 1\)",
+    ),
+    "names": (
+        bad(card=PLAIN.changed(output_channels=("a", "b"))),
+        r"names 2 output channels \(a, b\), and the model answers with 1",
+    ),
+    "units": (
+        bad(
+            noise(2, 4, 8, 8),
+            "CZYX",
+            model=Model(lambda x: np.repeat(x[..., :1], 3, -1)),
+            card=PLAIN.changed(undo="input"),
+        ),
+        r"result has 3 channels and cannot take the units of 2 \(`undo` is 'input'\)",
+    ),
+    "divisor": (bad(model=Model(divisor=(4, 4))), r"`model.divisor` is one number, or one for"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_cannot_be_predicted_is_refused_by_name(case):
+    predict, message = ERRORS[case]
+    with pytest.raises(ValueError, match=message):
+        predict()
+
+
+def test_another_voxel_size_is_a_warning_that_names_both(recwarn):
+    predictor = Predictor(Model(), PLAIN.changed(voxel_size={"Z": 0.3, "Y": 0.1, "X": 0.1}))
+    array = noise(4, 8, 8)
+    predictor.predict(Image(array, "ZYX", {"Z": 0.3, "Y": 0.109, "X": 0.091}))
+    predictor.predict(Image(array, "ZYX"))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"of Y 0\.2 µm, and the model was trained on Y 0\.1 µm"):
+        predictor.predict(Image(array, "ZYX", {"Z": 0.3, "Y": 0.2, "X": 0.1}))
+
+
+def test_progress_is_shown_on_standard_error_only_where_it_is_asked_for(capsys):
+    predictor, series = Predictor(Model(), FLAT), noise(3, 8, 8)
+    predictor(series, "TYX", tile=4, overlap=0)
+    assert capsys.readouterr() == ("", "")
+    predictor(series, "TYX", tile=4, overlap=0, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "12/12" in captured.err
+
+
+def test_a_keras_model_is_called_for_inference_and_checks_its_channels():
+    import keras
+
+    image = keras.Input((None, None, 2))
+    x = keras.layers.BatchNormalization(epsilon=0)(image)
+    model = keras.Model(image, keras.layers.Dropout(0.5)(x))
+    predictor = Predictor(model, FLAT)
+    pixels = noise(2, 12, 15)
+    # Fresh moving statistics are 0 and 1: only in training would anything change.
+    np.testing.assert_allclose(predictor(pixels, "CYX", tile=8), pixels, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"reads 2 channels, and the image has 1: select its"):
+        predictor(pixels[0], "YX")
+
+
+def test_a_subclassed_keras_model_tells_its_channels_once_it_is_built():
+    import keras
+
+    class Twice(keras.Model):
+        divisor = (2, 2)
+
+        def call(self, images):
+            return 2 * images
+
+    model = Twice()
+    model(np.ones((1, 4, 4, 3), np.float32))
+    predictor, pixels = Predictor(model, FLAT), noise(3, 5, 7)
+    np.testing.assert_array_equal(predictor(pixels, "CYX"), 2 * pixels)
+    with pytest.raises(ValueError, match="reads 3 channels, and the image has 1"):
+        predictor(pixels[0])
