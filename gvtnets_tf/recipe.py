@@ -209,10 +209,12 @@ class Recipe:
         data = self.data
         found = []
         for input, target, part in _images(data):
-            input = input.select_channels(data.get("input_channels"))
-            target = target.select_channels(data.get("target_channels"))
+            chosen = (
+                input.select_channels(data.get("input_channels")),
+                target.select_channels(data.get("target_channels")),
+            )
             for region_part, region in (data.get("regions") or {part: {}}).items():
-                inside = [i.crop(_inside(region, i)) for i in (input, target)]
+                inside = [image.crop(_inside(region, image)) for image in chosen]
                 spare = "".join(a for a in "TZYX" if a not in self.axes)
                 frames = [i.along(spare) for i in inside]
                 if len(frames[0]) != len(frames[1]):
@@ -253,7 +255,7 @@ class Recipe:
             block = max(gap, round(width * self.select))
             if width < block + 2 * gap:
                 raise ValueError(
-                    f"{s.input.name} has {width} voxels along X: too few to keep {block} at its end "
+                    f"{s.input.name} has {width} voxels along X: too few to keep {block} at the end "
                     f"for choosing the best weights, with a gap of one patch ({gap}). Use a "
                     f"smaller patch, give `regions`, or `select: 0`."
                 )

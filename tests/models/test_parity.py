@@ -92,8 +92,8 @@ def test_loss_and_every_gradient_are_the_published_ones(published):
     loss, gradients = published.gradients()
     assert loss == pytest.approx(float(published.answers["loss"]), rel=1e-5)
     keys = ("grad_names", "grad_norm", "grad_probe")
-    for name, norm, probe in zip(*(published.answers[key] for key in keys)):
-        name = str(name)
+    names, norms, probes = (published.answers[key] for key in keys)
+    for name, norm, probe in zip(map(str, names), norms, probes):
         direction = published.source.probe(name, published.shapes[name])
         gradient = gradients[name].astype(np.float64)
         assert np.linalg.norm(gradient) == pytest.approx(norm, rel=2e-4), name
