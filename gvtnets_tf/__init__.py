@@ -27,7 +27,7 @@ _HOMES = {
     "demonstration": ("demo",),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = [*_HOME]
+__all__ = sorted(_HOME)  # noqa: PLE0605
 
 
 def __getattr__(name):

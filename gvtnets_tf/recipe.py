@@ -255,7 +255,7 @@ class Recipe:
             block = max(gap, round(width * self.select))
             if width < block + 2 * gap:
                 raise ValueError(
-                    f"{s.input.name} has {width} voxels along X: too few to keep {block} at the end "
+                    f"{s.input.name} has {width} voxels along X: too few to keep {block} of them "
                     f"for choosing the best weights, with a gap of one patch ({gap}). Use a "
                     f"smaller patch, give `regions`, or `select: 0`."
                 )

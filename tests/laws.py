@@ -72,14 +72,19 @@ def set_weights(layer, seed=0):
         w.assign(rng.uniform(low, high, w.shape))
 
 
+def _plain(layer):
+    """The configuration as a file holds it, where a tuple is a list."""
+    return json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))["config"]
+
+
 def _check_twin(layer, y, inputs, weights):
     # It can be described, also in JSON, and rebuilt from the description.
     description = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
     twin = keras.saving.deserialize_keras_object(description)
     assert type(twin) is type(layer)
-    assert twin.get_config() == layer.get_config()
+    assert _plain(twin) == _plain(layer)
     twin = type(layer).from_config(layer.get_config())
-    assert twin.get_config() == layer.get_config()
+    assert _plain(twin) == _plain(layer)
 
     # The twin holds the same weights, and then gives the same answer.
     twin.build(*(x.shape for x in inputs))
@@ -120,7 +125,7 @@ def _check_files(make, model, y, images, folder):
     # A file brings back the model with its arguments, and a weight file its weights.
     model.save(folder / "model.keras")
     back = keras.saving.load_model(folder / "model.keras")
-    assert back.get_config() == model.get_config()
+    assert _plain(back) == _plain(model)
     np.testing.assert_allclose(back(images), y, rtol=1e-5, atol=1e-6)
 
     model.save_weights(folder / "model.weights.h5")
