@@ -1,0 +1,49 @@
+"""Put the trained denoiser into `pretrained/`, with what it must answer.
+
+    python examples/simulated/ship.py runs/simulated/denoiser
+
+Beside the model folder lies `expected.npz`: a simulated noisy stack, and the answer to it, by
+which a test tells that the weights still do what they did.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from gvtnets_tf import folder
+from gvtnets_tf.data import simulate
+from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.recipe import Recipe
+
+NAME = "simulated_denoiser"
+PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
+SHAPE, SEED = (8, 32, 32), 90_003
+
+
+def main(args):
+    model, card = folder.read(args.model)
+    card = card.changed(
+        provenance="examples/simulated: prepare.py, denoiser.yaml, ship.py of gvtnets_tf 0.1.0",
+        licence="BSD-3-Clause",
+        input_channels=("noisy",),
+        output_channels=("denoised",),
+    )
+    out = PRETRAINED / NAME
+    out.mkdir(parents=True, exist_ok=True)
+    folder.save(out, model, card)
+    recipe = Recipe.load(args.model / "recipe.yaml")
+    recipe = recipe.changed(data={**recipe.data, "root": "../../runs/simulated/data"})
+    (out / "recipe.yaml").write_text(recipe.dump())
+    shutil.copy(args.model / "history.csv", out)
+    noisy, _ = simulate.pair("denoising", SHAPE, SEED)
+    answer = Predictor(model, card)(noisy.numpy(), "ZYX")
+    np.savez_compressed(out / "expected.npz", input=noisy.numpy(), output=answer)
+    print(out)
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("model", type=Path, help="model folder that `gvtnets train` made")
+    main(p.parse_args())
