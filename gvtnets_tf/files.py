@@ -52,7 +52,7 @@ def staged(path, force=False):
         else:
             os.replace(beside, path)
     except OSError as error:
-        if isinstance(error, FileExistsError) or error.errno is None:
+        if error.errno is None:
             raise
         raise OSError(
             error.errno, f"Could not write {path}: {error.strerror}. Nothing was kept."
@@ -65,5 +65,5 @@ def remove(path):
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    elif os.path.lexists(path):
+        path.unlink()

@@ -75,6 +75,11 @@ class Image:
         """
         if channels is None:
             return self
+        if not channels:
+            raise ValueError(
+                f"{self.name or 'The image'} is left with no channel: name at least one. "
+                f"Received: {channels!r}."
+            )
         count = self.sizes.get("C", 1)
         names = list(self.channel_names)
         indices = [names.index(c) if c in names else c for c in channels]

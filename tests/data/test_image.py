@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from gvtnets_tf.data.image import Image
+
+NAMES = ("DNA", "ER", "AGP")
+
+
+@pytest.fixture
+def image():
+    array = np.arange(3 * 4 * 5 * 6).reshape(3, 4, 5, 6)
+    return Image(array, "CZYX", {"Z": 0.3, "Y": 0.1, "X": 0.1}, NAMES, "cells")
+
+
+def test_sizes_go_by_letter(image):
+    assert image.shape == (3, 4, 5, 6)
+    assert image.sizes == {"C": 3, "Z": 4, "Y": 5, "X": 6}
+
+
+def test_pixels_come_in_the_order_asked_for(image):
+    assert image.numpy() is image.array or np.shares_memory(image.numpy(), image.array)
+    assert image.numpy("ZYXC")[1, 2, 3, 0] == image.array[0, 1, 2, 3]
+
+
+def test_small_letters_are_capitals():
+    assert Image(np.zeros((2, 3)), "yx").axes == "YX"
+
+
+def test_axes_must_name_every_axis():
+    with pytest.raises(ValueError, match=r"axes='ZYX' \(3 letters\) for an image with 2 axes"):
+        Image(np.zeros((2, 3)), "ZYX")
+
+
+def test_a_crop_is_a_view_that_keeps_what_is_known(image):
+    part = image.crop({"X": (2, 5), "Z": (0, 1)})
+    assert part.sizes == {"C": 3, "Z": 1, "Y": 5, "X": 3}
+    assert np.shares_memory(part.array, image.array)
+    np.testing.assert_array_equal(part.array, image.array[:, :1, :, 2:5])
+    assert (part.voxel_size, part.channel_names, part.name) == (
+        image.voxel_size,
+        NAMES,
+        "cells",
+    )
+
+
+@pytest.mark.parametrize("region", [{"X": (0, 7)}, {"X": (3, 3)}, {"X": (-1, 2)}, {"T": (0, 1)}])
+def test_a_crop_outside_is_refused(image, region):
+    letter = next(iter(region))
+    with pytest.raises(ValueError, match=rf"region {letter}: .* is not inside cells with axes CZ"):
+        image.crop(region)
+
+
+@pytest.mark.parametrize(
+    "channels, kept",
+    [
+        (None, NAMES),
+        ([2, 0], ("AGP", "DNA")),
+        ([1, 2], ("ER", "AGP")),
+        (["ER"], ("ER",)),
+        (["AGP", 0], ("AGP", "DNA")),
+        ([1, 1], ("ER", "ER")),
+    ],
+)
+def test_channels_go_by_index_or_name(image, channels, kept):
+    part = image.select_channels(channels)
+    assert part.channel_names == kept
+    expected = image.array[[NAMES.index(name) for name in kept]]
+    np.testing.assert_array_equal(part.numpy(), expected)
+
+
+def test_a_run_of_channels_is_not_read(image):
+    assert np.shares_memory(image.select_channels([1, 2]).array, image.array)
+
+
+@pytest.mark.parametrize("channel", [3, -1, "RNA", 0.5])
+def test_a_missing_channel_is_named_with_those_there_are(image, channel):
+    text = f"cells has no channel {channel!r}: it has 3 .DNA, ER, AGP., counted from 0"
+    with pytest.raises(ValueError, match=text):
+        image.select_channels([channel])
+
+
+def test_no_channel_at_all_is_refused(image):
+    with pytest.raises(ValueError, match=r"cells is left with no channel: name at least one"):
+        image.select_channels([])
+
+
+def test_an_image_without_channels_has_one(noise):
+    image = Image(noise(3, 4), "YX")
+    assert image.select_channels([0]).shape == (3, 4)
+    with pytest.raises(ValueError, match=r"no channel 1: it has 1 \(without names\)"):
+        image.select_channels([1])
+
+
+def test_an_image_comes_apart_along_an_axis(image):
+    parts = image.along("Z")
+    assert [part.axes for part in parts] == ["CYX"] * 4
+    np.testing.assert_array_equal(parts[2].array, image.array[:, 2])
+    assert np.shares_memory(parts[2].array, image.array)
+    assert len({part.name for part in parts}) == 4
+    assert image.along("T") == [image]

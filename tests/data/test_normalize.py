@@ -1,0 +1,137 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from gvtnets_tf.data.normalize import Normalizer
+
+MEASURED = ("percentile", "zscore", "unit")
+images = arrays.arrays(
+    np.uint16,
+    arrays.array_shapes(min_dims=2, max_dims=4, min_side=2),
+    elements=st.integers(0, 65535),
+)
+
+
+@given(image=images, kind=st.sampled_from([*MEASURED, "none", "fixed"]))
+@settings(deadline=None, max_examples=60)
+def test_undo_takes_apply_back(image, kind):
+    channels = image.shape[-1]
+    fixed = {"offset": range(channels), "gain": range(1, channels + 1)}
+    rule = Normalizer(kind, 0.0, 100.0, **(fixed if kind == "fixed" else {}))
+    flat = image.reshape(-1, channels)
+    if kind in MEASURED and (flat.min(0) == flat.max(0)).any():
+        with pytest.raises(ValueError, match="is constant: there is nothing to normalise by"):
+            rule.measure(image)
+        return
+    affine = rule.measure(image)
+    assert affine.offset.shape == affine.gain.shape == (channels,)
+    there = affine.apply(image)
+    assert there.dtype == np.float32
+    np.testing.assert_allclose(affine.undo(there), image, rtol=1e-5, atol=0.1)
+
+
+def test_percentiles_are_those_of_numpy_per_channel(noise):
+    image = noise(5, 6, 7, 2) * [1, 10] + [0, 100]
+    found = Normalizer().measure(image).apply(image)
+    for channel in range(2):
+        low, high = np.percentile(image[..., channel], (2, 99.8))
+        expected = (image[..., channel] - low) / (high - low)
+        np.testing.assert_allclose(found[..., channel], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_zscore_has_mean_zero_and_variance_one(noise):
+    image = noise(5, 6, 7, 2) * [1, 10] + [0, 100]
+    found = Normalizer("zscore").measure(image).apply(image).reshape(-1, 2)
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(found.std(0, ddof=0), 1, rtol=1e-5)
+
+
+def test_the_unit_rule_reaches_from_minus_one_to_one():
+    affine = Normalizer("unit").measure(np.array([[10.0], [20.0], [30.0]]))
+    np.testing.assert_allclose(affine.apply([[10], [15], [30]]).ravel(), [-1, -0.5, 1])
+
+
+def test_fixed_numbers_are_used_as_given():
+    affine = Normalizer("fixed", offset=100, gain=[20]).measure(np.zeros((3, 1)))
+    np.testing.assert_allclose(affine.apply([[120.0]]), [[1.0]])
+    np.testing.assert_allclose(affine.undo([[1.0]]), [[120.0]])
+
+
+def test_none_changes_nothing(noise):
+    image = noise(3, 4, 2)
+    np.testing.assert_array_equal(Normalizer("none").measure(image).apply(image), image)
+
+
+def test_several_images_are_measured_as_one(noise):
+    parts = [noise(6, 5, 2), noise(3, 4, 5, 2) * 3 + 7]
+    whole = np.concatenate([part.reshape(-1, 2) for part in parts])
+    for kind in MEASURED:
+        rule = Normalizer(kind, scope="dataset")
+        one, many = rule.measure(whole), rule.measure(iter(parts))
+        np.testing.assert_allclose(many.offset, one.offset, rtol=1e-6)
+        np.testing.assert_allclose(many.gain, one.gain, rtol=1e-6)
+
+
+def test_a_measured_map_can_be_stored(noise):
+    image = noise(6, 5, 2)
+    affine = Normalizer().measure(image)
+    stored = Normalizer.parse(json.loads(json.dumps(Normalizer().frozen(affine).to_dict())))
+    assert stored.kind == "fixed"
+    again = stored.measure(np.zeros((1, 1, 2)))
+    np.testing.assert_array_equal(again.apply(image), affine.apply(image))
+
+
+@pytest.mark.parametrize(
+    "value", ["zscore", {"kind": "zscore"}, Normalizer("zscore"), Normalizer("zscore").to_dict()]
+)
+def test_a_rule_can_be_written_in_several_ways(value):
+    assert Normalizer.parse(value) == Normalizer("zscore")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_numbers_are_counted(noise, bad):
+    image = noise(4, 5, 1)
+    image[0, :2] = bad
+    with pytest.raises(ValueError, match=r"cells holds 2 values that are NaN or infinite, out of"):
+        Normalizer().measure(image, name="cells")
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_a_constant_channel_is_named(noise, kind):
+    image = noise(4, 5, 3)
+    image[..., 1] = 0.1
+    with pytest.raises(ValueError, match=f"Channel 1 of cells is constant.*{kind}.* around 0.1"):
+        Normalizer(kind).measure(image, name="cells")
+
+
+def test_an_empty_list_is_refused():
+    with pytest.raises(ValueError, match="nothing to measure: targets is an empty list"):
+        Normalizer().measure([], name="targets")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"kind": "zscores"}, "`normalize` cannot be 'zscores'. Did you mean 'zscore'"),
+        ({"scope": "images"}, "`scope` cannot be 'images'. Did you mean 'image'"),
+        ({"low": 50, "high": 50}, "0 <= low < high <= 100. Received: low=50, high=50"),
+        ({"low": -1}, "Received: low=-1"),
+        ({"kind": "fixed"}, "needs one offset and one gain per channel"),
+        ({"kind": "fixed", "offset": [1, 2], "gain": [1]}, r"offset=\(1.0, 2.0\), gain=\(1.0,\)"),
+        ({"kind": "fixed", "offset": [1], "gain": [0]}, "`gain` must not be zero"),
+        ({"king": "fixed"}, "`key of normalize` cannot be 'king'. Did you mean 'kind'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Normalizer.parse(arguments)
+
+
+def test_stored_numbers_are_for_as_many_channels():
+    rule = Normalizer("fixed", offset=[1, 2], gain=[1, 1])
+    with pytest.raises(ValueError, match=r"is for 2 channels. Received: an image with 3"):
+        rule.measure(np.zeros((4, 3)))

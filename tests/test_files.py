@@ -1,0 +1,104 @@
+import errno
+
+import pytest
+
+from gvtnets_tf.files import check_free, remove, staged
+
+
+def left(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "image.ome.tif"
+    with staged(path) as beside:
+        beside.write_text("half")
+        assert not path.exists()
+        assert beside.parent == path.parent
+        assert beside.name.endswith(".image.ome.tif")
+        assert beside.suffixes[-2:] == [".ome", ".tif"]
+    assert path.read_text() == "half"
+    assert left(path.parent) == ["image.ome.tif"]
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "model"
+    with staged(path) as beside:
+        beside.mkdir()
+        (beside / "a").write_text("1")
+        assert not path.exists()
+    assert left(path) == ["a"]
+
+
+@pytest.mark.parametrize("error", [ValueError("stop"), KeyboardInterrupt()])
+def test_an_error_leaves_nothing_new_and_the_old_as_it_was(tmp_path, error):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(type(error)), staged(path, force=True) as beside:
+        beside.write_text("new")
+        raise error
+    assert path.read_text() == "old"
+    assert left(tmp_path) == ["table.csv"]
+
+
+def test_nothing_is_overwritten_without_force(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    text = r"table\.csv exists and is not overwritten: choose another output, or pass --force"
+    with pytest.raises(FileExistsError, match=text), staged(path):
+        pytest.fail("the block must not run")
+    with pytest.raises(FileExistsError, match=text):
+        check_free(path)
+    assert check_free(path, force=True) == path
+    with staged(path, force=True) as beside:
+        beside.write_text("new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("old", ["file", "folder"])
+def test_force_replaces_a_folder_and_keeps_nothing_of_it(tmp_path, old):
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "stale").write_text("old")
+    with staged(path, force=True) as beside:
+        if old == "file":
+            beside.write_text("new")
+        else:
+            beside.mkdir()
+            (beside / "fresh").write_text("new")
+    assert left(tmp_path) == ["model"]
+    assert path.read_text() == "new" if old == "file" else left(path) == ["fresh"]
+
+
+def test_a_full_disk_is_said_with_the_path(tmp_path):
+    path = tmp_path / "image.tif"
+    text = r"Could not write .*image\.tif: No space left on device. Nothing was kept"
+    with pytest.raises(OSError, match=text) as error, staged(path) as beside:
+        beside.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert error.value.errno == errno.ENOSPC
+    assert left(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_with_the_path(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OSError, match=r"Could not write .*out\.tif: "),
+        staged(tmp_path / "file" / "out.tif"),
+    ):
+        pytest.fail("the block must not run")
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match=r"Could not write .*out\.tif"),
+        staged(tmp_path / "out.tif"),
+    ):
+        pass
+
+
+def test_what_is_not_there_need_not_be_removed(tmp_path):
+    remove(tmp_path / "nothing")
+    (tmp_path / "link").symlink_to(tmp_path)
+    remove(tmp_path / "link")
+    assert left(tmp_path) == []
