@@ -9,11 +9,11 @@ Three things, on 32 channels and one head, in float32 and graph mode:
 - quadratic: the same layer and weights with its products in the other order, (q k^T) v, which
   is how attention with a softmax has to be computed. It takes all N^2 scores at once, 4 GiB
   at 32^3. How far the two answers differ is printed.
-- softmax: `GlobalAttention(softmax=True)` on 24^3, by the number of queries handled at a time.
+- softmax: `GlobalAttention(softmax=True)` on 20^3, by the number of queries handled at a time.
 
 Times are the best of several rounds in one process, the sizes taking turns. Each peak is the
 rise of the resident memory of a fresh process, beyond what the input takes, by one call after a
-call on 4^3 voxels.
+calls on 4^3 and 8^3 voxels, after which nothing is compiled any more.
 """
 
 import functools
@@ -21,8 +21,9 @@ import functools
 import timing
 
 CHANNELS = 32
-GRIDS, QUADRATIC, SOFTMAX = (32, 64, 96, 128), (16, 32), 24
-CHUNKS = (64, 256, 1024, 4096, None)
+GRIDS, QUADRATIC, SOFTMAX = (32, 64, 96, 128), (16, 32), 20
+CHUNKS = (64, 512, 2048, None)
+WARM_UP = (4, 8)
 QUICK = {"grids": (8, 16), "quadratic": (8,), "softmax": 8, "chunks": (64, None)}
 FULL = {"grids": GRIDS, "quadratic": QUADRATIC, "softmax": SOFTMAX, "chunks": CHUNKS}
 
@@ -51,7 +52,7 @@ def linear():
     import tensorflow as tf
 
     attention = layer()
-    return tf.function(lambda x: attention(x, x))
+    return tf.function(lambda x: attention(x, x), reduce_retracing=True)
 
 
 def quadratic():
@@ -60,7 +61,7 @@ def quadratic():
 
     attention = layer()
 
-    @tf.function
+    @tf.function(reduce_retracing=True)
     def call(x):
         q, k, v = (tf.reshape(t, (-1, CHANNELS)) for t in (x, attention.key(x), attention.value(x)))
         scores = tf.matmul(q * CHANNELS**-0.5, k, transpose_b=True)
@@ -76,9 +77,9 @@ def softmax(chunk, gradient):
 
     attention = layer(softmax=True, chunk=chunk)
     if not gradient:
-        return tf.function(lambda x: attention(x, x))
+        return tf.function(lambda x: attention(x, x), reduce_retracing=True)
 
-    @tf.function
+    @tf.function(reduce_retracing=True)
     def call(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -91,7 +92,8 @@ def softmax(chunk, gradient):
 def peak(make, grid, *args):
     """Bytes that one call takes beyond its input, in this process."""
     call, x = make(*args), features(grid)
-    call(features(4))
+    for small in WARM_UP:
+        call(features(small))
     return timing.rise(lambda: call(x))
 
 

@@ -23,7 +23,8 @@ OURS = ("import_gvtnets_tf", "gvtnets_help")
 
 def python(program):
     """Run a program in a fresh Python; return what it says on standard error."""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"`{program}` failed:\n{done.stderr}")
     return done.stderr
@@ -47,4 +48,4 @@ def measure(quick, rounds):
 
 
 if __name__ == "__main__":
-    timing.run(measure, __doc__, rounds=5)
+    timing.run(measure, __doc__, rounds=3)

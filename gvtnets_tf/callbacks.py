@@ -10,7 +10,7 @@ import numpy as np
 from gvtnets_tf import folder
 from gvtnets_tf.files import staged
 
-STATE, PROGRESS, HISTORY = "state.h5", "progress.json", "history.csv"
+STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -23,7 +23,7 @@ class StopOnNaN(keras.callbacks.Callback):
             raise ValueError(
                 f"The loss became {loss} at step {batch + 1} of an epoch, at a learning rate of "
                 f"{rate:g}: lower `schedule.rate`, or look for extreme values in the images with "
-                f"`gvtnets check-pairs`. The best weights so far are kept."
+                f"`gvtnets check-pairs`. Weights of earlier epochs are kept."
             )
 
 
@@ -69,11 +69,16 @@ class Backup(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         self.rows.append({"epoch": epoch + 1, **numbers})
-        with staged(self.path / "resume", force=True) as beside:
-            beside.mkdir()
-            folder.write_weights(beside / STATE, state(self.model))
-            progress = {"epoch": epoch + 1, "best": self.keep.best, "seed": self.seed}
-            (beside / PROGRESS).write_text(json.dumps({**progress, "history": self.rows}))
+        place = self.path / "resume"
+        place.mkdir(exist_ok=True)
+        new = place / STATE.format(epoch + 1)
+        folder.write_weights(new, state(self.model))
+        progress = {"epoch": epoch + 1, "best": self.keep.best, "seed": self.seed}
+        # From here on the new state counts: a kill finds the one or the other, whole.
+        with staged(place / PROGRESS, force=True) as beside:
+            beside.write_text(json.dumps({**progress, "history": self.rows}))
+        for old in {*place.glob(STATE.format("*"))} - {new}:
+            old.unlink()
         write_history(self.path / HISTORY, self.rows)
 
 
@@ -100,10 +105,14 @@ def restore(path, model):
     """
     place = path / "resume"
     if not (place / PROGRESS).is_file():
-        raise FileNotFoundError(f"{path} holds no run to continue: there is no {place.name}/.")
+        raise FileNotFoundError(
+            f"{path} holds no run to continue: it stopped before its first epoch was over. Begin "
+            f"again with --force (`force=True`)."
+        )
+    progress = json.loads((place / PROGRESS).read_text())
     model.optimizer.build(model.trainable_variables)
-    folder.read_weights(place / STATE, state(model))
-    return json.loads((place / PROGRESS).read_text())
+    folder.read_weights(place / STATE.format(progress["epoch"]), state(model))
+    return progress
 
 
 def write_history(path, rows):

@@ -8,6 +8,8 @@ import sys
 import traceback
 from pathlib import Path
 
+from gvtnets_tf import __version__
+
 RECIPE_FLAGS = ("preset", "patch", "batch", "steps", "seed", "select")
 DATA_FLAGS = ("inputs", "targets", "axes", "input_channels", "target_channels", "pair_by")
 
@@ -124,10 +126,17 @@ def _channel(text):
     return int(text) if text.isdigit() else text
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, as every command does."""
+
+    def error(self, message):
+        self.exit(2, f"gvtnets: {message}. See {self.prog} --help.\n")
+
+
 def parser():
     """The words of the command line."""
-    top = argparse.ArgumentParser(prog="gvtnets", description=__doc__)
-    top.add_argument("--version", action="store_true", help="print the version")
+    top = Parser(prog="gvtnets", description=__doc__)
+    top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(metavar="COMMAND", dest="command")
 
     def command(function):
@@ -214,10 +223,8 @@ def main(argv=None):
     """Run one command; exit with 2 and one line where something is wrong."""
     words = parser()
     args = words.parse_args(argv)
-    if args.version or args.command is None:
-        from gvtnets_tf import __version__
-
-        print(__version__ if args.version else words.format_help(), end="")
+    if args.command is None:
+        words.print_help()
         return
     try:
         args.run(args)

@@ -1,12 +1,15 @@
 """A recipe: everything a training run depends on, in one YAML file."""
 
+import inspect
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import yaml
 
 from gvtnets_tf.axes import check_axes
+from gvtnets_tf.card import UNDO
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data import pairs as pairing
 from gvtnets_tf.data import readers
@@ -35,6 +38,20 @@ class Sample:
     input: Image
     target: Image
     part: str = ""
+
+    def along(self, letter):
+        """Take the pair apart along an axis; a pair without it is passed over.
+
+        Raises:
+            ValueError: naming both images, if they have not as many entries.
+        """
+        parts = [image.along(letter) for image in (self.input, self.target)]
+        if len(parts[0]) != len(parts[1]):
+            raise ValueError(
+                f"{self.input.name} has {len(parts[0])} entries along {letter}, "
+                f"{self.target.name} has {len(parts[1])}: they must be equal."
+            )
+        return [replace(self, input=i, target=t) for i, t in zip(*parts)]
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,13 @@ class Recipe:
     def __post_init__(self):
         if self.preset is None:
             check_choice("model.class", self.model.get("class"), MODELS)
+        elif "class" in self.model:
+            raise ValueError(
+                f"A preset has a class of its own: leave `model.class` out, or the preset. "
+                f"Received: preset={self.preset!r}, class={self.model['class']!r}."
+            )
+        known = inspect.signature(self._class()).parameters.keys() - {"kwargs"}
+        _check_keys("model", self.model, ["class", *known])
         check_choice("loss", self.loss, LOSSES)
         check_choice("weighting", self.weighting, WEIGHTINGS)
         for name in ("batch", "steps", "epoch", "select_patches"):
@@ -101,7 +125,13 @@ class Recipe:
         _check_keys("augment", self.augment, ("flip", "rotate"))
         _check_keys("schedule", self.schedule, ("rate", "decay", "every"))
         _check_keys("optimizer", self.optimizer, ("beta_1", "beta_2", "epsilon"))
-        for part, region in self.data.get("regions", {}).items():
+        undo = check_choice("undo", self.normalize.get("undo", "input"), UNDO)
+        if self.normalize.get("target") == "input" and undo == "stored":
+            raise ValueError(
+                "A target normalised by the numbers of its input has none of its own to store: "
+                "use `undo: input` with `target: input`."
+            )
+        for part, region in (self.data.get("regions") or {}).items():
             check_choice("part", part, PARTS)
             check_axes("".join(region))
 
@@ -146,9 +176,11 @@ class Recipe:
         """A copy with other values."""
         return type(self)(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
 
-    def dump(self):
-        """The filled-in recipe as YAML."""
+    def dump(self, folder="."):
+        """The filled-in recipe as YAML, with `data.root` relative to where it will lie."""
         values = {k: v for k, v in asdict(self).items() if v not in (None, {})}
+        root = Path(self.data.get("root", ".")).expanduser()
+        values["data"] = {**self.data, "root": Path(os.path.relpath(root, folder)).as_posix()}
         return yaml.safe_dump(values | {"patch": list(self.patch)}, sort_keys=False)
 
     @property
@@ -184,7 +216,12 @@ class Recipe:
                 f"The targets have {channels[1]} channels. Received: "
                 f"out_channels={target['out_channels']}."
             )
-        target.setdefault("scale_head", self.loss in PROBABILISTIC)
+        scaled = self.loss in PROBABILISTIC
+        if target.setdefault("scale_head", scaled) != scaled:
+            raise ValueError(
+                f"The loss {self.loss!r} needs a network with scale_head={scaled}: leave "
+                f"`scale_head` out, or take another loss. Received: {target['scale_head']}."
+            )
         if projects:
             known = PRESETS["projection"].config["restoration"] if self.preset else {}
             arguments["restoration"] = {**known, **target}
@@ -198,15 +235,15 @@ class Recipe:
     def samples(self):
         """Open all pairs that the recipe names.
 
-        Axes that the network does not have (T; Z for a 2-D network) are taken apart.
-
         Returns:
-            List of `Sample`.
+            List of `Sample`, one per pair of files or region of one.
 
         Raises:
             ValueError, FileNotFoundError: naming the file and what is wrong with it.
         """
         data = self.data
+        if self._class() is ProjectionGVTNet and data.get("axes"):
+            data = {"target_axes": data["axes"].upper().replace("Z", ""), **data}
         found = []
         for input, target, part in _images(data):
             chosen = (
@@ -215,14 +252,7 @@ class Recipe:
             )
             for region_part, region in (data.get("regions") or {part: {}}).items():
                 inside = [image.crop(_inside(region, image)) for image in chosen]
-                spare = "".join(a for a in "TZYX" if a not in self.axes)
-                frames = [i.along(spare) for i in inside]
-                if len(frames[0]) != len(frames[1]):
-                    raise ValueError(
-                        f"{input.name} has {len(frames[0])} frames along {spare}, {target.name} "
-                        f"has {len(frames[1])}: they must be equal."
-                    )
-                found += [Sample(*pair, region_part) for pair in zip(*frames)]
+                found.append(Sample(*inside, region_part))
         if not found:
             raise ValueError("The recipe names no data: give `inputs` and `targets`, or `csv`.")
         return found
@@ -231,20 +261,27 @@ class Recipe:
         """Divide samples into those to train on and those to choose the best weights by.
 
         Where the data say nothing, whole files at even distances are kept for it; below
-        five files a block at the end of X, with a gap of one patch before it.
+        five files a block at the end of X, with a gap of one patch before it. Only then
+        is each taken apart along T, so that frames of one movie stay together.
 
         Returns:
             Two lists of `Sample`.
+
+        Raises:
+            ValueError: naming the image that is too small to be divided.
         """
+        return tuple([f for s in part for f in s.along("T")] for part in self._divided(samples))
+
+    def _divided(self, samples):
         train = [s for s in samples if s.part in ("train", "")]
         select = [s for s in samples if s.part == "select"]
         if select or not self.select:
             return train, select
         if len(train) >= 5:
-            every = round(1 / self.select)
-            chosen = range(len(train) - 1, -1, -max(2, every))
-            kept = [s for i, s in enumerate(train) if i not in chosen]
-            return kept, [train[i] for i in sorted(chosen)]
+            count = max(1, round(self.select * len(train)))
+            chosen = {len(train) * i // count - 1 for i in range(1, count + 1)}
+            parts = [i for i in range(len(train)) if i not in chosen], sorted(chosen)
+            return tuple([train[i] for i in part] for part in parts)
         return self._cut_end(train)
 
     def _cut_end(self, samples):
@@ -273,7 +310,7 @@ def _images(data):
     root = Path(data.get("root", "."))
     axes, target_axes = data.get("axes"), data.get("target_axes", data.get("axes"))
     ways = [key for key in ("csv", "npz", "inputs") if data.get(key)]
-    if len(ways) != 1:
+    if len(ways) != 1 or (ways == ["inputs"] and not data.get("targets")):
         raise ValueError(
             f"`data` must name its files in one way: `csv`, `npz`, or `inputs` with `targets`. "
             f"Received: {ways or 'none of them'}."

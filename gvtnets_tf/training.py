@@ -1,5 +1,7 @@
 """A recipe, fitted: `model.fit` does the work, this puts the parts together."""
 
+import contextlib
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,9 @@ from gvtnets_tf.files import check_free, staged
 from gvtnets_tf.losses import LOSSES, PROBABILISTIC
 from gvtnets_tf.prediction.memory import bytes_per_voxel
 from gvtnets_tf.recipe import Recipe
+
+# What a reader raised, in the text of TensorFlow's own error.
+RAISED = re.compile(r": (?:ValueError|\w+Error(?=: \[Errno)): (.*?)\nTraceback", re.DOTALL)
 
 
 def train(
@@ -49,7 +54,9 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = Recipe.load(recipe) if isinstance(recipe, (str, Path)) else Recipe.parse(recipe)
     out = Path(out)
-    if not resume:
+    if resume:
+        _check_same(recipe, out)
+    else:
         check_free(out, force)
     # Seeds Python, NumPy and Keras: the initial weights depend on `recipe.seed` alone.
     keras.utils.set_random_seed(recipe.seed)
@@ -63,7 +70,6 @@ def train(
     _compile(model, recipe)
     run = {"epoch": 0, "best": float("inf"), "history": []}
     if resume:
-        _check_same(recipe, out)
         run = callbacks.restore(out, model)
     else:
         _begin(out, recipe, force)
@@ -92,11 +98,9 @@ def _prepare(recipe):
         for role, rule in recipe.rules.items()
     }
     pairs = [
-        [Pair.measured(s.input, s.target, rules["input"], rules["target"]) for s in part]
-        for part in (train, select)
+        [p for s in part for p in _pairs(s, rules, alike, recipe.axes)] for part in (train, select)
     ]
-    if alike:
-        pairs = [[replace(p, target_affine=p.input_affine) for p in part] for part in pairs]
+    _check_units(undo, pairs[0][0])
     card = Card(
         axes=recipe.axes,
         output_axes=recipe.axes.replace("Z", "") if pairs[0][0].projects else recipe.axes,
@@ -114,6 +118,24 @@ def _prepare(recipe):
         provenance="trained by the recipe beside this file",
     )  # fmt: skip
     return *pairs, card
+
+
+def _pairs(sample, rules, alike, axes):
+    """Measure a sample; a network of planes then sees each plane, by the numbers of its stack."""
+    pair = Pair.measured(sample.input, sample.target, rules["input"], rules["target"])
+    if alike:
+        pair = replace(pair, target_affine=pair.input_affine)
+    planes = [sample] if "Z" in axes else sample.along("Z")
+    return [replace(pair, input=s.input, target=s.target) for s in planes]
+
+
+def _check_units(undo, pair):
+    inputs, targets, _ = pair.kind
+    if undo == "input" and inputs not in (1, targets):
+        raise ValueError(
+            f"Results of {targets} channels cannot take the units of {inputs} input channels: set "
+            f"`normalize.undo` to 'stored' (the units of the targets) or 'none'."
+        )
 
 
 def _fixed(rule, images, always, role):
@@ -162,14 +184,14 @@ def _compile(model, recipe):
 def _begin(out, recipe, force):
     with staged(out, force) as beside:
         beside.mkdir()
-        (beside / "recipe.yaml").write_text(recipe.dump())
+        (beside / "recipe.yaml").write_text(recipe.dump(out))
 
 
 def _check_same(recipe, out):
     """A run goes on only with the recipe that it began with."""
     if not (out / "recipe.yaml").is_file():
         raise FileNotFoundError(f"{out} holds no run to continue: there is no recipe.yaml.")
-    ours, theirs = (yaml.safe_load(r.dump()) for r in (recipe, Recipe.load(out / "recipe.yaml")))
+    ours, theirs = (yaml.safe_load(r.dump(out)) for r in (recipe, Recipe.load(out / "recipe.yaml")))
     differ = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
     if differ:
         raise ValueError(
@@ -195,20 +217,35 @@ def _fit(model, recipe, training, selection, card, out, run, tensorboard, progre
         print("gvtnets: nothing is kept for selection; the last weights count", file=sys.stderr)
     keep = callbacks.KeepBest(out, card, run["best"], "val_loss" if selection else None)
     extra = _tensorboard(out / "tensorboard", held) if tensorboard else []
-    model.fit(
-        source,
-        shuffle=False,  # `patches` draws at random
-        validation_data=held,
-        epochs=epochs,
-        initial_epoch=run["epoch"],
-        callbacks=[
-            callbacks.StopOnNaN(),
-            keep,
-            callbacks.Backup(out, keep, run["history"], recipe.seed),
-            *extra,
-        ],
-        verbose=1 if progress else 0,
-    )
+    with _told_plainly(), contextlib.redirect_stdout(sys.stderr):  # Keras shows progress there
+        model.fit(
+            source,
+            shuffle=False,  # `patches` draws at random
+            validation_data=held,
+            epochs=epochs,
+            initial_epoch=run["epoch"],
+            callbacks=[
+                callbacks.StopOnNaN(),
+                keep,
+                callbacks.Backup(out, keep, run["history"], recipe.seed),
+                *extra,
+            ],
+            verbose=1 if progress else 0,
+        )
+
+
+@contextlib.contextmanager
+def _told_plainly():
+    """Raise what a reader of patches raised, in place of the error TensorFlow makes of it."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        said = RAISED.search(str(error))
+        if said is None:
+            raise
+        raise ValueError(said[1]) from error
 
 
 def _tensorboard(log_dir, held):

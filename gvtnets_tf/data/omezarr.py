@@ -34,7 +34,7 @@ def read(path, axes=None):
             f"{path} is a Zarr array of shape {node.shape} without OME axes: name them with "
             f"--axes, e.g. --axes {ORDER[-len(node.shape) :]}. Received: axes={letters!r}."
         )
-    return restore(path, node, letters, {})
+    return restore(path, Stored(path, node), letters, {})
 
 
 def read_about(path):
@@ -67,6 +67,21 @@ def write(path, image, about, colors=()):
         group.create_array(str(number), data=level, chunks=chunks, dimension_names=order.lower())
 
 
+class Stored:
+    """An array on disk; a chunk that cannot be read is an error with the path."""
+
+    def __init__(self, path, array):
+        self.path, self.array = path, array
+        self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
+
+    def __getitem__(self, index):
+        with decoding(self.path, "Zarr"):
+            return self.array[index]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[...], dtype)
+
+
 def _open(path):
     zarr = optional("zarr", "zarr")
     with decoding(path, "Zarr"):
@@ -97,7 +112,10 @@ def _read_image(path, group, axes):
     letters = axes or "".join(names).upper()
     steps = {k: step(k, f, u) for k, f, u in zip(letters, factors, units)}
     return restore(
-        path, array, letters, about | {"voxel_size": {k: v for k, v in steps.items() if v}}
+        path,
+        Stored(path, array),
+        letters,
+        about | {"voxel_size": {k: v for k, v in steps.items() if v}},
     )
 
 

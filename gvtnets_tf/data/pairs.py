@@ -77,7 +77,8 @@ def match(inputs, targets, pair_by="name"):
         inputs, targets: what `expand` takes.
         pair_by: `"name"` pairs files of equal name (image suffixes apart) or, for two
             globs, files for which the wildcards stand for the same text;
-            `"order"` pairs the first with the first in natural order.
+            `"order"` pairs the first with the first in natural order. One existing file
+            on either side is a pair whatever the names.
 
     Returns:
         List of `(input, target)` paths, in the order of the inputs.
@@ -88,6 +89,9 @@ def match(inputs, targets, pair_by="name"):
     """
     check_choice("pair_by", pair_by, PAIR_BY)
     left, right = expand(inputs), expand(targets)
+    given = [spec if isinstance(spec, (list, tuple)) else [spec] for spec in (inputs, targets)]
+    if [[Path(path) for path in spec] for spec in given] == [left[:1], right[:1]]:
+        return list(zip(left, right))  # Two files were named, not searched for.
     if pair_by == "order":
         if len(left) != len(right):
             raise ValueError(

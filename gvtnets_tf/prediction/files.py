@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
+from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import readers, writers
 from gvtnets_tf.data.metadata import stem
 from gvtnets_tf.data.pairs import expand
 from gvtnets_tf.files import check_free
-
-SUFFIXES = (".tif", ".tiff", ".zarr", ".png", ".npy")
 
 
 def predict(
@@ -28,7 +27,7 @@ def predict(
         uncertainty: bool. Also write the scale of a probabilistic network, to a file
             whose stem ends in `_uncertainty`.
         precision: `"float32"` or `"bfloat16"`, which is faster and less exact.
-        resume: bool. Leave the results that are there, and write the missing ones.
+        resume: bool. Leave the inputs whose results are there, and write the missing ones.
         force: bool. Whether existing files are replaced.
         progress: bool. Show progress on standard error.
         **options: `tile`, `whole`, `overlap`, `blend`, `max_memory`, `batch`: see
@@ -41,10 +40,18 @@ def predict(
         FileNotFoundError, FileExistsError, ValueError: naming the file and the reason.
     """
     paths = expand(inputs)
+    if dtype is not None:
+        check_choice("dtype", str(dtype), writers.DTYPES)
     places = _places(paths, Path(out))
-    todo = [(p, place) for p, place in zip(paths, places) if not (resume and place.exists())]
-    for _, place in todo:
-        check_free(place, force)
+    endings = ("", "_uncertainty") if uncertainty else ("",)
+    todo = []
+    for path, place in zip(paths, places):
+        outputs = [place.with_name(_renamed(place, ending)) for ending in endings]
+        if resume and all(output.exists() for output in outputs):
+            continue
+        for output in outputs:
+            check_free(output, force or resume)
+        todo.append((path, outputs))
     # Only now, so that a wrong file name does not wait for TensorFlow.
     from tqdm import tqdm
 
@@ -57,21 +64,26 @@ def predict(
         "precision": precision,
     }
     many = progress and len(todo) > 1
-    for path, place in tqdm(todo, desc="predict", unit="file", disable=not many):
+    for path, outputs in tqdm(todo, desc="predict", unit="file", disable=not many):
         image = readers.read(path, axes).select_channels(input_channels)
         result, info = predictor.predict(
             image, uncertainty=uncertainty, progress=progress and not many, **options
         )
-        results = dict(zip(("", "_uncertainty"), result if uncertainty else (result,)))
-        for ending, image in results.items():
-            target = place.with_name(_renamed(place, ending))
-            writers.write(target, image, dtype=dtype, metadata={**about, **info}, force=force)
+        for output, part in zip(outputs, result if uncertainty else (result,)):
+            writers.write(
+                output, part, dtype=dtype, metadata={**about, **info}, force=force or resume
+            )
     return places
 
 
 def _places(paths, out):
     """Where each result goes; two inputs of one name would overwrite each other."""
-    if len(paths) == 1 and out.suffix.lower() in SUFFIXES:
+    if out.suffix and (out.suffix.lower() in writers.WRITERS or not out.is_dir()):
+        check_choice("suffix of the output", out.suffix.lower(), writers.WRITERS)
+        if len(paths) > 1:
+            raise ValueError(
+                f"{out} is one file, and there are {len(paths)} inputs: name a folder instead."
+            )
         return [out]
     places = [out / (stem(p) + (".zarr" if p.suffix == ".zarr" else ".tif")) for p in paths]
     twice = sorted({p.name for p in places if places.count(p) > 1})

@@ -234,7 +234,6 @@ def test_a_grid_shows_every_voxel_of_every_image_the_same_in_each_pass(batch):
 
 
 # Keras says that it does not shuffle a data set, which is as it should be.
-@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 def test_a_plain_fit_takes_the_data_set():
     import keras
 

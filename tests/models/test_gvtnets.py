@@ -10,12 +10,6 @@ from gvtnets_tf.losses import Laplace
 from gvtnets_tf.models.base import ImageModel, named_weights
 from gvtnets_tf.models.gvtnets import GVTNet
 
-# Keras 3.15 warns of its own default, `shuffle=True`, for every `fit(dataset)`; its
-# file writer calls NumPy 2 as NumPy 1 wanted.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.shuffle=True. was passed, but will be ignored:UserWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
 GRIDS = {2: (8, 4), 3: (4, 8, 4)}
 MIXED = {
     "filters": 4,

@@ -6,7 +6,6 @@ from laws import check_arguments, check_model, set_weights
 from gvtnets_tf.models.projection import ProjectionGVTNet, SurfaceProjection
 
 # Keras' file writer calls NumPy 2 as NumPy 1 wanted.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SURFACE = {"filters": 4, "num_heads": 4, "collapse": "softmax"}
 RESTORE = {
     "filters": 2,
