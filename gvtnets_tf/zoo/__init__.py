@@ -1,11 +1,11 @@
 """Names of trained networks, and the way from a name to a predictor."""
 
+import difflib
 import json
 from importlib import resources
 from pathlib import Path
 
 from gvtnets_tf import folder
-from gvtnets_tf.checks import check_choice
 from gvtnets_tf.prediction.predictor import Predictor
 
 
@@ -33,6 +33,12 @@ def load(model, precision="float32"):
         return Predictor(*folder.read(path, precision))
     if len(path.parts) > 1 or path.is_absolute():
         raise FileNotFoundError(f"There is no model folder at {path}.")
-    name = check_choice("model", str(model), registry())
+    name = str(model)
+    if name not in registry():
+        known = difflib.get_close_matches(name, registry(), n=1) or sorted(registry())
+        raise ValueError(
+            f"{name!r} is neither a model folder nor a name in the zoo. Did you mean "
+            f"{' or '.join(map(repr, known))}, or the path of a folder?"
+        )
     with resources.as_file(resources.files("gvtnets_tf.pretrained") / name) as shipped:
         return Predictor(*folder.read(shipped, precision))

@@ -1,0 +1,111 @@
+"""What the README and the guide print, run as printed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from gvtnets_tf import cli
+
+ROOT = Path(__file__).parents[1]
+GUIDE = sorted(p for p in (ROOT / "docs").glob("*.md") if p.stem not in ("results", "performance"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHIPPED = ROOT / "pretrained" / "simulated_denoiser" / "model.json"
+
+
+def blocks(page, *languages):
+    """The fenced blocks of a page, as pairs of language and text."""
+    return [b for b in BLOCK.findall(page.read_text(encoding="utf-8")) if b[0] in languages]
+
+
+def commands(page):
+    """The `gvtnets` lines of a page, as lists of words."""
+    lines = [line for _, text in blocks(page, "shell") for line in text.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("gvtnets ")]
+
+
+def follow(page):
+    """Run the Python of a page in order; a recipe in YAML is written where its comment says."""
+    names = {}
+    for language, text in blocks(page, "python", "yaml"):
+        if language == "python":
+            exec(compile(text, page.name, "exec"), names)
+        elif file := re.match(r"# (\S+\.yaml)\n", text):
+            Path(file[1]).write_text(text, encoding="utf-8")
+    return names
+
+
+@pytest.fixture(scope="module")
+def readme(tmp_path_factory):
+    """The README followed once, in a folder of its own."""
+    if not SHIPPED.exists():
+        pytest.skip("the shipped denoiser is not there: see examples/simulated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder := tmp_path_factory.mktemp("readme"))
+        follow(ROOT / "README.md")
+    return folder
+
+
+def test_the_python_of_the_readme_runs_and_leaves_what_it_says(readme):
+    for name in ("denoising/restored/4", "label_free/predicted/0", "fields_predicted/4"):
+        assert (readme / f"{name}.tif").is_file()
+
+
+def test_the_cheap_commands_of_the_readme_run(readme, monkeypatch, capfd):
+    monkeypatch.chdir(readme)
+    cheap = [words for words in commands(ROOT / "README.md") if words[0] not in ("train", "demo")]
+    assert {words[0] for words in cheap} == {"check-pairs", "predict", "evaluate"}
+    for words in cheap:
+        cli.main(words)
+    printed = capfd.readouterr().out
+    assert "5 pairs, 0 findings" in printed
+    assert "channel nuclei" in printed
+    assert (readme / "value_uncertainty.tif").is_file()
+    scores = {path.name for path in (readme / "scores").iterdir()}
+    assert scores == {"metrics.csv", "summary.json", "box.png", *(f"{i}.png" for i in range(5))}
+
+
+def test_the_training_commands_of_the_readme_open_their_data(readme, monkeypatch):
+    from gvtnets_tf.recipe import Recipe
+
+    monkeypatch.chdir(readme)
+    found = [cli.parser().parse_args(w) for w in commands(ROOT / "README.md") if w[0] == "train"]
+    assert len(found) == 4
+    for args in found:
+        data = {"inputs": args.inputs, "targets": args.targets}
+        given = {"preset": args.preset, "patch": args.patch, "batch": args.batch, "data": data}
+        recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse(given)
+        train, select = recipe.divided(recipe.samples())
+        assert train and select
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDE], ids=lambda page: page.stem)
+def test_every_command_of_the_guide_has_words_that_exist(page):
+    for words in commands(page):
+        cli.parser().parse_args(words)
+
+
+def with_python():
+    """The pages with Python; those that train are slow."""
+    for page in GUIDE:
+        text = "".join(code for _, code in blocks(page, "python"))
+        if text:
+            trains = "train(" in text or ".fit(" in text
+            marks = [pytest.mark.slow] if trains else []
+            yield pytest.param(page, id=page.stem, marks=marks)
+
+
+@pytest.mark.parametrize("page", list(with_python()))
+def test_the_python_of_the_guide_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    follow(page)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDE], ids=lambda page: page.stem)
+def test_every_link_of_the_guide_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)", BLOCK.sub("", page.read_text(encoding="utf-8")))
+    # These two are written by the runs that they report.
+    late = ("results.md", "performance.md")
+    for link in [x for x in links if not x.startswith("http") and not x.endswith(late)]:
+        assert (page.parent / link).exists(), link
