@@ -72,8 +72,11 @@ class ResidualBlock(SavedLayer):
         active = self._activate(self.normalize_1, x, training)
         y = self.conv_1(active)
         y = self.conv_2(self._activate(self.normalize_2, y, training))
-        every = (slice(None), *(slice(None, None, self.strides),) * self.rank)
-        return y + (self.shortcut(active[every]) if self.shortcut else x)
+        if not self.shortcut:
+            return y + x
+        if self.strides > 1:
+            active = active[(slice(None), *(slice(None, None, self.strides),) * self.rank)]
+        return y + self.shortcut(active)
 
     def _activate(self, normalize, x, training):
         return ops.relu6(normalize(x, training=training) if normalize else x)
