@@ -13,6 +13,7 @@ _HOMES = {
         "DenseBlock", "GVTO", "GlobalAttention", "GlobalDownTransformer",
         "GlobalSameTransformer", "GlobalUpTransformer", "ResidualBlock",
     ),
+    "models.fnet": ("FNet",),
     "models.gvtnets": ("GVTNet",),
     "models.projection": ("ProjectionGVTNet",),
     "models.presets": ("preset",),

@@ -77,7 +77,7 @@ class Backup(keras.callbacks.Callback):
         # From here on the new state counts: a kill finds the one or the other, whole.
         with staged(place / PROGRESS, force=True) as beside:
             beside.write_text(json.dumps({**progress, "history": self.rows}))
-        for old in {*place.glob(STATE.format("*"))} - {new}:
+        for old in {*place.iterdir()} - {new, place / PROGRESS}:  # also what a kill left
             old.unlink()
         write_history(self.path / HISTORY, self.rows)
 

@@ -2,10 +2,10 @@
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 from gvtnets_tf import __version__
@@ -50,8 +50,8 @@ def predict(args):
     written = predict(
         paths, args.model, args.out, axes=args.axes, input_channels=args.input_channels,
         dtype=args.dtype, uncertainty=args.uncertainty, precision=args.precision,
-        resume=args.resume, force=args.force, tile=args.tile, whole=args.whole,
-        overlap=args.overlap, blend=args.blend, max_memory=args.max_memory, batch=args.batch,
+        resume=args.resume, force=args.force, tile=_one(args.tile), whole=args.whole,
+        overlap=_one(args.overlap), blend=args.blend, max_memory=args.max_memory, batch=args.batch,
     )  # fmt: skip
     print("\n".join(map(str, written)))
 
@@ -65,7 +65,7 @@ def evaluate(args):
         target_channels=args.target_channels, regions=_regions(args.region),
         inputs=args.inputs, force=args.force,
     )  # fmt: skip
-    print(json.dumps(report.overall) if args.json else report)
+    print(report.json() if args.json else report)
 
 
 def check_pairs(args):
@@ -91,6 +91,27 @@ def demo(args):
 
     print(show(demo(args.out, args.force)))
     print(args.out)
+
+
+def convert(args):
+    """Turn a published checkpoint into a model folder."""
+    from gvtnets_tf.files import check_free
+
+    if (args.kind == "tf1") != bool(args.preset):
+        raise ValueError(
+            "--preset says which released checkpoint it is: give it with tf1, and only there."
+        )
+    check_free(args.out, args.force)
+    _start_tensorflow()
+    from gvtnets_tf.zoo.convert import convert_fnet, convert_tf1
+
+    options = {"force": args.force}
+    if args.normalize is not None:
+        options["normalize"] = args.normalize
+    if args.kind == "tf1":
+        print(convert_tf1(args.source, args.out, args.preset, **options))
+    else:
+        print(convert_fnet(args.source, args.out, **options))
 
 
 def _start_tensorflow():
@@ -119,6 +140,11 @@ def _regions(texts):
                 f"--region must be AXIS:START:STOP, e.g. X:540:720. Received: {text!r}."
             ) from error
     return regions
+
+
+def _one(values):
+    """One number stands for all axes."""
+    return values[0] if values and len(values) == 1 else values
 
 
 def _channel(text):
@@ -152,6 +178,7 @@ def parser():
     _pair_words(p := command(check_pairs), required=True)
     p.add_argument("--axes", help="axes of the files, e.g. ZYX")
     _demo_words(command(demo))
+    _convert_words(command(convert))
     return top
 
 
@@ -219,6 +246,22 @@ def _demo_words(p):
     p.add_argument("--force", action="store_true", help="replace what is there")
 
 
+def _convert_words(p):
+    p.add_argument("kind", choices=["tf1", "fnet"], help="TensorFlow 1 (GVTNets), or pytorch_fnet")
+    p.add_argument("source", help="prefix of a TensorFlow checkpoint; .npz, .safetensors, .pt, .p")
+    p.add_argument("--preset", help="of tf1: label_free, denoising or projection")
+    p.add_argument("--out", type=Path, required=True, help="model folder to make")
+    p.add_argument(
+        "--normalize", choices=["none", "zscore", "percentile"], help="as published by default"
+    )
+    p.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def _say(message):
+    """Say something in one line on standard error."""
+    print(f"gvtnets: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def main(argv=None):
     """Run one command; exit with 2 and one line where something is wrong."""
     words = parser()
@@ -227,13 +270,14 @@ def main(argv=None):
         words.print_help()
         return
     try:
-        args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+            args.run(args)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         if args.debug:
             traceback.print_exc()
-        # The library has already said what is wrong and what to do.
-        print(f"gvtnets: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(error)  # The library has already said what is wrong and what to do.
         sys.exit(2)
     except KeyboardInterrupt:
-        print("gvtnets: interrupted", file=sys.stderr)
+        _say("interrupted")
         sys.exit(130)

@@ -171,4 +171,8 @@ def _channels(model):
 
 
 # The weight whose last axis but one is the channels of the input.
-FIRST = {"GVTNet": "stem/kernel", "ProjectionGVTNet": "project.downs.0/kernel"}
+FIRST = {
+    "GVTNet": "stem/kernel",
+    "ProjectionGVTNet": "project.downs.0/kernel",
+    "FNet": "encoder.0.0.conv/kernel",
+}

@@ -15,6 +15,7 @@ from gvtnets_tf.data import pairs as pairing
 from gvtnets_tf.data import readers
 from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.patches import WEIGHTINGS
+from gvtnets_tf.data.pipeline import check_same_size
 from gvtnets_tf.losses import LOSSES, PROBABILISTIC
 from gvtnets_tf.models.presets import MODELS, PRESETS, preset
 from gvtnets_tf.models.projection import ProjectionGVTNet
@@ -71,7 +72,8 @@ class Recipe:
             may also be `"input"`: by the numbers of its input, so that with `undo: input`
             predictions have the units of the target.
         patch: sequence of int. Voxels per spatial axis of the network.
-        batch, steps: int. Patches per step, and steps in all.
+        batch, steps: int. Patches per step, and steps in all, rounded up so that all
+            epochs have equally many.
         loss: one of `LOSSES`.
         optimizer: mapping. Arguments of Adam.
         schedule: mapping with `rate`, and `decay` and `every` (steps), a staircase.
@@ -166,7 +168,7 @@ class Recipe:
             raise FileNotFoundError(f"There is no recipe at {path}.")
         try:
             values = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not YAML: {error}") from error
         recipe = cls.parse(values)
         root = path.parent / Path(recipe.data.get("root", ".")).expanduser()
@@ -189,6 +191,11 @@ class Recipe:
         if self.preset is None or "rank" in self.model:
             return "YX" if self.model.get("rank", 3) == 2 else "ZYX"
         return PRESETS[self.preset].axes
+
+    @property
+    def epochs(self):
+        """How many epochs the steps make, all of equal length, `epoch` steps at most."""
+        return -(-self.steps // self.epoch)
 
     @property
     def rules(self):
@@ -250,6 +257,7 @@ class Recipe:
                 input.select_channels(data.get("input_channels")),
                 target.select_channels(data.get("target_channels")),
             )
+            check_same_size(*chosen)  # before a region hides it
             for region_part, region in (data.get("regions") or {part: {}}).items():
                 inside = [image.crop(_inside(region, image)) for image in chosen]
                 found.append(Sample(*inside, region_part))

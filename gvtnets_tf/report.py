@@ -35,23 +35,23 @@ class Report:
     regions: Mapping = field(default_factory=dict)
 
     def write(self, folder):
-        """Write `metrics.csv`, `summary.json` and `box.png` into an existing folder.
-
-        JSON knows no infinity and no `nan`: both are written as `null` there.
-        """
+        """Write `metrics.csv`, `summary.json` and `box.png` into an existing folder."""
         folder = Path(folder)
         with open(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
             writer.writeheader()
             writer.writerows(self.rows)
+        (folder / "summary.json").write_text(self.json() + "\n", encoding="utf-8")
+        plots.box(folder / "box.png", self._boxes(), label="Pearson r")
+
+    def json(self):
+        """The summary as text. JSON knows no infinity and no `nan`: both become `null`."""
         summary = {
             "images": len({row["name"] for row in self.rows}),
             "regions": {letter: list(span) for letter, span in self.regions.items()},
             "channels": self.overall,
         }
-        text = json.dumps(_finite(summary), indent=2, allow_nan=False)
-        (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
-        plots.box(folder / "box.png", self._boxes(), label="Pearson r")
+        return json.dumps(_finite(summary), indent=2, allow_nan=False)
 
     def _boxes(self):
         series = {"prediction": "r", "baseline": "baseline_r"}

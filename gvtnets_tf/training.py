@@ -71,12 +71,13 @@ def train(
     run = {"epoch": 0, "best": float("inf"), "history": []}
     if resume:
         run = callbacks.restore(out, model)
-    else:
-        _begin(out, recipe, force)
+    source, held = _patches(recipe, training, selection, run["epoch"])
     card = card.changed(
         bytes_per_voxel=bytes_per_voxel(model, model.divisor, training[0].kind[0], model.rank)
     )
-    _fit(model, recipe, training, selection, card, out, run, tensorboard, progress)
+    if not resume:
+        _begin(out, recipe, force)  # Only now: what is wrong was found, and leaves nothing.
+    _fit(model, recipe, source, held, card, out, run, tensorboard, progress)
     folder.read(out)  # Fails loudly if what was promised is not there.
     return out
 
@@ -200,29 +201,29 @@ def _check_same(recipe, out):
         )
 
 
-def _fit(model, recipe, training, selection, card, out, run, tensorboard, progress):
-    epochs = -(-recipe.steps // recipe.epoch)
-    steps = -(-recipe.steps // epochs)
+def _patches(recipe, training, selection, first_epoch):
+    """The data to fit, and those to choose by, or `None`."""
     source = patches(
-        training, recipe.patch, recipe.batch, steps, seed=recipe.seed,
+        training, recipe.patch, recipe.batch, -(-recipe.steps // recipe.epochs), seed=recipe.seed,
         flip=recipe.augment.get("flip", False), rotate=recipe.augment.get("rotate", False),
-        weighting=recipe.weighting, first_epoch=run["epoch"], axes=recipe.axes,
+        weighting=recipe.weighting, first_epoch=first_epoch, axes=recipe.axes,
     )  # fmt: skip
-    held = None
-    if selection:
-        held = grid(
-            selection, recipe.patch, recipe.batch, axes=recipe.axes, most=recipe.select_patches
-        )
     if not selection:
         print("gvtnets: nothing is kept for selection; the last weights count", file=sys.stderr)
-    keep = callbacks.KeepBest(out, card, run["best"], "val_loss" if selection else None)
+        return source, None
+    most = recipe.select_patches
+    return source, grid(selection, recipe.patch, recipe.batch, axes=recipe.axes, most=most)
+
+
+def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):
+    keep = callbacks.KeepBest(out, card, run["best"], "val_loss" if held else None)
     extra = _tensorboard(out / "tensorboard", held) if tensorboard else []
     with _told_plainly(), contextlib.redirect_stdout(sys.stderr):  # Keras shows progress there
         model.fit(
             source,
             shuffle=False,  # `patches` draws at random
             validation_data=held,
-            epochs=epochs,
+            epochs=recipe.epochs,
             initial_epoch=run["epoch"],
             callbacks=[
                 callbacks.StopOnNaN(),

@@ -19,6 +19,7 @@ FLOORS = {
     "models": (2, NETWORKS),
     "models.base": (2, NETWORKS),
     "models.unet": (2, NETWORKS),
+    "models.fnet": (3, NETWORKS),
     "models.gvtnets": (3, NETWORKS),
     "models.projection": (3, NETWORKS),
     "models.presets": (4, NETWORKS),
@@ -47,9 +48,9 @@ FLOORS = {
     "": (10, ROOF),
 }
 # Modules of one floor that lean on each other; each pair of (package, floor) is a room.
-ROOMS = {("layers", 1), ("models", 2), ("models", 3), ("data", 1)}
+ROOMS = {("layers", 1), ("models", 2), ("models", 3), ("data", 1), ("zoo", 6)}
 # The only modules that may name TensorFlow; the networks run on any backend of Keras.
-TENSORFLOW = {"callbacks", "data.pipeline", "prediction.memory", "training"}
+TENSORFLOW = {"callbacks", "data.pipeline", "prediction.memory", "training", "zoo.convert"}
 
 
 def modules():

@@ -68,18 +68,37 @@ def write(path, image, about, colors=()):
 
 
 class Stored:
-    """An array on disk; a chunk that cannot be read is an error with the path."""
+    """A block of an array on disk: an index cuts it, and `np.asarray` reads it.
 
-    def __init__(self, path, array):
-        self.path, self.array = path, array
-        self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
+    Args:
+        path: what to call it where a chunk cannot be read.
+        array: Zarr array.
+        block: an int or a slice per axis of `array`; all of it by default.
+    """
+
+    def __init__(self, path, array, block=None):
+        self.path, self.array, self.dtype = path, array, array.dtype
+        self.block = block or tuple(slice(0, n) for n in array.shape)
+        self.shape = tuple(b.stop - b.start for b in self.block if isinstance(b, slice))
+        self.ndim = len(self.shape)
 
     def __getitem__(self, index):
-        with decoding(self.path, "Zarr"):
-            return self.array[index]
+        index = () if index is Ellipsis else index
+        kept = iter((*index, *(slice(None),) * (self.ndim - len(index))))
+        block = tuple(_within(b, next(kept)) if isinstance(b, slice) else b for b in self.block)
+        return Stored(self.path, self.array, block)
 
     def __array__(self, dtype=None, copy=None):
-        return np.asarray(self[...], dtype)
+        with decoding(self.path, "Zarr"):
+            return np.asarray(self.array[self.block], dtype)
+
+
+def _within(block, part):
+    """A part of a block, counted from where the array begins."""
+    if not isinstance(part, slice):
+        return block.start + part
+    start, stop, _ = part.indices(block.stop - block.start)
+    return slice(block.start + start, block.start + max(start, stop))
 
 
 def _open(path):

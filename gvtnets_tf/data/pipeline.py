@@ -36,14 +36,7 @@ class Pair:
     target_affine: Affine
 
     def __post_init__(self):
-        ours, theirs = self.input.sizes, self.target.sizes
-        differ = [a for a in "TZYX" if ours.get(a, 1) != theirs.get(a, 1)]
-        if differ and not (differ == ["Z"] and self.projects):
-            raise ValueError(
-                f"Input and target must have the same size along {', '.join(differ)}: crop or "
-                f"resample one of them, or check that they belong together. Received: "
-                f"{_describe(self.input)} and {_describe(self.target)}."
-            )
+        check_same_size(self.input, self.target)
         _check_channels(self.input, self.input_affine)
         _check_channels(self.target, self.target_affine)
 
@@ -62,12 +55,32 @@ class Pair:
     @property
     def projects(self):
         """Whether the target is one plane made from a stack."""
-        return self.input.sizes.get("Z", 1) > self.target.sizes.get("Z", 1) == 1
+        return _projects(self.input, self.target)
 
     @property
     def kind(self):
         """What pairs must share to be mixed: channels in and out, and whether they project."""
         return (*(i.sizes.get("C", 1) for i in (self.input, self.target)), self.projects)
+
+
+def check_same_size(input, target):
+    """Refuse an input and a target whose voxels are not the same ones.
+
+    Raises:
+        ValueError: naming both images and the axes, unless all that differs is Z of a
+            projection, whose target has none or one plane.
+    """
+    differ = [a for a in "TZYX" if input.sizes.get(a, 1) != target.sizes.get(a, 1)]
+    if differ and not (differ == ["Z"] and _projects(input, target)):
+        raise ValueError(
+            f"Input and target must have the same size along {', '.join(differ)}: crop or "
+            f"resample one of them, or check that they belong together. Received: "
+            f"{_describe(input)} and {_describe(target)}."
+        )
+
+
+def _projects(input, target):
+    return input.sizes.get("Z", 1) > target.sizes.get("Z", 1) == 1
 
 
 def patches(

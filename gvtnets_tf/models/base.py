@@ -72,7 +72,8 @@ def named_weights(layer, prefix=""):
         Dict from name to variable, in the order the network was put together.
     """
     found = {}
-    for name, value in vars(layer).items():
+    # torch keeps the layers among the attributes in a dict of its own.
+    for name, value in {**vars(layer), **vars(layer).get("_modules", {})}.items():
         if not name.startswith("_"):
             found.update(_named(value, f"{prefix}{name}"))
     own = {f"{prefix.rstrip('.')}/{w.name}": w for w in layer.weights}

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gvtnets_tf.checks import check_choice
+from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 
 # Every network class that a recipe or a model folder may name: a closed list.
-MODELS = {"GVTNet": GVTNet, "ProjectionGVTNet": ProjectionGVTNet}
+MODELS = {"GVTNet": GVTNet, "ProjectionGVTNet": ProjectionGVTNet, "FNet": FNet}
 GRAPHS = "divelab/GVTNets @ 66e1007, released training graphs"
 
 
@@ -128,6 +129,22 @@ PRESETS = {
             "patch": [16, 64, 64],
             "batch": 16,
             "steps": 53_100,
+        },
+    ),
+    "fnet": Preset(
+        model=FNet,
+        source="Ounkomol et al. (2017), Fig. 2 and section 2.3; AllenCellModeling/pytorch_fnet, "
+        "class fnet_nn_3d_params.Net(depth=4, mult_chan=32)",
+        config={"rank": 3, "filters": 32, "depth": 5},
+        training={
+            "loss": "mse",
+            "normalize": {"input": "zscore", "target": "zscore", "undo": "none"},
+            "optimizer": {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8},
+            "schedule": {"rate": 1e-3},
+            "patch": [32, 64, 64],
+            # As the paper; the release's template: 28.
+            "batch": 24,
+            "steps": 50_000,
         },
     ),
 }

@@ -4,6 +4,7 @@ import functools
 import re
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,11 @@ def bytes_per_voxel(model, divisor, channels, rank):
     """Measure the peak memory of a prediction, per voxel of its input.
 
     A small image warms the model up (compilation, thread pools), then one of
-    `PROBES` is predicted. Counted is the rise of the process's resident memory
-    or, where TensorFlow is in use, `POOL` times what its allocator has handed out,
-    whichever is larger: TensorFlow keeps what it has freed, so that a second prediction
-    hardly shows in the resident memory. With a GPU this is the memory of the GPU.
+    `PROBES` is predicted. Counted is the largest of the rise of the process's resident
+    memory, of what Python and NumPy have allocated, and of `POOL` times what TensorFlow's
+    allocator has handed out: a process keeps what was freed in it, so that a second
+    prediction hardly shows in the resident memory. With a GPU, TensorFlow's is the memory
+    of the GPU.
 
     Args:
         model: callable `(1, *grid, channels) -> array`, called through `runner`.
@@ -82,12 +84,27 @@ def _peak(function):
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        result = function()
+        traced, result = _traced(function)
     finally:
         done.set()
         watcher.join()
     resident.append(process.memory_info().rss)
-    return max(max(resident) - start, POOL * (_allocated() - allocated)), result
+    return max(max(resident) - start, traced, POOL * (_allocated() - allocated)), result
+
+
+def _traced(function):
+    """Return `(bytes, result)`: how far the allocations of Python and NumPy rise."""
+    ours = not tracemalloc.is_tracing()
+    if ours:
+        tracemalloc.start()
+    try:
+        start, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        result = function()
+        return tracemalloc.get_traced_memory()[1] - start, result
+    finally:
+        if ours:
+            tracemalloc.stop()
 
 
 def _allocated(reset=False):

@@ -1,10 +1,19 @@
-"""Names of the published TensorFlow-1 variables, and what they are called here.
+"""Names of the published weights, and what they are called here.
 
-Read off the released training graphs of divelab/GVTNets @ 66e1007.
+Read off the released training graphs of divelab/GVTNets @ 66e1007 (TensorFlow 1), and off
+the state of AllenCellModeling/pytorch_fnet, class fnet_nn_3d_params.Net(depth=4).
 """
 
 import re
 
+import numpy as np
+
+# Micrometres of the images that the published networks were trained on, where resampled.
+VOXEL_SIZE = {"label_free": {"Y": 0.29, "X": 0.29}, "fnet": {"Z": 0.3, "Y": 0.3, "X": 0.3}}
+LICENCES = {
+    "tf1": "GPL-3.0 (released checkpoints of divelab/GVTNets)",
+    "fnet": "Allen Institute terms, non-commercial use only (pytorch_fnet and its models)",
+}
 # Applied in turn, from the front of a name to its end.
 RULES = (
     (r"^first_convolution/", "stem/"),
@@ -51,3 +60,73 @@ def own_name(name, task):
     for pattern, replacement in RULES:
         own = re.sub(pattern, replacement, own)
     return f"restore.{own}" if task == "projection" and not own.startswith("project.") else own
+
+
+# What a TensorFlow-1 checkpoint holds besides weights: counters and the optimiser's memory.
+BESIDES = re.compile(r"^global_step$|(^|/)beta[12]_power(_\d+)?$|/Adam(_1)?$")
+
+
+def is_weight(name):
+    """Whether a variable of a TensorFlow-1 checkpoint is a weight of the network."""
+    return not BESIDES.search(name)
+
+
+# The parts of one level of pytorch_fnet's recursive network, and what they are called here.
+FNET_PARTS = {
+    "sub_2conv_more.conv1": "encoder.{}.0.conv",
+    "sub_2conv_more.bn1": "encoder.{}.0.normalize",
+    "sub_2conv_more.conv2": "encoder.{}.1.conv",
+    "sub_2conv_more.bn2": "encoder.{}.1.normalize",
+    "conv_down": "downs.{}.conv",
+    "bn0": "downs.{}.normalize",
+    "convt": "ups.{}.conv",
+    "bn1": "ups.{}.normalize",
+    "sub_2conv_less.conv1": "decoder.{}.0.conv",
+    "sub_2conv_less.bn1": "decoder.{}.0.normalize",
+    "sub_2conv_less.conv2": "decoder.{}.1.conv",
+    "sub_2conv_less.bn2": "decoder.{}.1.normalize",
+}
+FNET_OUTPUT = {
+    "conv_out.weight": "head.location_conv/kernel",
+    "conv_out.bias": "head.location_conv/bias",
+}
+FNET_ROLES = {
+    "conv": {"weight": "kernel", "bias": "bias"},
+    "normalize": {
+        "weight": "gamma",
+        "bias": "beta",
+        "running_mean": "moving_mean",
+        "running_var": "moving_variance",
+    },
+}
+
+
+def fnet_name(name):
+    """Return what an entry of pytorch_fnet's state is called in a model folder.
+
+    Args:
+        name: str. E.g. `"net_recurse.sub_u.convt.weight"`: each `sub_u` is a level down.
+
+    Returns:
+        str, e.g. `"ups.1.conv/kernel"`; `name` itself where it is not a known one.
+    """
+    found = re.fullmatch(r"net_recurse\.((?:sub_u\.)*)(.+)\.(\w+)", name)
+    if found is None:
+        return FNET_OUTPUT.get(name, name)
+    levels, part, leaf = found.groups()
+    own = FNET_PARTS.get(part, "").format(levels.count("sub_u"))
+    role = FNET_ROLES.get(own.rsplit(".", 1)[-1], {}).get(leaf)
+    return f"{own}/{role}" if role else name
+
+
+def torch_shape(shape):
+    """The shape that torch keeps a weight in: `(*kernel, a, b)` there is `(b, a, *kernel)`.
+
+    So for convolutions, (in, out) here, and transposed ones, (out, in) here.
+    """
+    return (shape[-1], shape[-2], *shape[:-2]) if len(shape) > 1 else tuple(shape)
+
+
+def from_torch(array):
+    """Bring a weight of torch into the order of axes of Keras; nothing is flipped."""
+    return np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim > 1 else array

@@ -133,6 +133,22 @@ def test_order_pairs_only_on_request_and_only_equal_counts(tmp_path):
         match(tmp_path / "in", tmp_path / "gt", pair_by="nmae")
 
 
+def test_two_named_files_are_a_pair_whatever_their_names(tmp_path):
+    touch(tmp_path, "a.tif", "b.tif")
+    touch(tmp_path / "c.zarr", "zarr.json")
+    a, b, c = tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "c.zarr"
+    assert match(a, str(b)) == [(a, b)]
+    assert match([str(a)], c) == [(a, c)]
+    # A glob or a folder is a search: what it happens to find must have the same name.
+    for inputs, targets in (
+        (f"{tmp_path}/a*.tif", b),
+        ([a, b], b),
+        (a, tmp_path / "c.zarr" / ".."),
+    ):
+        with pytest.raises(ValueError, match="do not pair up"):
+            match(inputs, targets)
+
+
 # Tables.
 
 

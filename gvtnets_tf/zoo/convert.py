@@ -1,0 +1,252 @@
+"""Published checkpoints become model folders.
+
+Only names and arrays are read. A file that would have to run code to be read is refused.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+
+from gvtnets_tf import folder
+from gvtnets_tf.card import Card
+from gvtnets_tf.checks import check_choice
+from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.files import check_free
+from gvtnets_tf.models.base import named_weights
+from gvtnets_tf.models.fnet import FNet
+from gvtnets_tf.models.presets import PRESETS
+from gvtnets_tf.zoo.published import (
+    LICENCES,
+    VOXEL_SIZE,
+    fnet_name,
+    from_torch,
+    is_weight,
+    own_name,
+    torch_shape,
+)
+from gvtnets_tf.zoo.states import check_size, read_state
+
+TF1 = ("label_free", "denoising", "projection")
+NORMALIZE = ("none", "zscore", "percentile")
+
+
+def convert_tf1(prefix, out, preset, normalize=None, force=False):
+    """Turn a released TensorFlow-1 checkpoint of GVTNets into a model folder.
+
+    Every variable has one place and every place is filled; the optimiser's memory and
+    counters are passed over.
+
+    Args:
+        prefix: path of the checkpoint without `.index` and `.data-...`.
+        out: folder to make.
+        preset: `"label_free"`, `"denoising"` or `"projection"`.
+        normalize: `"none"`, `"zscore"` or `"percentile"`, of the input; by default as
+            published. What gives a prediction its units stays as published.
+        force: bool. Whether an existing `out` is replaced.
+
+    Returns:
+        `Path` of the folder.
+
+    Raises:
+        FileExistsError: if `out` exists and `force` is `False`.
+        FileNotFoundError: naming the part of the checkpoint that is missing.
+        ValueError: for a damaged checkpoint, or one of another network, with the
+            variables that are missing, left over or of another shape.
+    """
+    check_choice("preset", preset, TF1)
+    check_free(out, force)
+    prefix, data = _checkpoint(prefix)
+    model = PRESETS[preset].build()
+    model.build((None,) * (model.rank + 1) + (1,))
+    shapes, read = _open_checkpoint(prefix)
+    shapes = {name: shape for name, shape in shapes.items() if is_weight(name)}
+    _fill(
+        model,
+        f"{prefix} as preset {preset!r}",
+        shapes,
+        rename=lambda name: own_name(name, preset),
+        # A 1x1x1 convolution is a dense layer here.
+        expected=lambda own, found: (1,) * (len(found) - len(own)) + own,
+        read=read,
+    )
+    return _write(
+        out, model, preset, normalize, force,
+        provenance=f"converted from the TensorFlow-1 checkpoint {_fingerprint(data)}",
+        licence=LICENCES["tf1"],
+    )  # fmt: skip
+
+
+def convert_fnet(file, out, normalize="zscore", force=False):
+    """Turn the state of a pytorch_fnet network into a model folder.
+
+    Depth, filters and channels are read off the shapes; the published network has 5
+    levels (4 down-samplings) and 32 filters.
+
+    Args:
+        file: `.npz` or `.safetensors` (extra `[safetensors]`) with one array per entry
+            of the state, or `.pt`, `.pth`, `.p` (extra `[torch]`), read with
+            `weights_only=True`, the state itself or under `nn_state`.
+        out: folder to make.
+        normalize: `"none"`, `"zscore"` or `"percentile"`, of the input. Predictions are
+            not given units (`undo="none"`).
+        force: bool. Whether an existing `out` is replaced.
+
+    Returns:
+        `Path` of the folder.
+
+    Raises:
+        FileExistsError: if `out` exists and `force` is `False`.
+        FileNotFoundError: if there is no such file.
+        ModuleNotFoundError: naming the extra that the format needs.
+        ValueError: for another format, a damaged file, one that would have to run code,
+            or a state with entries that are missing, left over or of another shape.
+    """
+    check_free(out, force)
+    file = Path(file)
+    state = {n: a for n, a in read_state(file).items() if not n.endswith("num_batches_tracked")}
+    model = _fnet_of(file, state)
+    _fill(
+        model,
+        f"{file} as the state of pytorch_fnet",
+        {name: array.shape for name, array in state.items()},
+        rename=fnet_name,
+        expected=lambda own, found: torch_shape(own),
+        read=lambda name: from_torch(state[name]),
+    )
+    return _write(
+        out, model, "fnet", normalize, force,
+        provenance=f"converted from the pytorch_fnet state {_fingerprint(file)}",
+        licence=LICENCES["fnet"],
+    )  # fmt: skip
+
+
+def _fill(model, source, shapes, rename, expected, read):
+    """Give every weight the one array that the file has for it.
+
+    Args:
+        model: a built network.
+        source: str. What to call the file.
+        shapes: mapping from name in the file to shape.
+        rename: callable from name in the file to name in a model folder.
+        expected: callable of the weight's shape and the shape found, to the shape that the
+            file must have.
+        read: callable from name in the file to array, its axes in the order of Keras.
+    """
+    named, places, left = named_weights(model), {}, []
+    for name in sorted(shapes):
+        own = rename(name)
+        if own in named and own not in places:
+            places[own] = name
+        else:
+            left.append(name)
+    missing = [own for own in named if own not in places]
+    if missing or left:
+        raise ValueError(
+            f"{source} does not fit: {len(missing)} weights find no value "
+            f"({', '.join(missing[:3])}), {len(left)} of its entries have no place "
+            f"({', '.join(left[:3])}). Is it another network, or another preset?"
+        )
+    for own, name in places.items():
+        found = tuple(shapes[name])
+        needed = expected(tuple(named[own].shape), found)
+        if found != needed:
+            raise ValueError(
+                f"{source} does not fit: {name} has shape {found}, but {needed} is needed."
+            )
+    values = {own: read(name) for own, name in places.items()}
+    for own, value in values.items():
+        if value.dtype.kind != "f" or not np.isfinite(value).all():
+            raise ValueError(
+                f"{source} does not fit: {places[own]} must hold finite floating-point numbers. "
+                f"Received: type {value.dtype}, {np.size(value)} entries."
+            )
+    for own, value in values.items():
+        named[own].assign(value.reshape(named[own].shape))
+
+
+def _write(out, model, preset, normalize, force, **about):
+    one = PRESETS[preset]
+    rules = one.training["normalize"]
+    if normalize is not None:
+        rules = {**rules, "input": normalize, "target": normalize}
+    check_choice("normalize", rules["input"], NORMALIZE)
+    axes = one.axes[-model.rank :]
+    card = Card(
+        axes=axes,
+        output_axes=axes if axes != one.axes else one.output_axes,
+        input=Normalizer(rules["input"]),
+        target=Normalizer(rules["target"]),
+        undo=rules["undo"],
+        voxel_size={a: s for a, s in VOXEL_SIZE.get(preset, {}).items() if a in axes},
+        probabilistic=model.scale_head,
+        **about,
+    )
+    return folder.write(out, model, card, force)
+
+
+def _fingerprint(file):
+    with open(file, "rb") as bytes_:
+        return f"{file.name}, SHA-256 {hashlib.file_digest(bytes_, 'sha256').hexdigest()}"
+
+
+# TensorFlow 1.
+
+
+def _checkpoint(prefix):
+    """The prefix, also where a file of the checkpoint was named, and its data file."""
+    prefix = Path(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(prefix)))
+    files = [prefix.with_name(prefix.name + end) for end in (".index", ".data-00000-of-00001")]
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"There is no {file}: a checkpoint is {prefix.name}.index and "
+                f"{prefix.name}.data-00000-of-00001 in one folder."
+            )
+        check_size(file, file.stat().st_size)
+    return prefix, files[1]
+
+
+def _open_checkpoint(prefix):
+    """The shape of every variable by name, and what reads one."""
+    import tensorflow as tf
+
+    def guarded(function, *args):
+        try:
+            return function(*args)
+        except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{prefix} cannot be read as a TensorFlow checkpoint: it is truncated or damaged "
+                f"({str(error).partition(chr(10))[0]}). Copy or fetch it again."
+            ) from error
+
+    reader = guarded(tf.train.load_checkpoint, str(prefix))
+    return reader.get_variable_to_shape_map(), lambda name: guarded(reader.get_tensor, name)
+
+
+# The state of pytorch_fnet.
+
+
+def _fnet_of(file, state):
+    """The network whose state this may be, by the shapes of its ends."""
+    first, last = "net_recurse.sub_2conv_more.conv1.weight", "conv_out.weight"
+    depth = 1 + max((name.count("sub_u.") for name in state), default=0)
+    deepest = first.replace("net_recurse.", "net_recurse." + "sub_u." * (depth - 1))
+    for name in (first, deepest, last):
+        if name not in state or state[name].ndim not in (4, 5):
+            raise ValueError(
+                f"{file} is not the state of a pytorch_fnet network: it has no kernel {name}. "
+                f"Received: {', '.join(sorted(state)[:3]) or 'nothing'}."
+            )
+    filters, channels, *kernel = state[first].shape
+    # Before anything of that size is made: the file itself holds a level so wide.
+    if state[deepest].shape[0] != filters * 2 ** (depth - 1):
+        raise ValueError(
+            f"{file} is not the state of a pytorch_fnet network: from {filters} filters, {depth} "
+            f"levels lead to {filters * 2 ** (depth - 1)}. Received: {deepest} of shape "
+            f"{state[deepest].shape}."
+        )
+    model = FNet(len(kernel), state[last].shape[0], filters, depth)
+    model.build((None,) * (model.rank + 1) + (channels,))
+    return model

@@ -1,0 +1,108 @@
+"""The state of a torch network, read as names and arrays: no file is asked to run code."""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from gvtnets_tf.checks import check_choice, optional
+
+LARGEST = 2**31  # bytes; the largest published file, with its optimiser's memory, has 0.3e9
+
+
+def read_state(file):
+    """Read all entries of a state.
+
+    Args:
+        file: `.npz` or `.safetensors` (extra `[safetensors]`) with one array per entry,
+            or `.pt`, `.pth`, `.p` (extra `[torch]`), read with `weights_only=True`: the
+            state itself, or a mapping with the state under `nn_state`.
+
+    Returns:
+        Dict from name to array, axes in the order of torch.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ModuleNotFoundError: naming the extra that the format needs.
+        ValueError: for another format, a damaged file, or one that would have to run code.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file {file}.")
+    read = READERS[check_choice("format", file.suffix.lower(), READERS)]
+    check_size(file, file.stat().st_size)
+    return read(file)
+
+
+def check_size(file, size):
+    """Refuse a file that is larger than any published one, before it is read.
+
+    Raises:
+        ValueError: with the two sizes.
+    """
+    if size > LARGEST:
+        raise ValueError(
+            f"{file} holds {size} bytes, more than the {LARGEST} that are read: it is not a "
+            f"published network."
+        )
+
+
+def _npz(file):
+    try:
+        with zipfile.ZipFile(file) as members:
+            unpacked = sum(member.file_size for member in members.infolist())
+    except zipfile.BadZipFile as error:
+        raise _damaged(file, error) from error
+    check_size(file, unpacked)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise _damaged(file, error) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{file} must hold plain arrays, as numpy.savez writes them ({error})."
+        ) from error
+
+
+def _safetensors(file):
+    numpy = optional("safetensors.numpy", "safetensors")
+    try:
+        return numpy.load_file(file)
+    except optional("safetensors", "safetensors").SafetensorError as error:
+        raise _damaged(file, error) from error
+
+
+def _torch(file):
+    torch = optional("torch", "torch")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # of its own, of zip files, and of what it refuses to run
+        raise ValueError(
+            f"{file} cannot be read as arrays alone: it is damaged, or would have to run code, "
+            f"which is never done here. If you trust it, write its arrays with torch: "
+            f"state = torch.load('{file.name}', weights_only=False)['nn_state']; "
+            f"numpy.savez('state.npz', **{{k: v.cpu().numpy() for k, v in state.items()}}); and "
+            f"convert state.npz. ({type(error).__name__}: {str(error).partition('. ')[0]})"
+        ) from error
+    if isinstance(state, Mapping):
+        state = state.get("nn_state", state)
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise ValueError(
+            f"{file} must hold a mapping from names to tensors, by itself or under 'nn_state'. "
+            f"Received: {type(state).__name__}."
+        )
+    return {name: value.detach().float().numpy() for name, value in state.items()}
+
+
+def _damaged(file, error):
+    return ValueError(f"{file} cannot be read: it is truncated or damaged ({error}).")
+
+
+READERS = {
+    ".npz": _npz, ".safetensors": _safetensors, ".pt": _torch, ".pth": _torch, ".p": _torch,
+}  # fmt: skip

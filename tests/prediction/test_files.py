@@ -1,0 +1,158 @@
+"""Files go in and files come out, under names that can be foretold."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gvtnets_tf.card import Card
+from gvtnets_tf.data import readers, writers
+from gvtnets_tf.data.image import Image
+from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.prediction.files import predict
+from gvtnets_tf.prediction.predictor import Predictor
+
+FIRST = Path(__file__).parents[1] / "data_folder_v1"
+SIZE = {"Z": 0.58, "Y": 0.29, "X": 0.29}  # as the frozen folder was trained on
+
+
+def double(x):
+    """A network that predicts twice its input, and a scale of one half."""
+    return np.concatenate([2 * x, np.full_like(x, 0.5)], axis=-1)
+
+
+@pytest.fixture
+def model():
+    return Predictor(double, Card(input=Normalizer("none"), undo="none", probabilistic=True))
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 200, (4, 6, 8)).astype(np.float32)
+
+
+def put(path, pixels):
+    return writers.write(path, Image(pixels, "ZYX", SIZE))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif", ".zarr", ".npy"])
+@pytest.mark.parametrize("to", [".tif", ".ome.tif", ".zarr", ".npy"])
+def test_one_input_and_a_suffix_make_a_file(tmp_path, model, pixels, suffix, to):
+    if ".zarr" in (suffix, to):
+        pytest.importorskip("zarr", reason="needs [zarr]")
+    path = put(tmp_path / f"a{suffix}", pixels)
+    out = tmp_path / "deep" / f"b{to}"
+    assert predict(path, model, out, axes="ZYX", progress=False) == [out]
+    found = readers.read(out, "ZYX")
+    np.testing.assert_array_equal(found.numpy(), 2 * pixels)
+    if ".npy" not in (suffix, to):
+        assert found.voxel_size == pytest.approx(SIZE)
+        assert found.array.dtype == np.float32
+
+
+def test_a_folder_gets_a_result_of_the_same_stem_per_input(tmp_path, model, pixels):
+    pytest.importorskip("zarr", reason="needs [zarr]")
+    for name in ("a.tif", "b.ome.tif", "c.npy", "d.zarr"):
+        put(tmp_path / "in" / name, pixels)
+    out = tmp_path / "out.v2"
+    out.mkdir()
+    for spec in (tmp_path / "in", f"{tmp_path}/in/*"):
+        found = predict(spec, model, out, progress=False, force=True)
+        assert [p.name for p in found] == ["a.tif", "b.tif", "c.tif", "d.zarr"]
+        assert all(np.array_equal(readers.read(p).numpy(), 2 * pixels) for p in found)
+    assert sorted(p.name for p in out.iterdir()) == ["a.tif", "b.tif", "c.tif", "d.zarr"]
+    (only,) = predict(tmp_path / "in" / "a.tif", model, tmp_path / "folder", progress=False)
+    assert only == tmp_path / "folder" / "a.tif"
+
+
+def test_a_format_that_is_not_known_is_refused_before_any_work(tmp_path, pixels):
+    path = put(tmp_path / "a.tif", pixels)
+    with pytest.raises(ValueError, match=r"`suffix of the output` cannot be '\.jpg'"):
+        predict(path, None, tmp_path / "b.jpg")
+    with pytest.raises(ValueError, match=r"`dtype` cannot be 'uint17'\. Did you mean 'uint16'"):
+        predict(path, None, tmp_path / "b.tif", dtype="uint17")
+    put(tmp_path / "b.tif", pixels)
+    with pytest.raises(ValueError, match=r"out\.tif is one file, and there are 2 inputs: name a f"):
+        predict(f"{tmp_path}/*.tif", None, tmp_path / "out.tif")
+    with pytest.raises(FileNotFoundError, match=r"no file matches .*none\.tif"):
+        predict(tmp_path / "none.tif", None, tmp_path / "out.tif")
+
+
+def test_inputs_of_one_stem_are_refused(tmp_path, pixels):
+    put(tmp_path / "x" / "a.tif", pixels)
+    put(tmp_path / "y" / "a.ome.tif", pixels)
+    with pytest.raises(ValueError, match=r"Several inputs have one name.*: a\.tif\. Predict them"):
+        predict(f"{tmp_path}/*/*", None, tmp_path / "out")
+
+
+def test_values_are_rounded_and_clipped_and_the_share_is_said(tmp_path, model, capfd):
+    x = np.array([[[-1, 0.2, 0.3, 40000]]], np.float32)
+    path = put(tmp_path / "a.tif", x)
+    predict(path, model, tmp_path / "b.tif", dtype="uint16", progress=False)
+    found = readers.read(tmp_path / "b.tif").numpy("ZYX")
+    np.testing.assert_array_equal(found, [[[0, 0, 1, 65535]]])
+    assert found.dtype == np.uint16
+    said = capfd.readouterr()
+    assert "50.00% of the values were clipped to uint16" in said.err
+    assert said.out == ""
+
+
+def test_what_is_there_is_replaced_only_if_forced(tmp_path, model, pixels):
+    path, out = put(tmp_path / "a.tif", pixels), tmp_path / "b.tif"
+    out.write_text("old")
+    with pytest.raises(FileExistsError, match=r"b\.tif exists and is not overwritten"):
+        predict(path, model, out, progress=False)
+    assert out.read_text() == "old"
+    predict(path, model, out, progress=False, force=True)
+    np.testing.assert_array_equal(readers.read(out).numpy(), 2 * pixels)
+    with pytest.raises(FileExistsError, match=r"b\.tif exists"):
+        predict(path, model, out, uncertainty=True, progress=False)
+
+
+def test_a_run_that_stopped_writes_what_is_missing(tmp_path, model, pixels):
+    for name in "abc":
+        put(tmp_path / "in" / f"{name}.tif", pixels)
+    out, options = tmp_path / "out", {"uncertainty": True, "progress": False}
+    predict(tmp_path / "in", model, out, **options)
+    before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
+    (out / "b_uncertainty.tif").unlink()
+    (out / "c.tif").unlink()
+    found = predict(tmp_path / "in", model, out, resume=True, **options)
+    assert [p.name for p in found] == ["a.tif", "b.tif", "c.tif"]
+    after = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
+    assert after.keys() == before.keys()
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"b.tif", "b_uncertainty.tif", "c.tif", "c_uncertainty.tif"}
+
+
+def test_the_uncertainty_lies_beside_the_result(tmp_path, model, pixels):
+    path = put(tmp_path / "a.tif", pixels)
+    predict(path, model, tmp_path / "b.ome.tif", uncertainty=True, progress=False)
+    assert np.all(readers.read(tmp_path / "b_uncertainty.ome.tif").numpy() == 0.5)
+
+
+def test_the_result_says_how_it_was_made(tmp_path, pixels):
+    path = put(tmp_path / "a.tif", np.repeat(pixels, 4, axis=2))
+    predict(path, FIRST, tmp_path / "whole.tif", progress=False)
+    predict(path, FIRST, tmp_path / "tiles.ome.tif", tile=(4, 4, 8), batch=2, progress=False)
+    whole = readers.read_metadata(tmp_path / "whole.tif")
+    assert (whole["model"], whole["mode"], whole["precision"]) == (str(FIRST), "whole", "float32")
+    (used,) = whole["statistics"]
+    assert used["offset"] == pytest.approx([pixels.mean()], rel=1e-5)
+    assert used["gain"] == pytest.approx([pixels.std()], rel=1e-5)
+    tiles = readers.read_metadata(tmp_path / "tiles.ome.tif")
+    assert (tiles["mode"], tiles["tile"], tiles["blend"]) == ("tiles", [4, 4, 8], "crop")
+    assert "the result depends on the tile" in tiles["note"]
+    assert tiles["statistics"] == whole["statistics"]
+
+
+def test_channels_and_axes_are_taken_as_asked(tmp_path, model, pixels):
+    both = np.stack([pixels, pixels + 1])
+    writers.write(tmp_path / "a.ome.tif", Image(both, "CZYX", SIZE, ("dna", "er")))
+    predict(
+        tmp_path / "a.ome.tif", model, tmp_path / "b.tif", input_channels=["er"], progress=False
+    )
+    np.testing.assert_array_equal(readers.read(tmp_path / "b.tif").numpy("ZYX"), 2 * both[1])
+    np.save(tmp_path / "c.npy", np.moveaxis(pixels, 0, -1))
+    predict(tmp_path / "c.npy", model, tmp_path / "d.tif", axes="YXZ", progress=False)
+    np.testing.assert_array_equal(readers.read(tmp_path / "d.tif").numpy("ZYX"), 2 * pixels)

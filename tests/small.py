@@ -1,0 +1,35 @@
+"""Small simulated data, and the smallest networks, for the tests of whole runs."""
+
+from gvtnets_tf.data import simulate, writers
+
+MODEL = {
+    "class": "GVTNet",
+    "filters": 2,
+    "depth": 2,
+    "encoder_blocks": 0,
+    "decoder_blocks": 0,
+    "batch_norm": False,
+    "input_residual": True,
+}
+SHAPE = (8, 32, 80)
+
+
+def stacks(folder, count=2, shape=SHAPE, task="denoising", suffix=".tif"):
+    """Write simulated pairs to `in/` and `gt/`; return the folder."""
+    for seed in range(count):
+        for name, image in zip(("in", "gt"), simulate.pair(task, shape, seed)):
+            writers.write(folder / name / f"{seed}{suffix}", image)
+    return folder
+
+
+def recipe(folder, **changes):
+    """The keys of a recipe of three epochs of two steps."""
+    return {
+        "model": MODEL,
+        "data": {"root": str(folder), "inputs": "in/*", "targets": "gt/*"},
+        "patch": [8, 16, 16],
+        "batch": 2,
+        "steps": 6,
+        "epoch": 2,
+        **changes,
+    }

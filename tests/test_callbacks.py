@@ -1,0 +1,136 @@
+"""What is kept between the epochs is whole, and enough to go on."""
+
+import json
+import math
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from gvtnets_tf import callbacks, folder
+from gvtnets_tf.card import Card
+from gvtnets_tf.models.gvtnets import GVTNet
+
+
+def compiled(seed=0, **changes):
+    """A small network that draws random numbers and has moving averages."""
+    keras.utils.set_random_seed(seed)
+    model = GVTNet(
+        rank=2, filters=2, depth=2, encoder_blocks=0, decoder_blocks=0, softmax=True, dropout=0.3,
+        **changes,
+    )  # fmt: skip
+    model.build((None, None, None, 1))
+    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    return model
+
+
+@pytest.fixture
+def batch(noise):
+    return noise(2, 8, 8, 1), noise(2, 8, 8, 1)
+
+
+def backup(path, model, rows=(), best=0.25):
+    keep = callbacks.KeepBest(path, Card(axes="YX", output_axes="YX"), best)
+    found = callbacks.Backup(path, keep, rows, seed=3)
+    found.set_model(model)
+    return found
+
+
+@pytest.fixture
+def saved(tmp_path, batch):
+    """A model after two steps, and the folder of its backup."""
+    model = compiled()
+    for _ in range(2):
+        model.train_on_batch(*batch)
+    backup(tmp_path, model).on_epoch_end(0, {"loss": 1.5})
+    return model, tmp_path
+
+
+def test_all_that_the_next_step_depends_on_is_restored(saved, batch):
+    model, path = saved
+    other = compiled(seed=1)
+    run = callbacks.restore(path, other)
+    assert run == {"epoch": 1, "best": 0.25, "seed": 3, "history": [{"epoch": 1, "loss": 1.5}]}
+    # Weights, moving averages, the state of Adam and that of the dropout: the same next steps.
+    for _ in range(2):
+        assert other.train_on_batch(*batch) == model.train_on_batch(*batch)
+    for a, b in zip(model.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    assert int(other.optimizer.iterations) == 4
+
+
+def test_the_state_names_what_dropout_draws_from(saved):
+    model, path = saved
+    with h5py.File(path / "resume" / "state-1.h5", "r") as store:
+        kinds = {item.dtype.kind for item in store.values()}
+        assert len(store) == len(callbacks.state(model))
+    assert kinds <= {"f", "i", "u"}
+    seeds = [v for v in model.variables if "seed" in v.path]
+    assert seeds
+    assert {id(v) for v in seeds} <= {id(v) for v in callbacks.state(model).values()}
+
+
+def test_the_last_state_replaces_the_one_before(saved):
+    model, path = saved
+    (path / "resume" / ".0a1b2c3d.state-2.h5").write_bytes(b"what a kill left")
+    backup(path, model, [{"epoch": 1, "loss": 1.5}]).on_epoch_end(1, {"loss": 1, "val_loss": 2})
+    assert sorted(p.name for p in (path / "resume").iterdir()) == ["progress.json", "state-2.h5"]
+    assert (path / "history.csv").read_text().split() == [
+        "epoch,loss,val_loss", "1,1.5,", "2,1.0,2.0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", ["write_weights", "staged"])
+def test_a_fault_while_writing_leaves_the_earlier_state(saved, monkeypatch, broken):
+    model, path = saved
+    before = (path / "resume" / "progress.json").read_text()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    place = callbacks.folder if broken == "write_weights" else callbacks
+    monkeypatch.setattr(place, broken, full)
+    with pytest.raises(OSError, match="No space left"):
+        backup(path, model).on_epoch_end(1, {"loss": 1.0})
+    assert (path / "resume" / "progress.json").read_text() == before
+    assert callbacks.restore(path, compiled(seed=1))["epoch"] == 1
+
+
+def test_a_state_of_another_network_is_refused(saved):
+    _, path = saved
+    with pytest.raises(ValueError, match=r"state-1\.h5 does not belong to this network|has shape"):
+        callbacks.restore(path, compiled(up="gvto_v1"))
+
+
+def test_the_best_is_kept_and_the_rest_is_not(tmp_path):
+    card = Card(axes="YX", output_axes="YX", training={"steps": 8})
+    keep = callbacks.KeepBest(tmp_path, card)
+    keep.set_model(compiled())
+    scores = [2.0, math.nan, 1.0, 1.0, 3.0]
+    kept = []
+    for epoch, score in enumerate(scores):
+        keep.on_epoch_end(epoch, {"loss": 0.0, "val_loss": score})
+        kept.append(folder.read(tmp_path)[1].training["best"])
+    first, second = {"epoch": 1, "val_loss": 2.0}, {"epoch": 3, "val_loss": 1.0}
+    assert kept == [first, first, second, second, second]
+    assert folder.read(tmp_path)[1].training["steps"] == 8
+
+
+def test_without_a_score_the_last_is_kept(tmp_path):
+    keep = callbacks.KeepBest(tmp_path, Card(axes="YX", output_axes="YX"), monitor=None)
+    keep.set_model(compiled())
+    for epoch in range(2):
+        keep.on_epoch_end(epoch, {"loss": 1.0})
+        assert json.loads((tmp_path / "model.json").read_text())["training"] == {
+            "best": {"epoch": epoch + 1}
+        }
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_says_what_to_do(loss):
+    stop = callbacks.StopOnNaN()
+    stop.set_model(compiled())
+    stop.on_train_batch_end(0, {"loss": 1.0})
+    with pytest.raises(ValueError, match=rf"loss became {loss} at step 8 .* rate of 0\.01: lower"):
+        stop.on_train_batch_end(7, {"loss": loss})

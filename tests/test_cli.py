@@ -1,0 +1,259 @@
+"""The command line: results on standard output, everything else on standard error."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from small import recipe, stacks
+
+import gvtnets_tf
+from gvtnets_tf import cli, zoo
+from gvtnets_tf.data import readers, writers
+from gvtnets_tf.data.image import Image
+
+COMMANDS = ("train", "predict", "evaluate", "check-pairs", "demo")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with small stacks, a recipe and a broken file, to work in."""
+    monkeypatch.chdir(tmp_path)
+    stacks(tmp_path)
+    values = recipe(".", steps=2, epoch=1)
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "broken.tif").write_bytes((tmp_path / "in" / "0.tif").read_bytes()[:3000])
+    (tmp_path / "there").mkdir()
+    return tmp_path
+
+
+def refuse(capsys, line):
+    """Run a line that must end with status 2 and one line on standard error."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(line.split())
+    shown = capsys.readouterr()
+    assert end.value.code == 2
+    assert shown.out == "" or line.startswith("check-pairs")
+    lines = [line for line in shown.err.splitlines() if line]
+    (said,) = [line for line in lines if "tile/s" not in line]  # a bar of progress may be there
+    assert said.startswith("gvtnets: ")
+    return said
+
+
+def test_a_whole_job_from_training_to_scores(here, capfd):
+    cli.main(["train", "r.yaml", "--out", "model"])
+    shown = capfd.readouterr()
+    assert (shown.out, "Epoch 2/2" in shown.err) == ("model\n", True)
+
+    cli.main(
+        [
+            "predict",
+            "in",
+            "--model",
+            "model",
+            "--out",
+            "out",
+            "--dtype",
+            "uint16",
+            "--tile",
+            "8",
+            "16",
+            "16",
+        ]
+    )
+    shown = capfd.readouterr()
+    assert shown.out.split() == ["out/0.tif", "out/1.tif"]
+    assert "predict" in shown.err
+    result = readers.read("out/0.tif")
+    assert (result.shape, result.array.dtype) == ((8, 32, 80), np.uint16)
+    assert result.voxel_size == pytest.approx(readers.read("in/0.tif").voxel_size)
+    said = readers.read_metadata("out/0.tif")
+    assert (said["model"], said["mode"], said["tile"]) == ("model", "tiles", [8, 16, 16])
+
+    line = "evaluate --predictions out --targets gt --baseline in --out scores"
+    cli.main([*line.split(), "--region", "X:8:72", "--json"])
+    shown = capfd.readouterr()
+    scores = json.loads(shown.out)
+    assert 0 < scores["channels"]["0"]["scores"]["r"]["mean"] < 1
+    assert (scores["images"], scores["regions"]) == (2, {"X": [8, 72]})
+    assert json.loads((here / "scores" / "summary.json").read_text()) == scores
+    assert {p.name for p in (here / "scores").iterdir()} >= {"metrics.csv", "summary.json"}
+    cli.main(["evaluate", "--predictions", "out/0.tif", "--targets", "gt/0.tif"])
+    assert capfd.readouterr().out.startswith("channel 0")
+    cli.main(["evaluate", "--predictions", "out/0.tif", "--targets", "gt/0.tif", "--json"])
+    one = json.loads(capfd.readouterr().out, parse_constant=pytest.fail)  # JSON has no NaN
+    assert one["channels"]["0"]["scores"]["r"]["sd"] is None
+
+    # The run goes on with its recipe, by the same words: there is nothing left to do.
+    cli.main(["train", "r.yaml", "--out", "model", "--resume"])
+    assert capfd.readouterr().out == "model\n"
+
+
+def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
+    from gvtnets_tf.models.presets import PRESETS
+
+    monkeypatch.setitem(PRESETS["unet"].config, "filters", 2)
+    line = "train --preset unet --inputs in/*.tif --targets gt --patch 8 16 16 --batch 1 --steps 1"
+    cli.main([*line.split(), "--out", "model", "--seed", "3"])
+    kept = yaml.safe_load((here / "model" / "recipe.yaml").read_text())
+    assert (kept["preset"], kept["seed"], kept["data"]["root"]) == ("unet", 3, "..")
+    assert kept["loss"] == "mae"  # from the preset
+    cli.main([*line.split(), "--out", "model", "--seed", "3", "--resume"])
+    assert capfd.readouterr().out == "model\nmodel\n"
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("", "COMMAND"),
+        ("frain", "'frain'"),
+        ("train", "the following arguments are required: --out. See gvtnets train --help"),
+        ("train --out m", "Give a recipe, or --preset with --inputs and --targets"),
+        ("train --preset unet --out m", "Give a recipe, or --preset with --inputs"),
+        ("train none.yaml --out m", "There is no recipe at none.yaml"),
+        ("train broken.tif --out m", "broken.tif is not YAML"),
+        ("train r.yaml --steps 3 --out m", "the flags steps would be ignored"),
+        ("train r.yaml --out there", "there exists and is not overwritten"),
+        ("train r.yaml --out m --resume", "m holds no run to continue"),
+        ("train r.yaml --out m --from there", "there is not a model folder"),
+        ("train --preset unnet --inputs in --targets gt --out m", "Did you mean 'unet'"),
+        ("train --preset unet --inputs in --targets no --out m", "no file matches no"),
+        ("train --preset unet --inputs in --targets gt/0.tif --out m", "do not pair up"),
+        ("predict none.tif --model there --out o.tif", "no file matches none.tif"),
+        ("predict in/0.tif --model there --out o.tif", "there is not a model folder"),
+        ("predict in/0.tif --model no/where --out o.tif", "no model folder at no/where"),
+        ("predict in/0.tif --model simulated --out o.tif", "Did you mean 'simulated_denoiser'"),
+        ("predict in/0.tif --model there --out r.yaml", "`suffix of the output` cannot be '.yaml'"),
+        ("predict in/0.tif --model there --out gt/0.tif", "gt/0.tif exists and is not overwri"),
+        ("predict in/0.tif --model m --out o.tif --tile 8 --whole", "not allowed with argument"),
+        ("predict in/0.tif --model MODEL --out o.tif --tile 8 8", "one for each axis of ZYX"),
+        ("predict in/0.tif --model MODEL --out o.tif --tile 8 --overlap 8", "nothing left between"),
+        ("predict in/0.tif --model MODEL --out o.tif --max-memory 1kB", "does not fit the memory"),
+        ("predict in/0.tif --model MODEL --out o.tif --max-memory lots", "with a unit"),
+        ("predict in/0.tif --model MODEL --out o.tif --uncertainty", "predicts no scale"),
+        ("predict broken.tif --model MODEL --out o.tif", "broken.tif cannot be read as TIFF"),
+        ("predict flat.npy --model MODEL --out o.tif", "flat is constant"),
+        ("predict nan.npy --model MODEL --out o.tif", "nan holds 1 values that are NaN"),
+        ("predict in/0.tif --model MODEL --out o.tif --axes YX", "`axes` must name each axis"),
+        ("predict in/0.tif --model MODEL --out o.tif --input-channels 1", "has no channel 1"),
+        ("evaluate --predictions in --targets gt/0.tif", "do not pair up"),
+        ("evaluate --predictions in --targets gt --region X", "must be AXIS:START:STOP"),
+        ("evaluate --predictions in --targets gt --region X:0:99", "region X: [0, 99] is not"),
+        ("evaluate --predictions in --targets gt --out there", "there exists and is not ov"),
+        ("evaluate --predictions broken.tif --targets gt/0.tif", "broken.tif cannot be read"),
+        ("check-pairs --inputs in --targets none", "no file matches none"),
+        ("check-pairs --inputs broken.tif --targets gt/0.tif", "Some pairs cannot be used"),
+        ("demo --out there", "there exists and is not overwritten"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_two(here, capsys, line, message):
+    if not line:
+        line = "--bogus"
+        message = "unrecognized arguments: --bogus"
+    np.save("flat.npy", np.ones((8, 16, 16), np.float32))
+    array = np.random.default_rng(0).random((8, 16, 16), np.float32)
+    array[0, 0, 0] = np.nan
+    np.save("nan.npy", array)
+    before = {p.name for p in here.iterdir()}
+    name = next(iter(zoo.registry()))
+    if ".npy" in line:
+        line += " --axes ZYX"
+    assert message in refuse(capsys, line.replace("MODEL", name))
+    assert {p.name for p in here.iterdir()} == before
+    assert not list((here / "there").iterdir())
+
+
+def test_the_traceback_is_shown_on_request(here, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "none.yaml", "--out", "m", "--debug"])
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.splitlines()[-1] == "gvtnets: There is no recipe at none.yaml."
+
+
+def test_a_warning_is_one_line_too(here, capsys, monkeypatch):
+    import warnings
+
+    def odd(args):
+        warnings.simplefilter("default")
+        warnings.warn("these voxels\nare odd", stacklevel=1)
+
+    monkeypatch.setattr(cli, "check_pairs", odd)
+    monkeypatch.setattr(odd, "__name__", "check_pairs", raising=False)
+    cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
+    assert capsys.readouterr().err == "gvtnets: warning: these voxels are odd\n"
+
+
+def test_check_pairs_says_which_pair_is_wrong(here, capsys):
+    cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
+    assert capsys.readouterr().out == "2 pairs, 0 findings\n"
+    writers.write("gt/1.tif", Image(np.ones((8, 32, 80), np.float32), "ZYX"), force=True)
+    with pytest.raises(SystemExit):
+        cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
+    shown = capsys.readouterr()
+    assert "error: in/1.tif and gt/1.tif: The target is constant" in shown.out
+    assert "2 pairs, 1 findings" in shown.out
+
+
+def test_an_interrupt_is_said_in_one_line(here, capsys, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gvtnets_tf.data.pairs.match", stop)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "gvtnets: interrupted\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], *[[c, "--help"] for c in COMMANDS]])
+def test_help_is_there_for_every_command(words, capsys):
+    if words:
+        with pytest.raises(SystemExit) as end:
+            cli.main(words)
+        assert end.value.code == 0
+    else:
+        cli.main(words)
+    shown = capsys.readouterr()
+    assert (shown.out.startswith("usage: gvtnets"), shown.err) == (True, "")
+    if len(words) < 2:
+        assert all(command in shown.out for command in COMMANDS)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"{gvtnets_tf.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gvtnets_tf",
+        "import gvtnets_tf; dir(gvtnets_tf)",
+        "from gvtnets_tf import cli; cli.parser().format_help()",
+    ],
+)
+def test_help_and_import_cost_no_heavy_module(code):
+    code += "; import sys; print([m for m in ('tensorflow', 'keras', 'numpy') if m in sys.modules])"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_command_works_in_a_process_of_its_own(here):
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    code = "import sys; from gvtnets_tf.cli import main; sys.exit(main())"
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        *["predict", "in/0.tif", "--model", "there", "--out", "o.tif"],
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
+    # TensorFlow was imported on the way; nothing of what it likes to say is here.
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "gvtnets: there is not a model folder: it has no model.json.\n"

@@ -1,0 +1,109 @@
+"""What is installed is what is here, and importing it costs little."""
+
+import configparser
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import gvtnets_tf
+
+ROOT = Path(__file__).parents[1]
+# What a module may import as it is imported: networks need Keras, images do not.
+LIGHT = ["axes", "checks", "files", "card", "cli", "evaluation", "metrics", "statistics", "plots"]
+OPTIONAL = ("zarr", "csbdeep", "skimage", "dask", "onnx", "torch", "safetensors")
+HEAVY = ("tensorflow", "keras", "matplotlib", "tensorboard", *OPTIONAL)
+
+
+def modules():
+    """Dotted names of all modules of the package."""
+    paths = (p.relative_to(ROOT).with_suffix("") for p in (ROOT / "gvtnets_tf").rglob("*.py"))
+    return sorted(".".join(p.parts).removesuffix(".__init__") for p in paths)
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def config():
+    found = configparser.ConfigParser()
+    found.read(ROOT / "setup.cfg")
+    return found
+
+
+def test_every_folder_with_python_files_is_a_package(config):
+    there = {m for m in modules() if (ROOT / Path(*m.split("."))).is_dir()}
+    listed = set(config["options"]["packages"].split())
+    assert listed == there | {"gvtnets_tf.pretrained"}
+    assert (ROOT / "pretrained" / "__init__.py").is_file()
+
+
+def test_the_version_is_said_once(config):
+    assert config["metadata"]["version"] == gvtnets_tf.__version__
+
+
+def test_every_public_name_is_there():
+    import inspect
+
+    assert gvtnets_tf.__all__ == sorted(set(gvtnets_tf.__all__))
+    assert set(gvtnets_tf.__all__) <= set(dir(gvtnets_tf))
+    for name in gvtnets_tf.__all__:
+        found = getattr(gvtnets_tf, name)
+        assert callable(found)
+        assert inspect.getdoc(found), name
+    with pytest.raises(AttributeError, match="module 'gvtnets_tf' has no attribute 'GVTnet'"):
+        _ = gvtnets_tf.GVTnet
+
+
+def test_modules_of_images_load_no_network_library():
+    light = [
+        m for m in modules()
+        if m.startswith("gvtnets_tf.data") or m.removeprefix("gvtnets_tf.") in LIGHT
+    ]  # fmt: skip
+    assert len(light) > 15
+    code = (
+        f"import importlib, json, sys\nfound = {{}}\nfor m in {light!r}:\n"
+        f"    importlib.import_module(m)\n"
+        f"    heavy = [h for h in {HEAVY!r} if h in sys.modules]\n"
+        f"    if heavy: found[m] = heavy\n"
+        f"print(json.dumps(found))"
+    )
+    assert json.loads(python(code)) == {}
+
+
+def test_no_module_loads_an_optional_library():
+    code = (
+        f"import importlib, sys\nfor m in {modules()!r}: importlib.import_module(m)\n"
+        f"print([m for m in {OPTIONAL!r} if m in sys.modules])"
+    )
+    assert python(code) == "[]\n"
+
+
+def test_nothing_written_here_names_a_machine():
+    # A shipped model folder says where its data lay: relative to itself, not on whose disk.
+    for file in (ROOT / "pretrained").rglob("*"):
+        if file.suffix in (".json", ".yaml", ".md", ".csv"):
+            text = file.read_text()
+            assert "/home/" not in text, file
+            assert str(ROOT.parent) not in text, file
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_shipped_models_and_their_names(tmp_path):
+    words = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(words, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    for name in json.loads((ROOT / "gvtnets_tf" / "zoo" / "registry.json").read_text()):
+        for file in (ROOT / "pretrained" / name).iterdir():
+            assert f"gvtnets_tf/pretrained/{name}/{file.name}" in held
+    assert "gvtnets_tf/zoo/registry.json" in held
+    written = {str(p.relative_to(ROOT)) for p in (ROOT / "gvtnets_tf").rglob("*.py")}
+    assert written <= held
+    assert not [name for name in held if name.startswith(("tests/", "runs/"))]

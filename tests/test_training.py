@@ -1,0 +1,445 @@
+"""A recipe becomes a model folder, whatever stops it on the way."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+from small import MODEL, recipe, stacks
+
+from gvtnets_tf import callbacks, folder, load, training
+from gvtnets_tf.data import readers, writers
+from gvtnets_tf.data.image import Image
+from gvtnets_tf.recipe import Recipe
+from gvtnets_tf.training import train
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    """Save what takes seconds: a measurement with tests of its own, and tracing of graphs.
+
+    Runs in processes of their own (below, and in test_cli.py) are traced.
+    """
+
+    def compile_eager(model, recipe):
+        original(model, recipe)
+        model.run_eagerly = True
+
+    original = training._compile
+    monkeypatch.setattr(training, "_compile", compile_eager)
+    monkeypatch.setattr(training, "bytes_per_voxel", lambda *args: 123.5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return stacks(tmp_path_factory.mktemp("data"))
+
+
+def run(out, values, **options):
+    return train(values, out, progress=False, **options)
+
+
+def history(path):
+    with (path / "history.csv").open() as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def weights(path):
+    """All numbers of an HDF5 file, by name."""
+    found = {}
+    with h5py.File(path, "r") as store:
+        store.visititems(lambda n, x: found.update({n: x[()]} if hasattr(x, "dtype") else {}))
+    return found
+
+
+def check_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def keep_scores(monkeypatch, *scores):
+    """Let the select part say these losses, one after the other."""
+    scores = iter(scores)
+
+    class Said(callbacks.KeepBest):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs | {"val_loss": next(scores)})
+
+    monkeypatch.setattr(training.callbacks, "KeepBest", Said)
+
+
+# What a run leaves.
+
+
+def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, capfd):
+    out = train(recipe(data, augment={"flip": True, "rotate": True}), tmp_path / "run")
+    assert sorted(p.name for p in out.iterdir()) == [
+        "history.csv", "model.json", "recipe.yaml", "resume", "weights.h5",
+    ]  # fmt: skip
+    rows = history(out)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[0].keys() == {"epoch", "loss", "val_loss"}
+
+    model, card = folder.read(out)
+    assert (card.axes, card.output_axes, card.undo) == ("ZYX", "ZYX", "input")
+    assert card.voxel_size == {"Z": 0.58, "Y": 0.29, "X": 0.29}
+    assert card.bytes_per_voxel == 123.5
+    assert card.training["best"]["val_loss"] == min(row["val_loss"] for row in rows)
+    # The weights are those of the best epoch: they predict the select part as it says.
+    made = Recipe.load(out / "recipe.yaml")
+    _, selection, _ = training._prepare(made)
+    held = training.grid(selection, made.patch, made.batch)
+    model.compile(loss="mae")
+    score = model.evaluate(held, verbose=0)
+    assert score == pytest.approx(card.training["best"]["val_loss"], rel=1e-4)
+
+    shown = capfd.readouterr()
+    assert (shown.out, "Epoch 3/3" in shown.err) == ("", True)
+
+
+def test_the_weights_are_those_of_the_best_epoch(tmp_path, data, monkeypatch):
+    seen = {}
+
+    class Look(callbacks.Backup):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            seen[epoch + 1] = weights(self.path / "weights.h5")
+
+    monkeypatch.setattr(training.callbacks, "Backup", Look)
+    keep_scores(monkeypatch, 3.0, 1.0, 2.0)
+    out = run(tmp_path / "run", recipe(data))
+    assert folder.read(out)[1].training["best"] == {"epoch": 2, "val_loss": 1.0}
+    assert any((seen[1][n] != seen[2][n]).any() for n in seen[1])
+    check_equal(seen[2], seen[3])
+
+
+def test_without_a_select_part_the_last_weights_count(tmp_path, data, capsys):
+    out = run(tmp_path / "run", recipe(data, select=0, epoch=3))
+    assert "nothing is kept for selection; the last weights count" in capsys.readouterr().err
+    assert folder.read(out)[1].training["best"] == {"epoch": 2}
+    assert history(out)[0].keys() == {"epoch", "loss"}
+
+
+def test_a_run_without_any_best_weights_fails_loudly(tmp_path, data, monkeypatch):
+    keep_scores(monkeypatch, *[np.nan] * 3)
+    with pytest.raises(FileNotFoundError, match=r"run is not a model folder: it has no"):
+        run(tmp_path / "run", recipe(data))
+
+
+def test_a_folder_is_not_replaced_unless_forced(tmp_path, data):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FileExistsError, match="run exists and is not overwritten"):
+        run(tmp_path / "run", recipe(data))
+    run(tmp_path / "run", recipe(data, epoch=6), force=True)
+
+
+def test_the_learning_rate_goes_down_in_stairs():
+    made = Recipe.parse(recipe(".", schedule={"rate": 0.1, "decay": 0.5, "every": 10}))
+    model = made.build((1, 1))
+    training._compile(model, made)
+    rate = model.optimizer._learning_rate
+    np.testing.assert_allclose([rate(s) for s in (0, 9, 10, 19, 25)], [0.1, 0.1, 0.05, 0.05, 0.025])
+    assert model.optimizer.beta_1 == 0.9
+    published = Recipe.parse({"preset": "label_free", "model": {"filters": 2}})
+    model = published.build((1, 1))
+    training._compile(model, published)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+    assert (model.optimizer.beta_1, model.optimizer.epsilon) == (0.5, 1e-8)
+
+
+def test_tensorboard_gets_scores_and_images(tmp_path, data):
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs [tensorboard]"
+    )
+    out = run(tmp_path / "run", recipe(data, epoch=3), tensorboard=True)
+
+    def tags(path):
+        found = event_accumulator.EventAccumulator(str(path)).Reload().Tags()
+        return {tag for kind in ("images", "tensors", "scalars") for tag in found[kind]}
+
+    assert tags(out / "tensorboard") >= {"input", "target", "prediction"}
+    assert "epoch_loss" in tags(out / "tensorboard" / "validation")
+
+
+# Kinds of task.
+
+
+def test_stored_units_are_those_of_the_targets(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        x = rng.poisson(30, (8, 32, 80)).astype(np.float32)
+        writers.write(tmp_path / "in" / f"{i}.tif", Image(x, "ZYX"))
+        writers.write(tmp_path / "gt" / f"{i}.tif", Image(1000 + 50 * x, "ZYX"))
+    rules = {"input": "zscore", "target": "zscore", "undo": "stored"}
+    out = run(tmp_path / "run", recipe(tmp_path, normalize=rules, steps=1))
+    card = load(out).card
+    assert card.target.kind == "fixed"
+    truth = np.concatenate([readers.read(p).numpy()[..., :48] for p in (tmp_path / "gt").iterdir()])
+    np.testing.assert_allclose(card.target.offset, truth.mean(), rtol=1e-4)
+    np.testing.assert_allclose(card.target.gain, truth.std(), rtol=1e-4)
+    y = load(out)(x)
+    # The network starts near the identity on z-scores, and so answers near the targets.
+    assert np.corrcoef(y.ravel(), x.ravel())[0, 1] > 0.5
+    assert abs(y.mean() - 2500) < 500
+
+
+def test_a_probabilistic_run_predicts_its_uncertainty(tmp_path, data):
+    values = recipe(data, loss="laplace", epoch=6)
+    predictor = load(run(tmp_path / "run", values))
+    assert predictor.card.probabilistic
+    x = readers.read(data / "in" / "0.tif").numpy()
+    location, scale = predictor(x, uncertainty=True)
+    assert location.shape == scale.shape == x.shape
+    assert (scale > 0).all()
+
+
+def test_planes_of_a_stack_train_a_network_of_planes(tmp_path, data):
+    values = recipe(data, model={**MODEL, "rank": 2}, patch=[16, 16], epoch=6)
+    out = run(tmp_path / "run", values)
+    assert (load(out).card.axes, load(out).card.output_axes) == ("YX", "YX")
+    assert load(out).card.training["pairs"] == 2
+    x = readers.read(data / "in" / "0.tif")
+    assert load(out).predict(x)[0].shape == x.shape
+    # Each plane is normalised by the numbers of its stack, as it is in a prediction.
+    pairs, _, _ = training._prepare(Recipe.parse(values))
+    assert len(pairs) == 2 * x.shape[0]
+    first = {(float(p.input_affine.offset[0]), float(p.input_affine.gain[0])) for p in pairs[:8]}
+    assert len(first) == 1
+
+
+def test_channels_become_channels(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, channels in (("in", 2), ("gt", 3)):
+        x = rng.random((2, 8, 32, 80, channels), np.float32)
+        for i in range(2):
+            names = tuple(f"{name}{c}" for c in range(channels))
+            writers.write(tmp_path / name / f"{i}.ome.tif", Image(x[i], "ZYXC", {}, names))
+    model = {**MODEL, "input_residual": False}
+    rules = {"normalize": {"undo": "stored"}, "model": model, "epoch": 6}
+    out = run(tmp_path / "run", recipe(tmp_path, **rules))
+    card = load(out).card
+    assert (card.input_channels, card.output_channels) == (("in0", "in1"), ("gt0", "gt1", "gt2"))
+    result, _ = load(out).predict(readers.read(tmp_path / "in" / "0.ome.tif"))
+    assert (result.sizes["C"], result.channel_names) == (3, card.output_channels)
+    with pytest.raises(ValueError, match="3 channels cannot take the units of 2 input channels"):
+        run(tmp_path / "other", recipe(tmp_path, model=model))
+
+
+def test_the_projection_preset_is_trained(tmp_path):
+    stacks(tmp_path, shape=(6, 32, 96), task="projection")
+    small = {
+        "projection": {"filters": 2},
+        "restoration": {"filters": 2, "depth": 2, "encoder_blocks": 0, "decoder_blocks": 0},
+    }
+    values = {"preset": "projection", **recipe(tmp_path, model=small, patch=[6, 32, 32], steps=1)}
+    out = run(tmp_path / "run", values)
+    assert load(out).card.output_axes == "YX"
+    result, _ = load(out).predict(readers.read(tmp_path / "in" / "0.tif"))
+    assert (result.axes, result.shape) == ("YX", (32, 96))
+
+
+# What stops it.
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_after(monkeypatch, epoch):
+    class Stopping(callbacks.Backup):
+        def on_epoch_begin(self, now, logs=None):
+            if now == epoch:
+                raise StopError
+
+    monkeypatch.setattr(training.callbacks, "Backup", Stopping)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_earlier_weights(
+    tmp_path, data, monkeypatch
+):
+    class Spoil(callbacks.Backup):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.set_weights([np.full_like(w, np.nan) for w in self.model.get_weights()])
+
+    monkeypatch.setattr(training.callbacks, "Backup", Spoil)
+    with pytest.raises(ValueError, match=r"loss became nan at step 1 .*0\.0004: lower"):
+        run(tmp_path / "run", recipe(data))
+    model, card = folder.read(tmp_path / "run")
+    assert card.training["best"]["epoch"] == 1
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    assert [row["epoch"] for row in history(tmp_path / "run")] == [1]
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path, data, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        stop_after(patch, 1)
+        run(tmp_path / "run", recipe(data))
+    assert [p.name for p in (tmp_path / "run" / "resume").glob("*.h5")] == ["state-1.h5"]
+    before = history(tmp_path / "run")
+    out = run(tmp_path / "run", recipe(data), resume=True)
+    rows = history(out)
+    assert rows[:1] == before
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert sorted(p.name for p in (out / "resume").iterdir()) == ["progress.json", "state-3.h5"]
+    # A run that is over is left as it is.
+    train(recipe(data), out, resume=True, progress=False)
+    assert history(out) == rows
+
+
+def test_a_worse_epoch_after_a_stop_does_not_replace_the_best(tmp_path, data, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        stop_after(patch, 1)
+        keep_scores(patch, 0.5)
+        run(tmp_path / "run", recipe(data))
+    best = weights(tmp_path / "run" / "weights.h5")
+    keep_scores(monkeypatch, 0.6, 0.7)
+    out = run(tmp_path / "run", recipe(data), resume=True)
+    assert folder.read(out)[1].training["best"] == {"epoch": 1, "val_loss": 0.5}
+    check_equal(weights(out / "weights.h5"), best)
+
+
+def test_a_run_goes_on_with_its_own_recipe_only(tmp_path, data, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        stop_after(patch, 1)
+        run(tmp_path / "run", recipe(data))
+    with pytest.raises(ValueError, match="has another recipe: batch, seed differ"):
+        run(tmp_path / "run", recipe(data, batch=1, seed=1), resume=True)
+    with pytest.raises(FileNotFoundError, match=r"none holds no run to continue: .*recipe\.yaml"):
+        run(tmp_path / "none", recipe(data), resume=True)
+    (tmp_path / "run" / "resume" / "state-1.h5").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"state-1\.h5 cannot be read as HDF5"):
+        run(tmp_path / "run", recipe(data), resume=True)
+    (tmp_path / "run" / "resume" / "progress.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"before its first epoch was over.*--force"):
+        run(tmp_path / "run", recipe(data), resume=True)
+
+
+def test_a_run_may_start_from_other_weights(tmp_path, data, monkeypatch):
+    first = run(tmp_path / "first", recipe(data, epoch=6))
+    started = {}
+
+    class Look(callbacks.Backup):
+        def on_train_begin(self, logs=None):
+            started.update(
+                {n: w.numpy().copy() for n, w in folder.named_weights(self.model).items()}
+            )
+
+    monkeypatch.setattr(training.callbacks, "Backup", Look)
+    run(tmp_path / "second", recipe(data, seed=7, epoch=6), start=first)
+    check_equal(started, weights(first / "weights.h5"))
+    with pytest.raises(ValueError, match=r"first holds another network: \d+ weights differ, such"):
+        run(tmp_path / "wide", recipe(data, model={**MODEL, "filters": 4}), start=first)
+    with pytest.raises(FileNotFoundError, match="none is not a model folder"):
+        run(tmp_path / "wide", recipe(data), start=tmp_path / "none")
+    assert not (tmp_path / "wide").exists()
+
+
+def test_images_that_cannot_be_trained_on_are_named(tmp_path, data):
+    bad = stacks(tmp_path)
+    path = bad / "in" / "1.tif"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"in.1\.tif cannot be read as TIFF"):
+        run(tmp_path / "run", recipe(bad))
+    writers.write(path, Image(np.ones((8, 32, 80), np.float32), "ZYX"), force=True)
+    with pytest.raises(ValueError, match=r"Channel 0 of 1 \(ZYX .*is constant"):
+        run(tmp_path / "run", recipe(bad))
+    writers.write(path, Image(np.arange(8.0 * 32 * 79).reshape(8, 32, 79), "ZYX"), force=True)
+    with pytest.raises(ValueError, match=r"must have the same size along X: .*1 \(ZYX \(8, 32, 79"):
+        run(tmp_path / "run", recipe(bad))
+    with pytest.raises(ValueError, match="A patch of 16 voxels along Z does not fit into 0"):
+        run(tmp_path / "run", recipe(data, patch=[16, 16, 16]))
+    with pytest.raises(ValueError, match="No pair is left to train on"):
+        values = recipe(data)
+        values["data"]["regions"] = {"report": {"X": [0, 40]}}
+        run(tmp_path / "run", values)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_breaks_during_training_is_named(tmp_path, monkeypatch):
+    pytest.importorskip("zarr", reason="needs [zarr]")
+    bad = stacks(tmp_path, suffix=".zarr")
+
+    class Breaking(callbacks.Backup):
+        def on_train_begin(self, logs=None):
+            for chunk in (bad / "in" / "0.zarr" / "0" / "c").rglob("*"):
+                if chunk.is_file():
+                    chunk.write_bytes(b"broken")
+
+    monkeypatch.setattr(training.callbacks, "Backup", Breaking)
+    values = recipe(bad, steps=40, epoch=40)
+    values["data"]["regions"] = {"train": {}}
+    with pytest.raises(ValueError, match=r"in.0\.zarr cannot be read as Zarr; is it whole"):
+        run(tmp_path / "run", values)
+
+
+# In processes of their own.
+
+SCRIPT = """
+import json, os, sys
+import keras
+from gvtnets_tf import callbacks, training
+training.bytes_per_voxel = lambda *args: 1.0
+values, out, resume, stop = json.loads(sys.argv[1])
+
+class Backup(callbacks.Backup):
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        print("epoch", epoch + 1, file=sys.__stdout__, flush=True)
+        if epoch + 1 == stop:
+            os._exit(9)
+
+training.callbacks.Backup = Backup
+training.train(values, out, resume=resume, deterministic=True, progress=False)
+"""
+
+
+def start(out, values, resume=False, stop=0):
+    """Train in a process of its own, which may die after an epoch."""
+    words = [sys.executable, "-c", SCRIPT, json.dumps([values, str(out), resume, stop])]
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+
+
+def test_a_run_that_died_and_went_on_is_equal_to_the_last_bit(tmp_path, data):
+    # Dropout draws random numbers, and so do flips: both must go on where they were.
+    model = {**MODEL, "softmax": True, "dropout": 0.2}
+    values = recipe(data, model=model, augment={"flip": True, "rotate": True})
+    both = start(tmp_path / "whole", values), start(tmp_path / "cut", values, stop=1)
+    errors = [process.communicate()[1].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 9], errors
+    again = start(tmp_path / "cut", values, resume=True)
+    assert "epoch 1" not in again.communicate()[0].decode()
+    assert again.returncode == 0
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for name in ("weights.h5", "resume/state-3.h5"):
+        check_equal(weights(whole / name), weights(cut / name))
+    for name in ("history.csv", "resume/progress.json", "model.json"):
+        assert (whole / name).read_text() == (cut / name).read_text()
+
+
+def test_a_kill_costs_at_most_one_epoch(tmp_path, data):
+    values = recipe(data, steps=20_000, epoch=2)
+    process = start(tmp_path / "run", values)
+    for _ in range(3):
+        line = process.stdout.readline()
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    rest = process.communicate()[0].decode().split()
+    last = int(rest[-1] if rest else line.split()[1])
+    _, card = folder.read(tmp_path / "run")
+    assert 1 <= card.training["best"]["epoch"] <= last + 1
+    progress = json.loads((tmp_path / "run" / "resume" / "progress.json").read_text())
+    assert progress["epoch"] >= last >= 3
+    model = Recipe.parse(values).build((1, 1))
+    training._compile(model, Recipe.parse(values))
+    assert callbacks.restore(tmp_path / "run", model) == progress
+    assert int(model.optimizer.iterations) == 2 * progress["epoch"]
