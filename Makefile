@@ -13,10 +13,10 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
 
-# All of it; the parts that need a package beside the pins run in an environment of their own.
-test-all: $(READY) .venv-jax/.ready
+# All of it; other backends and torch files in an environment of their own.
+test-all: $(READY) .venv-backends/.ready
 	$(BIN)/python -m pytest
-	.venv-jax/bin/python -m pytest tests/test_backends.py
+	.venv-backends/bin/python -m pytest tests/test_backends.py tests/zoo/test_convert.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -35,11 +35,11 @@ $(READY): setup.cfg constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(EXTRAS),dev]"
 	touch $@
 
-.venv-jax/.ready: setup.cfg constraints.txt
-	$(PYTHON) -m venv .venv-jax
-	.venv-jax/bin/python -m pip install -q --upgrade pip
-	.venv-jax/bin/python -m pip install -q -c constraints.txt -e ".[dev]" jax
+.venv-backends/.ready: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv-backends
+	.venv-backends/bin/python -m pip install -q --upgrade pip
+	.venv-backends/bin/python -m pip install -q -c constraints.txt -e ".[dev,torch,safetensors]" jax
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-jax demo build dist
+	rm -rf $(VENV) .venv-backends demo build dist

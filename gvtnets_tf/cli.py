@@ -19,6 +19,7 @@ def train(args):
     _start_tensorflow()
     from gvtnets_tf.recipe import Recipe
     from gvtnets_tf.training import train
+    from gvtnets_tf.zoo import load
 
     given = {name: getattr(args, name) for name in RECIPE_FLAGS}
     given = {name: value for name, value in given.items() if value is not None}
@@ -32,9 +33,10 @@ def train(args):
     if args.recipe is None and not ("preset" in given and {"inputs", "targets"} <= data.keys()):
         raise ValueError("Give a recipe, or --preset with --inputs and --targets.")
     recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse({**given, "data": data})
+    start = load(args.start).model if args.start else None
     print(
         train(
-            recipe, args.out, resume=args.resume, start=args.start, tensorboard=args.tensorboard,
+            recipe, args.out, resume=args.resume, start=start, tensorboard=args.tensorboard,
             deterministic=args.deterministic, force=args.force,
         )
     )  # fmt: skip
@@ -194,7 +196,7 @@ def _train_words(p):
     p.add_argument("--seed", type=int)
     p.add_argument("--select", type=float, help="share kept for choosing the best weights")
     p.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
-    p.add_argument("--from", dest="start", metavar="MODEL", help="folder to start from")
+    p.add_argument("--from", dest="start", metavar="MODEL", help="zoo name or folder to start from")
     p.add_argument("--tensorboard", action="store_true", help="write logs to OUT/tensorboard")
     p.add_argument("--deterministic", action="store_true", help="the same bits on every run")
     p.add_argument("--force", action="store_true", help="replace what is there")

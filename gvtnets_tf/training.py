@@ -37,7 +37,7 @@ def train(
         out: folder to make.
         resume: bool. Go on with the run that `out` holds. On the CPU with
             `deterministic`, the result is bit-equal to a run that was never stopped.
-        start: model folder whose weights to start from (fine-tuning).
+        start: model folder, or network, whose weights to start from (fine-tuning).
         tensorboard: bool. Write logs and images into `out/tensorboard`.
         deterministic: bool. Make TensorFlow use deterministic operations.
         progress: bool. Show a progress bar on standard error.
@@ -156,15 +156,16 @@ def _names(image):
     return image.channel_names or tuple(f"channel {i}" for i in range(count))
 
 
-def _start_from(model, path):
-    other, _ = folder.read(path)
+def _start_from(model, start):
+    other = start if isinstance(start, keras.Model) else folder.read(start)[0]
     ours, theirs = (
         {n: tuple(w.shape) for n, w in folder.named_weights(m).items()} for m in (model, other)
     )
     if ours != theirs:
         wrong = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
         raise ValueError(
-            f"{path} holds another network: {len(wrong)} weights differ, such as {wrong[0]}. "
+            f"The weights to start from are of another network: {len(wrong)} differ, such as "
+            f"{wrong[0]}. "
             f"Start from a model with the same preset, channels and filters."
         )
     model.set_weights(other.get_weights())

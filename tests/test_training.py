@@ -335,7 +335,7 @@ def test_a_run_may_start_from_other_weights(tmp_path, data, monkeypatch):
     monkeypatch.setattr(training.callbacks, "Backup", Look)
     run(tmp_path / "second", recipe(data, seed=7, epoch=6), start=first)
     check_equal(started, weights(first / "weights.h5"))
-    with pytest.raises(ValueError, match=r"first holds another network: \d+ weights differ, such"):
+    with pytest.raises(ValueError, match=r"are of another network: \d+ differ, such as"):
         run(tmp_path / "wide", recipe(data, model={**MODEL, "filters": 4}), start=first)
     with pytest.raises(FileNotFoundError, match="none is not a model folder"):
         run(tmp_path / "wide", recipe(data), start=tmp_path / "none")

@@ -25,7 +25,8 @@ class Affine:
 
     def apply(self, x):
         """Normalise a channel-last array; the result is float32."""
-        return ((np.asarray(x, np.float32) - self.offset) / self.gain).astype(np.float32)
+        # The offset is float64: large counts lose nothing before it is taken off.
+        return ((np.asarray(x) - self.offset) / self.gain).astype(np.float32)
 
     def undo(self, x):
         """Give a channel-last normalised array its units back; the result is float32."""
@@ -108,33 +109,37 @@ class Normalizer:
             `Affine`.
 
         Raises:
-            ValueError: if there is NaN or infinity, or nothing but one value.
+            ValueError: if there is NaN or infinity, nothing but one value, or no real number.
         """
         one = hasattr(images, "ndim") or not isinstance(images, Iterable)
         arrays = [images] if one else images
         samples = None if one else SAMPLES
         parts = []
         for array in map(np.asarray, arrays):
-            _check_finite(array, name)
+            _check_numbers(array, name)
             parts.append(self._statistics(array.reshape(-1, array.shape[-1]), samples))
         if not parts:
             raise ValueError(f"There is nothing to measure: {name} is an empty list.")
         offset, gain = self._combine(parts)
         if not (gain > 0).all() and self.kind != "fixed":
             channel = int(np.argmin(gain > 0))
+            where = f" from percentile {self.low:g} to {self.high:g}"
             raise ValueError(
-                f"Channel {channel} of {name} is constant: there is nothing to normalise by "
+                f"Channel {channel} of {name} is constant"
+                f"{where if self.kind == 'percentile' else ''}: there is nothing to normalise by "
                 f"{self.kind}. Received: a spread of {gain[channel]:g} around {offset[channel]:g}."
             )
         return Affine(offset, gain)
 
     def _statistics(self, x, samples):
+        x = x.view(np.uint8) if x.dtype == bool else x  # NumPy has no percentile of a mask
         if self.kind == "zscore":
             return x.mean(0, dtype=np.float64), x.var(0, dtype=np.float64), len(x)
         if self.kind == "unit":
             return x.min(0).astype(np.float64), x.max(0).astype(np.float64)
         if self.kind == "percentile":
-            return x if samples is None else x[:: max(1, len(x) // samples)]
+            # An odd step, which does not meet the same few columns of each row.
+            return x if samples is None else x[:: (len(x) // samples) | 1]
         return x.shape[-1]
 
     def _combine(self, parts):
@@ -166,8 +171,10 @@ class Normalizer:
         return Normalizer("fixed", offset=tuple(affine.offset), gain=tuple(affine.gain))
 
 
-def _check_finite(array, name):
-    if not np.issubdtype(array.dtype, np.inexact):
+def _check_numbers(array, name):
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers. Received: {array.dtype}.")
+    if array.dtype.kind != "f":
         return
     bad = array.size - np.count_nonzero(np.isfinite(array))
     if bad:

@@ -39,11 +39,8 @@ def write(path, image, about, colors=()):
     from PIL import Image as Pillow
     from PIL.PngImagePlugin import PngInfo
 
-    if image.array.dtype.name not in DTYPES or colors:
-        raise ValueError(
-            f"PNG holds one grey plane of uint8 or uint16: pass a dtype (--dtype uint16), or write "
-            f".tif. Received: {image.array.dtype}{' with colours' if colors else ''}."
-        )
+    if colors:
+        raise ValueError("A .png file holds one grey plane, without colours: write .tif or .zarr.")
     note = PngInfo()
     note.add_itxt(KEY, json.dumps(about))
     plane = rearrange(image.array[...], image.axes, "YX")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import re
 from xml.etree import ElementTree
 
@@ -14,7 +15,7 @@ from gvtnets_tf.data.metadata import KEY, decoding, guess_axes, parse, restore, 
 
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 IMAGEJ_BYTES = 2**32 - 2**25  # ImageJ's hyperstacks have 32-bit offsets
-OME_DTYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
+OME_DTYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float64", "float32")
 LOST = re.compile("missing|failed|incomplete|corrupt|out of range|expected", re.IGNORECASE)
 
 
@@ -48,7 +49,6 @@ def read_about(path):
 
 def write_ome(path, image, about, colors=()):
     """Write an OME-TIFF: `Y`, `X` last, the other axes in the order of `image`."""
-    _check_dtype(image, OME_DTYPES, "OME-TIFF")
     order = "".join(letter for letter in image.axes if letter not in "YX") + "YX"
     sizes = {f"PhysicalSize{k}": v for k, v in image.voxel_size.items() if k in "XYZ"}
     words = sizes | {f"{key}Unit": "µm" for key in sizes}
@@ -62,13 +62,14 @@ def write_ome(path, image, about, colors=()):
 
 
 def write_plain(path, image, about, colors=()):
-    """Write what ImageJ opens, or a TIFF with its axes in JSON where ImageJ has no such dtype."""
-    if image.array.dtype.name in IMAGEJ_DTYPES:
+    """Write what ImageJ opens; else, too large or of another dtype, a TIFF with axes in JSON."""
+    size = math.prod(image.shape) * image.array.dtype.itemsize
+    if image.array.dtype.name in IMAGEJ_DTYPES and size <= IMAGEJ_BYTES:
         return _write_imagej(path, image, about, colors)
     if colors:
         raise ValueError(
-            f"A .tif of {image.array.dtype} cannot hold channel colours: write .ome.tif or .zarr, "
-            f"or one of {', '.join(IMAGEJ_DTYPES)}."
+            f"A .tif of {size / 2**30:.1f} GiB of {image.array.dtype} cannot hold channel colours: "
+            f"write .ome.tif or .zarr, or up to 4 GiB of one of {', '.join(IMAGEJ_DTYPES)}."
         )
     order = "".join(letter for letter in image.axes if letter not in "YX") + "YX"
     words = {"axes": order, KEY: json.dumps(about)}
@@ -77,12 +78,6 @@ def write_plain(path, image, about, colors=()):
 
 def _write_imagej(path, image, about, colors):
     order = "TZCYX"
-    size = np.prod(image.shape, dtype=float) * image.array.dtype.itemsize
-    if size > IMAGEJ_BYTES:
-        raise ValueError(
-            f"ImageJ's TIFF ends at 4 GiB: write .ome.tif or .zarr. "
-            f"Received: {size / 2**30:.1f} GiB."
-        )
     steps = image.voxel_size
     words = {"axes": f"{order}S", "Info": f"{KEY} = {json.dumps(about)}\n"}
     words |= {"unit": "micron"} if set(steps) & set("XYZ") else {}
@@ -104,14 +99,6 @@ def _write_imagej(path, image, about, colors):
 
 def _save(path, pixels, **kwargs):
     tifffile.imwrite(path, pixels, photometric="minisblack", **kwargs)
-
-
-def _check_dtype(image, known, name):
-    if image.array.dtype.name not in known:
-        raise ValueError(
-            f"{name} has no {image.array.dtype}: pass a dtype (--dtype float32), or write .tif "
-            f"or .zarr. It has {', '.join(known)}."
-        )
 
 
 @contextlib.contextmanager
@@ -147,9 +134,10 @@ def _pixels(path, tif):
 def _known(path, letters):
     """Turn tifffile's axes into letters of `TCZYX`, or say why not."""
     if "S" in letters:
+        named = re.sub(f"[^{ORDER}]", "Z", letters.replace("S", "C"))
         raise ValueError(
             f"{path} is a colour image: convert it to grey, or take its colours as channels with "
-            f"--axes, e.g. --axes {letters.replace('S', 'C')}. Received: axes {letters}."
+            f"--axes, e.g. --axes {named}. Received: axes {letters}."
         )
     unknown = [letter for letter in letters if letter not in ORDER]
     if not unknown:

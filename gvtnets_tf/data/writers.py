@@ -60,7 +60,7 @@ def write(path, image, *, dtype=None, metadata=None, colors=None, force=False):
     | suffix | format |
     |---|---|
     | `.ome.tif`, `.ome.tiff` | OME-TIFF |
-    | `.tif`, `.tiff` | ImageJ hyperstack (uint8, uint16, float32); else TIFF with axes in JSON |
+    | `.tif`, `.tiff` | ImageJ hyperstack (uint8, uint16, float32; to 4 GiB), else axes in JSON |
     | `.zarr` | OME-Zarr 0.5 with smaller levels; axes in the order T, C, Z, Y, X |
     | `.png` | one plane of uint8 or uint16 |
     | `.npy` | pixels only, which standard error says |
@@ -85,7 +85,8 @@ def write(path, image, *, dtype=None, metadata=None, colors=None, force=False):
         OSError: if the disk is full or the folder cannot be written; nothing is left.
     """
     path = Path(path)
-    writer = WRITERS[check_choice("suffix of the output", _suffix(path), WRITERS)]
+    check_dtype(path, dtype or image.array.dtype.name)
+    writer = WRITERS[_suffix(path)]
     _check(image, colors)
     about = record(image, metadata)
     with staged(path, force) as beside:
@@ -98,6 +99,21 @@ def write(path, image, *, dtype=None, metadata=None, colors=None, force=False):
                 )
         writer(beside, replace(image, name=image.name or stem(path)), about, tuple(colors or ()))
     return path
+
+
+def check_dtype(path, dtype):
+    """Refuse a type that the format of a path cannot hold, before anything is computed.
+
+    Raises:
+        ValueError: with the types that it can hold, or for an unknown suffix.
+    """
+    suffix = check_choice("suffix of the output", _suffix(Path(path)), WRITERS)
+    known = HOLDS.get(suffix)
+    if known and str(dtype) not in known:
+        raise ValueError(
+            f"A {suffix} file holds no {dtype}: pass a dtype (--dtype {known[-1]}), or write .tif "
+            f"or .zarr. It holds {', '.join(known)}."
+        )
 
 
 def _suffix(path):
@@ -127,6 +143,7 @@ def _write_npy(path, image, about, colors):
     np.save(path, image.array[...], allow_pickle=False)
 
 
+HOLDS = {".ome.tif": tiff.OME_DTYPES, ".ome.tiff": tiff.OME_DTYPES, ".png": png.DTYPES}
 WRITERS = {
     ".ome.tif": tiff.write_ome,
     ".ome.tiff": tiff.write_ome,

@@ -201,7 +201,9 @@ class GlobalAttention(SavedLayer):
     def _weigh(self, q, k, v, seed):
         weights = ops.softmax(ops.matmul(q, ops.swapaxes(k, -1, -2)))
         if seed is not None:
-            weights = keras.random.dropout(weights, self.dropout, seed=_Drawn(seed))
+            drawn = keras.random.uniform(ops.shape(weights), seed=_Drawn(seed), dtype="float32")
+            kept = ops.cast(drawn >= self.dropout, weights.dtype)
+            weights = weights * kept / (1 - self.dropout)
         return ops.matmul(weights, v)
 
 

@@ -51,6 +51,7 @@ def predict(
             continue
         for output in outputs:
             check_free(output, force or resume)
+            writers.check_dtype(output, dtype or "float32")
         todo.append((path, outputs))
     # Only now, so that a wrong file name does not wait for TensorFlow.
     from tqdm import tqdm
@@ -78,7 +79,8 @@ def predict(
 
 def _places(paths, out):
     """Where each result goes; two inputs of one name would overwrite each other."""
-    if out.suffix and (out.suffix.lower() in writers.WRITERS or not out.is_dir()):
+    one = len(paths) == 1 and out.suffix and not out.is_dir()
+    if one or out.suffix.lower() in writers.WRITERS:
         check_choice("suffix of the output", out.suffix.lower(), writers.WRITERS)
         if len(paths) > 1:
             raise ValueError(

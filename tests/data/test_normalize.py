@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from gvtnets_tf.data import normalize
 from gvtnets_tf.data.normalize import Normalizer
 
 MEASURED = ("percentile", "zscore", "unit")
@@ -24,7 +25,7 @@ def test_undo_takes_apply_back(image, kind):
     rule = Normalizer(kind, 0.0, 100.0, **(fixed if kind == "fixed" else {}))
     flat = image.reshape(-1, channels)
     if kind in MEASURED and (flat.min(0) == flat.max(0)).any():
-        with pytest.raises(ValueError, match="is constant: there is nothing to normalise by"):
+        with pytest.raises(ValueError, match=r"is constant.*: there is nothing to normalise by"):
             rule.measure(image)
         return
     affine = rule.measure(image)
@@ -106,6 +107,43 @@ def test_a_constant_channel_is_named(noise, kind):
     image[..., 1] = 0.1
     with pytest.raises(ValueError, match=f"Channel 1 of cells is constant.*{kind}.* around 0.1"):
         Normalizer(kind).measure(image, name="cells")
+
+
+def test_an_image_that_is_dark_but_for_a_few_voxels_is_not_called_constant_without_a_reason():
+    image = np.zeros((10, 100, 1), np.uint16)
+    image[0, 0] = 900
+    message = "Channel 0 of cells is constant from percentile 2 to 99.8: .* a spread of 0 around 0"
+    with pytest.raises(ValueError, match=message):
+        Normalizer().measure(image, name="cells")
+
+
+@pytest.mark.parametrize("kind", [*MEASURED, "none"])
+def test_a_mask_is_measured_as_zero_and_one(noise, kind):
+    mask = noise(6, 5, 2) > 0
+    found = Normalizer(kind).measure(mask)
+    expected = Normalizer(kind).measure(mask.astype(np.uint8))
+    np.testing.assert_array_equal(found.apply(mask), expected.apply(mask.astype(np.uint8)))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "U3", "datetime64[s]"])
+def test_what_is_no_real_number_is_refused(dtype):
+    with pytest.raises(ValueError, match=r"cells must hold real numbers\. Received:"):
+        Normalizer().measure(np.zeros((3, 1), dtype), name="cells")
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "float64"])
+def test_counts_too_large_for_float32_are_normalised_without_loss(dtype):
+    image = (2**30 + np.arange(1000)[:, None]).astype(dtype)
+    found = Normalizer("zscore").measure(image).apply(image)
+    expected = (np.arange(1000) - 499.5) / np.arange(1000).std()
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
+
+
+def test_voxels_drawn_from_a_large_image_lie_in_all_its_columns(monkeypatch):
+    monkeypatch.setattr(normalize, "SAMPLES", 1000)
+    image = np.tile(np.arange(64.0), 1000)[:, None]  # a step of 64 would meet one column only
+    found = Normalizer("percentile", 0, 100).measure([image])
+    assert (found.offset, found.gain) == (0, 63)
 
 
 def test_an_empty_list_is_refused():

@@ -164,6 +164,10 @@ def test_a_colour_tiff_is_an_error_unless_axes_say_channels(tmp_path):
         read(tmp_path / "a.tif")
     image = read(tmp_path / "a.tif", axes="YXC")
     assert (image.axes, image.shape) == ("YXC", (8, 9, 3))
+    tifffile.imwrite(tmp_path / "b.tif", counts(4, 8, 9, 3, dtype="uint8"), photometric="rgb")
+    with pytest.raises(ValueError, match=r"b\.tif is a colour image.*--axes ZYXC"):
+        read(tmp_path / "b.tif")
+    assert read(tmp_path / "b.tif", axes="ZYXC").shape == (4, 8, 9, 3)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
