@@ -10,14 +10,23 @@ from pathlib import Path
 def check_free(path, force=False):
     """Refuse to overwrite `path` unless `force`; return it as a `Path`.
 
+    Called before hours of work, so it also looks at the folder that `path` will be in.
+
     Raises:
         FileExistsError: if something is there and `force` is `False`.
+        PermissionError: if nothing can be written there.
     """
     path = Path(path)
     if path.exists() and not force:
         raise FileExistsError(
             f"{path} exists and is not overwritten: choose another output, or pass --force "
             f"(`force=True`)."
+        )
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{path} cannot be written: {above} is not a folder that you may write into. Choose "
+            f"another output."
         )
     return path
 
@@ -36,7 +45,7 @@ def staged(path, force=False):
         `path` stays as it was.
 
     Raises:
-        FileExistsError: if `path` exists and `force` is `False`.
+        FileExistsError, PermissionError: as `check_free`.
         OSError: with the path and the reason (no space, no permission).
     """
     path = check_free(path, force)

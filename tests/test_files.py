@@ -80,13 +80,19 @@ def test_a_full_disk_is_said_with_the_path(tmp_path):
     assert left(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_is_said_with_the_path(tmp_path):
+@pytest.mark.parametrize("force", [False, True])
+def test_a_place_that_cannot_be_written_is_said_before_any_work(tmp_path, monkeypatch, force):
     (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(OSError, match=r"Could not write .*out\.tif: "),
-        staged(tmp_path / "file" / "out.tif"),
-    ):
+    out = tmp_path / "file" / "deep" / "out.tif"
+    text = r"out\.tif cannot be written: \S+file is not a folder that you may write into\. Choose"
+    with pytest.raises(PermissionError, match=text):
+        check_free(out, force)
+    with pytest.raises(PermissionError, match=text), staged(out, force):
         pytest.fail("the block must not run")
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(PermissionError, match=r"new/out\.tif cannot be written"):
+        check_free(tmp_path / "new" / "out.tif", force)
+    assert left(tmp_path) == ["file"]
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):

@@ -42,8 +42,8 @@ class GlobalAttention(SavedLayer):
         Float tensor `(batch, *grid_out, filters)`.
 
     Raises:
-        ValueError: if `num_heads` does not divide `key_dim` and `value_dim`, or if
-            `dropout` or `chunk` is asked for without `softmax`.
+        ValueError: if `num_heads` does not divide `key_dim` and `value_dim`, if `dropout` is
+            not a rate, or if `dropout` or `chunk` is asked for without `softmax`.
 
     Reference:
         Wang, Xie & Ji (2021), Global voxel transformer networks for augmented
@@ -73,6 +73,10 @@ class GlobalAttention(SavedLayer):
                     f"`{name}` must be a multiple of `num_heads`. "
                     f"Received: {name}={dim}, num_heads={num_heads}."
                 )
+        if not 0 <= dropout < 1:
+            raise ValueError(
+                f"`dropout` must be at least 0 and below 1. Received: dropout={dropout!r}."
+            )
         if not softmax and (dropout or chunk):
             raise ValueError(
                 "`dropout` and `chunk` act on softmax weights; without softmax there are none. "

@@ -248,6 +248,7 @@ def test_softmax_has_no_summary(noise):
         ({"num_heads": 0}, "`num_heads` must be at least 1. Received: num_heads=0"),
         ({"dropout": 0.1}, "without softmax there are none.*softmax=False, dropout=0.1"),
         ({"chunk": 8}, "without softmax there are none.*chunk=8"),
+        ({"softmax": True, "dropout": 1.0}, "`dropout` must be at least 0 and below 1.*=1.0"),
         ({"softmax": True, "chunk": 0}, "`chunk` must be at least 1. Received: chunk=0"),
     ],
 )

@@ -78,6 +78,23 @@ def test_a_format_that_is_not_known_is_refused_before_any_work(tmp_path, pixels)
         predict(tmp_path / "none.tif", None, tmp_path / "out.tif")
 
 
+def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, pixels):
+    path = put(tmp_path / "a.tif", pixels)
+    with pytest.raises(ValueError, match=r"A \.png file holds no float32: pass a dtype"):
+        predict(path, None, tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"A \.ome\.tif file holds no float16"):
+        predict(path, None, tmp_path / "b.ome.tif", dtype="float16")
+    with pytest.raises(PermissionError, match=r"b\.tif cannot be written: .* is not a folder"):
+        predict(path, None, path / "b.tif")
+
+
+def test_a_folder_for_several_results_may_have_a_dot_in_its_name(tmp_path, model, pixels):
+    for name in "ab":
+        put(tmp_path / "in" / f"{name}.tif", pixels)
+    found = predict(tmp_path / "in", model, tmp_path / "voxels 0.5", progress=False)
+    assert found == [tmp_path / "voxels 0.5" / f"{name}.tif" for name in "ab"]
+
+
 def test_inputs_of_one_stem_are_refused(tmp_path, pixels):
     put(tmp_path / "x" / "a.tif", pixels)
     put(tmp_path / "y" / "a.ome.tif", pixels)
