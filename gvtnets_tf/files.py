@@ -61,11 +61,14 @@ def staged(path, force=False):
         else:
             os.replace(beside, path)
     except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(
-            error.errno, f"Could not write {path}: {error.strerror}. Nothing was kept."
-        ) from error
+        if error.errno is None or error.strerror is None:
+            raise  # It has been told already, by a part of this output.
+        # Of the class that belongs to the number, but without the number in its text.
+        told = type(OSError(error.errno, ""))(
+            f"Could not write {path}: {error.strerror}. Nothing was kept."
+        )
+        told.errno = error.errno
+        raise told from error
     finally:
         remove(beside)
 

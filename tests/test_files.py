@@ -77,6 +77,7 @@ def test_a_full_disk_is_said_with_the_path(tmp_path):
         beside.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert error.value.errno == errno.ENOSPC
+    assert str(error.value).startswith("Could not write")  # no [Errno 28] for people
     assert left(tmp_path) == []
 
 

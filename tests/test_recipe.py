@@ -1,6 +1,7 @@
 """A recipe says everything a run depends on, and refuses what it does not know."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +126,25 @@ def test_what_is_dumped_into_a_folder_is_the_same_recipe(tmp_path, monkeypatch, 
 
 
 # The network.
+
+
+def test_the_cell_painting_networks_differ_in_the_operator_and_not_in_size():
+    folder = Path(__file__).parents[1] / "examples" / "cellpaint"
+    gvtnet, unet = (
+        yaml.safe_load((folder / name).read_text()) for name in ("gvtnet.yaml", "unet.yaml")
+    )
+    models = gvtnet.pop("model"), unet.pop("model")
+    assert gvtnet == unet
+    keys = {key for m in models for key in m if models[0].get(key) != models[1].get(key)}
+    assert keys == {"filters", "bottom"}
+    channels = tuple(len(gvtnet["data"][f"{side}_channels"]) for side in ("input", "target"))
+    made = [Recipe.parse({**gvtnet, "model": model}).build(channels) for model in models]
+    assert [type(block).__name__ for model in made for block in model.bottoms] == [
+        "GVTO",
+        "ResidualBlock",
+    ]
+    sizes = [model.count_params() for model in made]
+    assert max(sizes) / min(sizes) <= 1.02
 
 
 def test_the_network_has_one_output_per_target_channel():

@@ -9,6 +9,7 @@ import numpy as np
 from gvtnets_tf.axes import ORDER, rearrange
 from gvtnets_tf.checks import optional
 from gvtnets_tf.data.metadata import KEY, decoding, restore, step
+from gvtnets_tf.data.pages import Stored
 
 CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}  # 4 MiB of uint16
 LEVELS = 5  # at most
@@ -34,7 +35,7 @@ def read(path, axes=None):
             f"{path} is a Zarr array of shape {node.shape} without OME axes: name them with "
             f"--axes, e.g. --axes {ORDER[-len(node.shape) :]}. Received: axes={letters!r}."
         )
-    return restore(path, Stored(path, node), letters, {})
+    return restore(path, Stored(path, node, "Zarr"), letters, {})
 
 
 def read_about(path):
@@ -65,40 +66,6 @@ def write(path, image, about, colors=()):
     for number, level in enumerate(levels):
         chunks = tuple(min(CHUNK[letter], n) for letter, n in zip(order, level.shape))
         group.create_array(str(number), data=level, chunks=chunks, dimension_names=order.lower())
-
-
-class Stored:
-    """A block of an array on disk: an index cuts it, and `np.asarray` reads it.
-
-    Args:
-        path: what to call it where a chunk cannot be read.
-        array: Zarr array.
-        block: an int or a slice per axis of `array`; all of it by default.
-    """
-
-    def __init__(self, path, array, block=None):
-        self.path, self.array, self.dtype = path, array, array.dtype
-        self.block = block or tuple(slice(0, n) for n in array.shape)
-        self.shape = tuple(b.stop - b.start for b in self.block if isinstance(b, slice))
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, index):
-        index = () if index is Ellipsis else index
-        kept = iter((*index, *(slice(None),) * (self.ndim - len(index))))
-        block = tuple(_within(b, next(kept)) if isinstance(b, slice) else b for b in self.block)
-        return Stored(self.path, self.array, block)
-
-    def __array__(self, dtype=None, copy=None):
-        with decoding(self.path, "Zarr"):
-            return np.asarray(self.array[self.block], dtype)
-
-
-def _within(block, part):
-    """A part of a block, counted from where the array begins."""
-    if not isinstance(part, slice):
-        return block.start + part
-    start, stop, _ = part.indices(block.stop - block.start)
-    return slice(block.start + start, block.start + max(start, stop))
 
 
 def _open(path):
@@ -132,7 +99,7 @@ def _read_image(path, group, axes):
     steps = {k: step(k, f, u) for k, f, u in zip(letters, factors, units)}
     return restore(
         path,
-        Stored(path, array),
+        Stored(path, array, "Zarr"),
         letters,
         about | {"voxel_size": {k: v for k, v in steps.items() if v}},
     )

@@ -6,19 +6,20 @@ import numpy as np
 
 from gvtnets_tf.axes import rearrange
 from gvtnets_tf.data.metadata import KEY, decoding, parse, restore
+from gvtnets_tf.data.pages import Pages, Stored
 
 COLOURS = ("RGB", "RGBA", "LA", "P", "PA")
 DTYPES = ("uint8", "uint16")
 
 
 def read(path, axes=None):
-    """Read a plane, or a colour image whose axes are given; see `readers.read`."""
+    """Open a plane, or a colour image whose axes are given; see `readers.read`."""
     file = _open(path)
-    about = parse(file.info.get(KEY))
+    about, mode = parse(file.info.get(KEY)), "RGB" if file.mode == "P" else file.mode
     if axes is not None:
         about["axes"] = axes
     if file.mode not in COLOURS:
-        return restore(path, np.asarray(file), axes or "YX", about)
+        return restore(path, _pixels(path, file, mode), axes or "YX", about)
     if axes is None:
         raise ValueError(
             f"{path} is a colour image ({file.mode}): convert it to grey, or take its colours as "
@@ -26,7 +27,7 @@ def read(path, axes=None):
         )
     if _depth(path) == 16:  # Pillow would keep 8 of them and say nothing
         raise ValueError(f"{path} has colours of 16 bits, which are not read: convert it to TIFF.")
-    return restore(path, np.asarray(file.convert("RGB") if file.mode == "P" else file), axes, about)
+    return restore(path, _pixels(path, file, mode), axes, about)
 
 
 def read_about(path):
@@ -51,8 +52,21 @@ def _open(path):
     from PIL import Image as Pillow
 
     with decoding(path, "PNG"), Pillow.open(path) as file:
-        file.load()
+        file.verify()  # the sums of all its parts, without decoding
         return file
+
+
+def _pixels(path, file, mode):
+    """The pixels of a file of which the header was read, decoded as they are asked for."""
+    from PIL import Image as Pillow
+
+    def decode(_):
+        with Pillow.open(path) as again:
+            return np.asarray(again.convert(mode) if again.mode != mode else again)
+
+    one = np.asarray(Pillow.new(mode, (1, 1)))
+    shape = (file.height, file.width, *one.shape[2:])
+    return Stored(path, Pages(decode, shape, shape, one.dtype), "PNG")
 
 
 def _depth(path):

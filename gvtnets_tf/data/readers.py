@@ -15,6 +15,7 @@ from gvtnets_tf.data.metadata import (
     say_pages_are_z,
     stem,
 )
+from gvtnets_tf.data.pages import Pages, Stored
 
 PLANES = (".png", ".tif", ".tiff")
 SIGNATURES = {
@@ -40,15 +41,16 @@ def read(path, axes=None):
             and standard error says so.
 
     Returns:
-        `Image`. `array` is memory-mapped for an uncompressed TIFF in one block and for
-        `.npy`, a Zarr array for Zarr, else decoded. `voxel_size` is in micrometres,
-        its entry `T`, if any, in seconds; resolution tags meant for printing are not
-        read. Axes are those of the file, in its order.
+        `Image`. `array` stays on disk: memory-mapped for an uncompressed TIFF in one block
+        and for `.npy`, else a `pages.Stored`, of which the pages or chunks that a crop needs
+        are decoded when it is read (all at once for a TIFF of another kind, such as LSM).
+        `voxel_size` is in micrometres, its entry `T`, if any, in seconds; resolution tags
+        meant for printing are not read. Axes are those of the file, in its order.
 
     Raises:
         FileNotFoundError: if nothing is there.
         ValueError: naming the file, if it is empty, damaged, not an image, or if its
-            axes are unknown.
+            axes are unknown. A page that cannot be decoded is named when it is read.
     """
     path = Path(path)
     reader = {
@@ -199,9 +201,9 @@ def _read_series(folder, axes):
         )
     if axes is None:
         say_pages_are_z(folder)
-    images = [read(plane, axes and axes[1:]) for plane in planes]
-    first = images[0]
-    for plane, image in zip(planes, images):
+    first = read(planes[0], axes and axes[1:])
+    for plane in planes:
+        image = read(plane, axes and axes[1:])  # and closed: there may be hundreds
         same = (image.shape, image.array.dtype) == (first.shape, first.array.dtype)
         if not same or (axes is None and image.axes != "YX"):
             raise ValueError(
@@ -209,7 +211,13 @@ def _read_series(folder, axes):
                 f"{first.array.dtype}. Received: axes {image.axes}, shape {image.shape}, "
                 f"{image.array.dtype}."
             )
-    pixels = np.stack([image.array for image in images])
+
+    def page(number):
+        # A copy, since a mapped file stays open for as long as its pixels are held.
+        return np.array(read(planes[number], axes and axes[1:]).array)
+
+    shape = (len(planes), *first.shape)
+    pixels = Stored(folder, Pages(page, shape, first.shape, first.array.dtype), "a series")
     about = {"voxel_size": dict(first.voxel_size), "channel_names": first.channel_names}
     return restore(folder, pixels, (axes or "Z")[0] + first.axes, about)
 

@@ -12,32 +12,32 @@ import tifffile
 
 from gvtnets_tf.axes import ORDER, rearrange
 from gvtnets_tf.data.metadata import KEY, decoding, guess_axes, parse, restore, say, step
+from gvtnets_tf.data.pages import Pages, Stored
 
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 IMAGEJ_BYTES = 2**32 - 2**25  # ImageJ's hyperstacks have 32-bit offsets
 OME_DTYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float64", "float32")
+PAGED = ("ome", "imagej", "shaped", "uniform", "generic")  # kinds whose pages are pixels only
 LOST = re.compile("missing|failed|incomplete|corrupt|out of range|expected", re.IGNORECASE)
 
 
 def read(path, axes=None):
-    """Read the first series of a TIFF file; see `readers.read`."""
+    """Open the first series of a TIFF file; see `readers.read`.
+
+    What lies there as one block is mapped; else pages are decoded as they are asked for,
+    or all at once where the file says more of its pages than their order (LSM, NDPI, ...).
+    """
     with decoding(path, "TIFF"), _complaints() as complaints, tifffile.TiffFile(path) as tif:
-        pixels, about = _pixels(path, tif), _about(tif)
-        series = tif.series[0]
-        letters, shape = series.get_axes(False), series.get_shape(False)
+        _check_whole(tif)
+        series, about = tif.series[0], _about(tif)
+        stored, names = _layout(series, axes)
+        pixels = _pixels(path, series, stored)
         if complaints:
             raise ValueError(complaints[0])
         if len(tif.series) > 1:
             say(f"{path}: holds {len(tif.series)} images; the first, {series.shape}, is read.")
-    # OME and ImageJ name all axes always: there, an axis of length one says nothing.
-    named = "YX" if series.kind in ("ome", "imagej") else ORDER
-    kept = [i for i, letter in enumerate(letters) if shape[i] > 1 or letter in named]
-    stored = tuple(shape[i] for i in kept)
     if axes is None:
-        axes = _known(path, "".join(letters[i] for i in kept))
-        return restore(path, pixels.reshape(stored), axes, about)
-    fitting = {len(s): s for s in (shape, pixels.shape, stored)}
-    pixels = pixels.reshape(fitting.get(len(axes), stored))
+        return restore(path, pixels, _known(path, names), about)
     return restore(path, pixels, axes, about | {"axes": axes})
 
 
@@ -119,16 +119,55 @@ def _complaints():
         logger.removeHandler(handler)
 
 
-def _pixels(path, tif):
-    """Pixels of the first series, on disk where they lie there as one block."""
-    series, end = tif.series[0], tif.filehandle.size
+def _layout(series, axes):
+    """Shape and letters of the axes that count: the asked ones, or all that say something."""
+    letters, shape = series.get_axes(False), series.get_shape(False)
+
+    def layout(named):
+        kept = [i for i, letter in enumerate(letters) if shape[i] > 1 or letter in named]
+        return tuple(shape[i] for i in kept), "".join(letters[i] for i in kept)
+
+    # OME and ImageJ name all axes always: there, an axis of length one says nothing.
+    stored, names = layout("YX" if series.kind in ("ome", "imagej") else ORDER)
+    if axes is None or len(axes) == len(stored):
+        return stored, names
+    asked, said = layout(axes)
+    if said == axes:
+        return asked, axes
+    return {len(s): s for s in (shape, series.shape)}.get(len(axes), stored), axes
+
+
+def _check_whole(tif):
+    end = tif.filehandle.size
     for page in tif.pages:
         last = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
         if last > end:
             raise ValueError(f"page {page.index} ends at byte {last}, the file at byte {end}")
-    if series.dataoffset is None:
-        return series.asarray()
-    return tifffile.memmap(path, mode="r")
+
+
+def _pixels(path, series, shape):
+    """Pixels of a series in a shape with the axes of the file, on disk where that is possible."""
+    if series.dataoffset is not None:
+        return tifffile.memmap(path, mode="r").reshape(shape)
+    pages, first = list(series), series.keyframe
+    lead = shape[: len(shape) - len(first.shape)]
+    apart = None not in pages and (*lead, *first.shape) == shape and math.prod(lead) == len(pages)
+    if not apart or series.kind not in PAGED:
+        return series.asarray().reshape(shape)
+    first.decode(None, 0)  # raises where there is no decoder, without reading
+    places = [(page.parent.filehandle.path, page.offset) for page in pages]
+    array = Pages(lambda number: _page(*places[number]), shape, first.shape, first.dtype)
+    return Stored(path, array, "TIFF")
+
+
+def _page(path, offset):
+    """Decode the page whose description begins at `offset`."""
+    with _complaints() as complaints, tifffile.TiffFile(path) as tif:
+        tif.filehandle.seek(offset)
+        pixels = tifffile.TiffPage(tif, index=0).asarray()
+        if complaints:
+            raise ValueError(complaints[0])
+    return pixels
 
 
 def _known(path, letters):

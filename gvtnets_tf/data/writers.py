@@ -116,6 +116,24 @@ def check_dtype(path, dtype):
         )
 
 
+def check_planes(path, sizes):
+    """Refuse a stack where the format holds one plane, before anything is computed.
+
+    Args:
+        path: file to be written.
+        sizes: mapping from axis letter to length.
+
+    Raises:
+        ValueError: naming the sizes that have no place.
+    """
+    more = {letter: n for letter, n in sizes.items() if letter not in "YX" and n > 1}
+    if _suffix(Path(path)) == ".png" and more:
+        raise ValueError(
+            f"{path} would hold one plane: write .tif or .zarr. Received: an image with "
+            f"{', '.join(f'{letter} {n}' for letter, n in more.items())}."
+        )
+
+
 def _suffix(path):
     return path.name[len(stem(path)) :].lower() or path.suffix
 

@@ -87,6 +87,11 @@ class GVTNet(UNet):
         check_rank(rank)
         check_at_least("depth", depth, 2)
         check_choice("skip", skip, ("add", "concatenate"))
+        if not softmax and (dropout or chunk is not None):
+            raise ValueError(
+                f"`dropout` and `chunk` act on softmax weights: pass softmax=True too, or leave "
+                f"them out. Received: dropout={dropout}, chunk={chunk}."
+            )
         policy = {
             "dtype": keras.dtype_policies.get(kwargs.get("dtype") or keras.config.dtype_policy())
         }

@@ -34,7 +34,8 @@ def predict(
             `Predictor.predict`.
 
     Returns:
-        List of the `Path` of every result, in the order of the inputs.
+        List of the `Path` of every result, in the order of the inputs; with `uncertainty`
+        each is followed by that of its scale.
 
     Raises:
         FileNotFoundError, FileExistsError, ValueError: naming the file and the reason.
@@ -44,9 +45,9 @@ def predict(
         check_choice("dtype", str(dtype), writers.DTYPES)
     places = _places(paths, Path(out))
     endings = ("", "_uncertainty") if uncertainty else ("",)
+    results = [[p.with_name(_renamed(p, ending)) for ending in endings] for p in places]
     todo = []
-    for path, place in zip(paths, places):
-        outputs = [place.with_name(_renamed(place, ending)) for ending in endings]
+    for path, outputs in zip(paths, results):
         if resume and all(output.exists() for output in outputs):
             continue
         for output in outputs:
@@ -67,6 +68,7 @@ def predict(
     many = progress and len(todo) > 1
     for path, outputs in tqdm(todo, desc="predict", unit="file", disable=not many):
         image = readers.read(path, axes).select_channels(input_channels)
+        writers.check_planes(outputs[0], _sizes(image, predictor.card))
         result, info = predictor.predict(
             image, uncertainty=uncertainty, progress=progress and not many, **options
         )
@@ -74,7 +76,14 @@ def predict(
             writers.write(
                 output, part, dtype=dtype, metadata={**about, **info}, force=force or resume
             )
-    return places
+    return [output for outputs in results for output in outputs]
+
+
+def _sizes(image, card):
+    """Sizes of the result, as far as they are known before it is there."""
+    gone = set(card.axes) - set(card.output_axes)
+    known = {letter: n for letter, n in image.sizes.items() if letter not in gone | {"C"}}
+    return known | {"C": len(card.output_channels) or 1}
 
 
 def _places(paths, out):

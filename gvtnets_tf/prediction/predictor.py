@@ -75,7 +75,8 @@ class Predictor:
         It is normalised by statistics of the whole image (each frame of a time series by
         its own), padded by reflection, predicted whole or in tiles, cropped, and given its
         units by `card.undo`. A network of planes predicts a stack plane by plane, with the
-        statistics of the stack. Frames are read one at a time.
+        statistics of the stack. Frames are read one at a time, first all of them to be measured
+        (a blank one is named before hours of work), then each to be predicted.
 
         Args:
             image: `Image`.
@@ -122,14 +123,13 @@ class Predictor:
         if max_memory is not None or (tile is None and not whole):
             self._check_fits(image, plan, batch, max_memory)
 
-        frames, used = image.sizes.get("T", 1), []
+        frames, order = image.sizes.get("T", 1), plan.grid + "C"
+        used = [self._measure(_read(image, t, order), image, t, statistics) for t in range(frames)]
         with tqdm(total=frames * len(plan.places), unit="tile", disable=not progress) as bar:
             for t in range(frames):
-                frame = _read(image, t, plan.grid + "C")
-                used.append(self._measure(frame, image, t, statistics))
                 y = self._predict_frame(
-                    frame,
-                    used[-1],
+                    _read(image, t, order),
+                    used[t],
                     plan,
                     blend=blend,
                     batch=batch,
@@ -182,7 +182,21 @@ class Predictor:
                 "The model predicts no scale: `uncertainty` needs one that was trained with a "
                 "scale head (loss 'laplace' or 'gaussian')."
             )
+        if self.card.output_channels:
+            known = channels if statistics is None else np.size(statistics.gain)
+            self._check_units(known, len(self.card.output_channels))
         _check_voxel_size(image, self.card.voxel_size, name)
+
+    def _check_units(self, known, channels):
+        """Refuse to give so many channels of a result the units of the known ones."""
+        if self.card.undo == "stored":
+            known = len(self.card.target.gain)
+        if self.card.undo != "none" and known not in (1, channels):
+            raise ValueError(
+                f"The result has {channels} channels and cannot take the units of {known} "
+                f"(`undo` is {self.card.undo!r}): use 'none', or 'stored' with one offset and gain "
+                f"per channel of the result."
+            )
 
     def _plan(self, image, tile, whole, overlap):
         if whole and tile is not None:
@@ -287,13 +301,7 @@ class Predictor:
             return Affine(np.zeros(1), np.ones(1))
         if self.card.undo == "stored":
             affine = Affine(np.asarray(self.card.target.offset), np.asarray(self.card.target.gain))
-        known = np.size(affine.gain)
-        if known not in (1, channels):
-            raise ValueError(
-                f"The result has {channels} channels and cannot take the units of {known} "
-                f"(`undo` is {self.card.undo!r}): use 'none', or 'stored' with one offset and gain "
-                f"per channel of the result."
-            )
+        self._check_units(np.size(affine.gain), channels)
         return affine
 
     def _images(self, result, image, plan, uncertainty):

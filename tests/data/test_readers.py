@@ -2,12 +2,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
 from gvtnets_tf.axes import rearrange
 from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.metadata import step
+from gvtnets_tf.data.pages import CACHE
 from gvtnets_tf.data.readers import read, read_metadata, read_npz
 from gvtnets_tf.data.writers import write
 
@@ -248,6 +250,34 @@ def test_a_folder_of_planes_is_a_stack_in_natural_order(tmp_path, suffix):
     assert read(tmp_path, axes="TYX").axes == "TYX"
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".zlib.tif"])
+def test_a_series_is_opened_without_its_pixels_and_holds_no_file_open(tmp_path, suffix):
+    pixels = counts(12, 80, 90)
+    for z, plane in enumerate(pixels):
+        if suffix == ".png":
+            png(tmp_path / f"{z}.png", plane)
+        else:
+            compression = "zlib" if "zlib" in suffix else None
+            tifffile.imwrite(tmp_path / f"{z}{suffix}", plane, compression=compression)
+    before, held = psutil.Process().num_fds(), CACHE.size
+    image = read(tmp_path)
+    assert CACHE.size == held
+    part = image.crop({"Z": (3, 5), "X": (10, 20)}).numpy()
+    np.testing.assert_array_equal(part, pixels[3:5, :, 10:20])
+    assert CACHE.size == held + 2 * pixels[0].nbytes
+    np.testing.assert_array_equal(image.numpy(), pixels)
+    assert psutil.Process().num_fds() == before
+
+
+def test_a_damaged_plane_of_a_series_is_named_when_it_is_opened(tmp_path):
+    for name in "ab":
+        png(tmp_path / f"{name}.png", counts(40, 50))
+    path = tmp_path / "b.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"b\.png cannot be read as PNG"):
+        read(tmp_path)
+
+
 def test_a_plane_that_does_not_fit_is_named(tmp_path):
     png(tmp_path / "a.png", counts(8, 9))
     png(tmp_path / "b.png", counts(8, 8))
@@ -271,8 +301,69 @@ def test_npy_is_mapped_and_its_axes_follow_the_rule_for_pages(tmp_path, capsys):
 def test_an_uncompressed_tiff_stays_on_disk(tmp_path, suffix):
     path = write(tmp_path / f"a{suffix}", Image(counts(3, 8, 9), "ZYX"))
     assert isinstance(read(path).array, np.memmap)
-    tifffile.imwrite(tmp_path / "z.tif", counts(8, 9), compression="zlib")
-    assert not isinstance(read(tmp_path / "z.tif").array, np.memmap)
+
+
+COMPRESSED = {
+    "ome": ({"ome": True, "metadata": {"axes": "ZYX"}}, (6, 20, 30), "ZYX"),
+    "imagej": ({"imagej": True, "metadata": {"axes": "ZYX"}}, (6, 20, 30), "ZYX"),
+    "shaped": ({"metadata": {"axes": "TZYX"}}, (2, 3, 20, 30), "TZYX"),
+    "pages": ({"metadata": None, "bigtiff": True}, (6, 20, 30), "ZYX"),
+    "one": ({"metadata": None}, (20, 30), "YX"),
+    "tiled": ({"metadata": {"axes": "ZYX"}, "tile": (16, 16)}, (6, 20, 30), "ZYX"),
+    "colours": ({"photometric": "rgb"}, (6, 20, 30, 3), "ZYXC"),
+    "planar": ({"photometric": "rgb", "planarconfig": "separate"}, (6, 3, 20, 30), "ZCYX"),
+}
+
+
+@pytest.mark.parametrize("case", COMPRESSED)
+def test_of_a_compressed_tiff_only_the_pages_asked_for_are_decoded(tmp_path, monkeypatch, case):
+    options, shape, axes = COMPRESSED[case]
+    pixels, path = counts(*shape, dtype="uint8"), tmp_path / "a.tif"
+    options = {"photometric": "minisblack", **options}
+    tifffile.imwrite(path, pixels, compression="zlib", **options)
+    decoded, decode = [], tifffile.TiffPage.asarray
+    monkeypatch.setattr(
+        tifffile.TiffPage, "asarray", lambda page: decoded.append(1) or decode(page)
+    )
+    image = read(path, axes)
+    assert (image.axes, image.shape, image.array.dtype) == (axes, shape, "uint8")
+    part = image.crop({"Y": (3, 9), **({"Z": (1, 3)} if "Z" in axes else {})})
+    assert not decoded
+    index = tuple({"Y": slice(3, 9), "Z": slice(1, 3)}.get(letter, slice(None)) for letter in axes)
+    np.testing.assert_array_equal(part.numpy(), pixels[index])
+    # One per plane of the crop; again, nothing.
+    assert len(decoded) == {"one": 1, "shaped": 4}.get(case, 2)
+    part.numpy()
+    assert len(decoded) == {"one": 1, "shaped": 4}.get(case, 2)
+    np.testing.assert_array_equal(image.numpy(), pixels)
+
+
+def test_a_tiff_whose_pages_are_blocks_is_read_right_too(tmp_path):
+    pixels, path = counts(16, 32, 32), tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, compression="zlib", tile=(16, 16, 16), volumetric=True)
+    np.testing.assert_array_equal(read(path, "ZYX").numpy(), pixels)
+
+
+def test_a_damaged_page_is_named_when_it_is_read(tmp_path):
+    path = tmp_path / "a.tif"
+    options = {"photometric": "minisblack", "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(path, counts(3, 20, 30), compression="zlib", **options)
+    with tifffile.TiffFile(path) as tif:
+        (start,), (size,) = tif.pages[1].dataoffsets, tif.pages[1].databytecounts
+    whole = bytearray(path.read_bytes())
+    whole[start : start + size] = b"x" * size
+    path.write_bytes(whole)
+    image = read(path)
+    np.testing.assert_array_equal(image.crop({"Z": (0, 1)}).numpy(), counts(3, 20, 30)[:1])
+    with pytest.raises(ValueError, match=r"a\.tif cannot be read as TIFF; is it whole\? Reason:"):
+        image.numpy()
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", "TZCYX"])
+def test_an_imagej_file_of_one_plane_takes_axes_that_it_names(tmp_path, axes):
+    tifffile.imwrite(tmp_path / "a.tif", counts(8, 9), imagej=True)
+    image = read(tmp_path / "a.tif", axes)
+    assert (image.axes, image.shape[-2:], image.sizes[axes[0]]) == (axes, (8, 9), 1)
 
 
 # Damage.
@@ -352,7 +443,7 @@ def test_a_compression_without_its_decoder_names_the_extra(tmp_path, monkeypatch
     def absent(*args, **kwargs):
         raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
 
-    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", absent)
+    monkeypatch.setattr(tifffile.TiffPage, "decode", absent)
     with pytest.raises(ValueError, match=r"a\.tif.*pip install 'gvtnets_tf\[io\]'"):
         read(tmp_path / "a.tif")
 

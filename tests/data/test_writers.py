@@ -1,5 +1,9 @@
 import errno
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -269,3 +273,33 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"Could not write .*a\.tif: Permission denied"):
         write(tmp_path / "a.tif", Image(counts((4, 4)), "YX"))
     assert list(tmp_path.iterdir()) == []
+
+
+WRITE = """
+import sys
+import numpy as np
+from gvtnets_tf.data.image import Image
+from gvtnets_tf.data.writers import write
+
+pixels = np.random.default_rng(0).integers(0, 4096, (32, 1024, 1024)).astype(np.uint16)
+write(sys.argv[1], Image(pixels, "ZYX"))
+"""
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".tif"])
+def test_a_process_killed_while_it_writes_leaves_nothing_under_the_name(tmp_path, suffix):
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs [zarr]")
+    path = tmp_path / f"a{suffix}"
+    process = subprocess.Popen([sys.executable, "-c", WRITE, str(path)])
+    try:
+        while process.poll() is None and not any(tmp_path.iterdir()):
+            time.sleep(0.001)
+    finally:
+        process.kill()  # SIGKILL, after which nothing of the process runs
+        status = process.wait()
+    assert status == -signal.SIGKILL
+    assert not path.exists()
+    assert [p.name.endswith(path.name) and p.name[0] == "." for p in tmp_path.iterdir()] == [True]
+    write(path, Image(np.ones((2, 8, 9), np.uint16), "ZYX"))
+    assert read(path).shape == (2, 8, 9)

@@ -247,6 +247,14 @@ def test_arguments_that_do_not_fit_are_named(config, message):
         GVTNet(**{"filters": 2, "depth": 3, **config}).build((None, 4, 4, 4, 2))
 
 
+@pytest.mark.parametrize("config", [{"dropout": 0.5}, {"chunk": 8}])
+def test_what_acts_on_softmax_weights_is_refused_without_them_when_it_is_made(config):
+    # At once, and also in a network that has no operator to complain.
+    with pytest.raises(ValueError, match="act on softmax weights: pass softmax=True"):
+        GVTNet(filters=2, depth=3, bottom="residual", **config)
+    GVTNet(filters=2, depth=3, softmax=True, **config)
+
+
 def test_a_stack_that_cannot_be_halved_is_refused_by_name(noise):
     text = r"`images` has 14 voxels along Z.*multiple of 4: crop to 12 or pad to 16"
     with pytest.raises(ValueError, match=text):

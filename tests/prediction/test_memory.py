@@ -1,5 +1,6 @@
 import time
 
+import numpy as np
 import pytest
 
 from gvtnets_tf.prediction import memory
@@ -113,3 +114,17 @@ def test_what_is_no_size_is_refused_by_name(text):
 )
 def test_sizes_are_written_for_people(size, text):
     assert memory.format_size(size) == text
+
+
+def test_on_another_backend_keras_runs_the_model_for_inference(monkeypatch):
+    import keras
+
+    image = keras.Input((None, None, 1))
+    model = keras.Model(image, keras.layers.Dropout(0.5)(2 * image))
+    calls, predict = [], model.predict_on_batch
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(model, "predict_on_batch", lambda x: calls.append(1) or predict(x))
+    x = np.arange(24, dtype=np.float32).reshape(1, 4, 6, 1)
+    result = memory.runner(model)(x)
+    np.testing.assert_array_equal(result, 2 * x)
+    assert (calls, result.dtype) == ([1], np.float32)

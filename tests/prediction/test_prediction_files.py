@@ -88,6 +88,37 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, pixels):
         predict(path, None, path / "b.tif")
 
 
+def test_a_stack_is_refused_for_png_before_it_is_predicted(tmp_path, pixels):
+    def network(x):
+        pytest.fail("the network must not run")
+
+    model = Predictor(network, Card(input=Normalizer("none"), undo="none"))
+    path, out = put(tmp_path / "a.tif", pixels), tmp_path / "b.png"
+    with pytest.raises(ValueError, match=r"b\.png would hold one plane: write \.tif.*Z 4"):
+        predict(path, model, out, dtype="uint16", progress=False)
+    card = Card(output_axes="YX", input=Normalizer("none"), undo="none")
+    project = Predictor(lambda x: x.max(1), card)  # its result is a plane
+    predict(path, project, out, dtype="uint16", progress=False)
+    np.testing.assert_array_equal(readers.read(out).numpy(), pixels.max(0))
+
+
+def test_folders_that_a_glob_matches_are_series_and_a_plain_folder_means_its_files(
+    tmp_path, model, pixels
+):
+    for name in ("embryo_1", "embryo_2"):
+        for z, plane in enumerate(pixels):
+            writers.write(tmp_path / "in" / name / f"{z}.tif", Image(plane, "YX"))
+    found = predict(f"{tmp_path}/in/*", model, tmp_path / "out", progress=False)
+    assert [p.name for p in found] == ["embryo_1.tif", "embryo_2.tif"]
+    np.testing.assert_array_equal(readers.read(found[1]).numpy(), 2 * pixels)
+    found = predict(
+        f"{tmp_path}/in/embryo_[1]", model, tmp_path / "one.tif", axes="ZYX", progress=False
+    )
+    np.testing.assert_array_equal(readers.read(found[0]).numpy(), 2 * pixels)
+    with pytest.raises(ValueError, match="lacks axis Z"):
+        predict(tmp_path / "in" / "embryo_1", model, tmp_path / "planes", progress=False)
+
+
 def test_a_folder_for_several_results_may_have_a_dot_in_its_name(tmp_path, model, pixels):
     for name in "ab":
         put(tmp_path / "in" / f"{name}.tif", pixels)
@@ -135,7 +166,7 @@ def test_a_run_that_stopped_writes_what_is_missing(tmp_path, model, pixels):
     (out / "b_uncertainty.tif").unlink()
     (out / "c.tif").unlink()
     found = predict(tmp_path / "in", model, out, resume=True, **options)
-    assert [p.name for p in found] == ["a.tif", "b.tif", "c.tif"]
+    assert [p.name for p in found] == [f"{n}{s}.tif" for n in "abc" for s in ("", "_uncertainty")]
     after = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
     assert after.keys() == before.keys()
     changed = {name for name in after if after[name] != before[name]}
@@ -144,7 +175,8 @@ def test_a_run_that_stopped_writes_what_is_missing(tmp_path, model, pixels):
 
 def test_the_uncertainty_lies_beside_the_result(tmp_path, model, pixels):
     path = put(tmp_path / "a.tif", pixels)
-    predict(path, model, tmp_path / "b.ome.tif", uncertainty=True, progress=False)
+    found = predict(path, model, tmp_path / "b.ome.tif", uncertainty=True, progress=False)
+    assert found == [tmp_path / "b.ome.tif", tmp_path / "b_uncertainty.ome.tif"]
     assert np.all(readers.read(tmp_path / "b_uncertainty.ome.tif").numpy() == 0.5)
 
 

@@ -162,7 +162,32 @@ def test_frames_are_read_one_at_a_time():
 
     result, _ = Predictor(Model(), FLAT).predict(Image(Lazy(), "TYX"))
     np.testing.assert_array_equal(result.array.ravel(), np.arange(48))
-    assert [index[0] for index in Lazy.seen] == [0, 1, 2]
+    assert [index[0] for index in Lazy.seen] == [0, 1, 2] * 2  # measured, then predicted
+
+
+@pytest.mark.parametrize(
+    "value, message", [(7.0, "frame 3 of the image is constant"), (np.nan, "frame 3 .* holds 64")]
+)
+def test_a_frame_that_cannot_be_predicted_is_named_before_any_is(value, message):
+    model, series = Model(), noise(5, 8, 8).astype(float)
+    series[3] = value
+    card = Card(axes="YX", output_axes="YX", input=Normalizer("zscore"))
+    with pytest.raises(ValueError, match=message):
+        Predictor(model, card)(series, "TYX")
+    assert model.shapes == []
+
+
+@pytest.mark.parametrize("undo, known", [("input", 2), ("stored", 3)])
+def test_units_for_another_number_of_channels_are_refused_before_the_first_call(undo, known):
+    model = Model(lambda x: x[..., :1])
+    target = Normalizer("fixed", offset=(0,) * known, gain=(1,) * known)
+    card = FLAT.changed(target=target, undo=undo, output_channels=("a",))
+    with pytest.raises(ValueError, match=rf"result has 1 channels.*the units of {known}"):
+        Predictor(model, card)(noise(2, 8, 8), "CYX", statistics=None)
+    assert model.shapes == []
+    if undo == "input":
+        shared = Affine(np.zeros(1), np.ones(1))  # one map for both is a map for one
+        assert Predictor(model, card)(noise(2, 8, 8), "CYX", statistics=shared).shape == (1, 8, 8)
 
 
 def project(x):

@@ -1,0 +1,117 @@
+"""Arrays on disk are cut without reading, and decoded by the page."""
+
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gvtnets_tf.data import pages
+from gvtnets_tf.data.pages import Cache, Pages, Stored
+
+PIXELS = np.random.default_rng(0).integers(0, 1000, (3, 4, 6, 7)).astype(np.uint16)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The numbers of the pages that were decoded, with an empty cache of eight pages."""
+    monkeypatch.setattr(pages, "CACHE", Cache(8 * PIXELS[0, 0].nbytes))
+    return []
+
+
+def stored(decoded=None, pixels=PIXELS):
+    """The same pixels, page by page."""
+    flat = pixels.reshape(-1, *pixels.shape[-2:])
+    seen = [] if decoded is None else decoded
+
+    def read(number):
+        seen.append(number)
+        return flat[number]
+
+    return Stored("a.tif", Pages(read, pixels.shape, pixels.shape[-2:], pixels.dtype), "TIFF")
+
+
+def indices(shape):
+    """Indices of ints and forward slices, of the first few axes or of all."""
+
+    def part(size):
+        ends = st.none() | st.integers(-size - 1, size + 1)
+        steps = st.none() | st.integers(1, 3)
+        return st.integers(-size, size - 1) | st.builds(slice, ends, ends, steps)
+
+    return st.integers(0, len(shape)).flatmap(lambda n: st.tuples(*map(part, shape[:n])))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_an_index_cuts_as_that_of_an_array_does(data):
+    index = data.draw(indices(PIXELS.shape))
+    cut, expected = stored()[index], PIXELS[index]
+    assert (cut.shape, cut.ndim, cut.dtype) == (expected.shape, expected.ndim, expected.dtype)
+    np.testing.assert_array_equal(np.asarray(cut), expected)
+    if 0 not in expected.shape:
+        index = data.draw(indices(expected.shape))
+        np.testing.assert_array_equal(np.asarray(cut[index]), expected[index])
+
+
+def test_only_the_pages_asked_for_are_decoded_and_once(decoded):
+    array = stored(decoded)
+    part = array[1, 1:3, 2:4]
+    assert decoded == []
+    np.testing.assert_array_equal(np.asarray(part), PIXELS[1, 1:3, 2:4])
+    assert decoded == [5, 6]
+    np.asarray(array[1, 2, 0])
+    assert decoded == [5, 6]
+
+
+def test_the_cache_has_an_end_and_what_was_used_last_stays(decoded):
+    array = stored(decoded)
+    np.asarray(array[:2])  # eight pages, all that fit
+    np.asarray(array[0, 0])
+    np.asarray(array[2, 0])  # page 8, for which the oldest goes: 1
+    assert pages.CACHE.size == pages.CACHE.most
+    decoded.clear()
+    np.asarray(array[0, 0])
+    assert decoded == []
+    np.asarray(array[0, 1])
+    assert decoded == [1]
+
+
+def test_a_page_larger_than_the_cache_is_read_and_not_kept(decoded):
+    pixels = np.ones((2, 100, 100))
+    np.testing.assert_array_equal(np.asarray(stored(pixels=pixels)), pixels)
+    assert pages.CACHE.size == 0
+
+
+def test_what_was_kept_of_an_array_goes_with_it(decoded):
+    array = stored()
+    np.asarray(array[0])
+    assert pages.CACHE.size == PIXELS[0].nbytes
+    del array
+    gc.collect()
+    assert (pages.CACHE.size, len(pages.CACHE.kept)) == (0, 0)
+
+
+def test_several_threads_read_the_same(decoded):
+    array = stored()
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda i: np.asarray(array[i % 3, :, i % 6]), range(300))
+        for i, part in enumerate(found):
+            np.testing.assert_array_equal(part, PIXELS[i % 3, :, i % 6])
+    kept = sum(page.nbytes for page in pages.CACHE.kept.values())
+    assert pages.CACHE.size == kept <= pages.CACHE.most
+
+
+def test_what_cannot_be_read_is_named():
+    array = Stored("a.tif", Pages(lambda _: PIXELS[0, 0, 1:], (2, 6, 7), (6, 7), "uint16"), "TIFF")
+    text = r"a\.tif cannot be read as TIFF.*page 1 has shape \(5, 7\), the first \(6, 7\)"
+    with pytest.raises(ValueError, match=text):
+        np.asarray(array[1])
+    with pytest.raises(ValueError, match=r"not read backwards \(step -1\)"):
+        np.asarray(stored()[::-1])
+    with pytest.raises(IndexError):
+        stored()[3]
+    with pytest.raises(IndexError, match=r"5 indices into 4 axes of a\.tif"):
+        stored()[0, 0, 0, 0, 0]
