@@ -26,6 +26,7 @@ _HOMES = {
     "evaluation": ("evaluate",),
     "zoo": ("load",),
     "demonstration": ("demo",),
+    "exporting": ("export",),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605

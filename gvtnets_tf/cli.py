@@ -47,10 +47,10 @@ def predict(args):
     from gvtnets_tf.data.pairs import expand
     from gvtnets_tf.prediction.files import predict
 
-    paths = expand(args.input)  # a wrong name need not wait for TensorFlow
+    expand(args.input)  # a wrong name need not wait for TensorFlow
     _start_tensorflow()
     written = predict(
-        paths, args.model, args.out, axes=args.axes, input_channels=args.input_channels,
+        args.input, args.model, args.out, axes=args.axes, input_channels=args.input_channels,
         dtype=args.dtype, uncertainty=args.uncertainty, precision=args.precision,
         resume=args.resume, force=args.force, tile=_one(args.tile), whole=args.whole,
         overlap=_one(args.overlap), blend=args.blend, max_memory=args.max_memory, batch=args.batch,
@@ -114,6 +114,17 @@ def convert(args):
         print(convert_tf1(args.source, args.out, args.preset, **options))
     else:
         print(convert_fnet(args.source, args.out, **options))
+
+
+def export(args):
+    """Write a network in a format that other programs run."""
+    from gvtnets_tf.files import check_free
+
+    check_free(args.out, args.force)
+    _start_tensorflow()
+    from gvtnets_tf.exporting import export
+
+    print(export(args.model, args.out, args.format, args.quantize, args.force))
 
 
 def _start_tensorflow():
@@ -181,6 +192,7 @@ def parser():
     p.add_argument("--axes", help="axes of the files, e.g. ZYX")
     _demo_words(command(demo))
     _convert_words(command(convert))
+    _export_words(command(export))
     return top
 
 
@@ -256,6 +268,14 @@ def _convert_words(p):
     p.add_argument(
         "--normalize", choices=["none", "zscore", "percentile"], help="as published by default"
     )
+    p.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def _export_words(p):
+    p.add_argument("model", help="zoo name or model folder")
+    p.add_argument("--format", required=True, help="savedmodel, litert (or tflite) or onnx")
+    p.add_argument("--out", type=Path, required=True, help="folder to make")
+    p.add_argument("--quantize", help="of litert: float16, for a file of half the size")
     p.add_argument("--force", action="store_true", help="replace what is there")
 
 

@@ -38,11 +38,13 @@ FLOORS = {
     "recipe": (5, ROOF),
     "folder": (5, ROOF),
     "callbacks": (6, ROOF),
+    "graphs": (7, ROOF),
     "training": (7, ROOF),
     "zoo": (7, ROOF),
     "zoo.*": (6, ROOF),
     "prediction.files": (8, ROOF),
     "demonstration": (8, ROOF),
+    "exporting": (8, ROOF),
     "cli": (9, ROOF),
     # The public face names everything, and loads nothing before it is touched.
     "": (10, ROOF),
@@ -50,7 +52,15 @@ FLOORS = {
 # Modules of one floor that lean on each other; each pair of (package, floor) is a room.
 ROOMS = {("layers", 1), ("models", 2), ("models", 3), ("data", 1), ("zoo", 6)}
 # The only modules that may name TensorFlow; the networks run on any backend of Keras.
-TENSORFLOW = {"callbacks", "data.pipeline", "prediction.memory", "training", "zoo.convert"}
+TENSORFLOW = {
+    "callbacks",
+    "data.pipeline",
+    "exporting",
+    "graphs",
+    "prediction.memory",
+    "training",
+    "zoo.convert",
+}
 
 
 def modules():

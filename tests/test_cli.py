@@ -12,8 +12,11 @@ from small import recipe, stacks
 
 import gvtnets_tf
 from gvtnets_tf import cli, zoo
+from gvtnets_tf.card import Card
 from gvtnets_tf.data import readers, writers
 from gvtnets_tf.data.image import Image
+from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.prediction.predictor import Predictor
 
 COMMANDS = ("train", "predict", "evaluate", "check-pairs", "demo")
 
@@ -164,6 +167,22 @@ def test_bad_input_is_one_line_and_status_two(here, capsys, line, message):
     assert message in refuse(capsys, line.replace("MODEL", name))
     assert {p.name for p in here.iterdir()} == before
     assert not list((here / "there").iterdir())
+
+
+def test_series_that_a_glob_matches_are_predicted_and_both_files_of_each_are_printed(
+    here, capsys, monkeypatch
+):
+    for name in ("embryo_1", "embryo_2"):
+        for z in range(8):
+            plane = readers.read("in/0.tif").array[z]
+            writers.write(f"series/{name}/{z}.tif", Image(plane, "YX"))
+    card = Card(input=Normalizer("none"), undo="none", probabilistic=True)
+    predictor = Predictor(lambda x: np.concatenate([x, x], -1), card)
+    monkeypatch.setattr(zoo, "load", lambda *args, **kwargs: predictor)
+    cli.main(["predict", "series/*", "--model", "any", "--out", "out", "--uncertainty"])
+    names = [f"out/embryo_{i}{ending}.tif" for i in (1, 2) for ending in ("", "_uncertainty")]
+    assert capsys.readouterr().out.split() == names
+    assert readers.read("out/embryo_1.tif").shape == (8, 32, 80)
 
 
 def test_the_traceback_is_shown_on_request(here, capsys):

@@ -1,0 +1,139 @@
+"""What a `Predictor` does to an image predicted whole, as one TensorFlow graph.
+
+The graph needs none of this package once it is saved. Statistics are measured per image, so
+that images in a batch do not change each other's results.
+"""
+
+import tensorflow as tf
+
+OUTPUTS = ("prediction", "uncertainty")
+
+
+def network(predictor, channels):
+    """Make the graph of the network alone.
+
+    Args:
+        predictor: `Predictor` of a Keras model.
+        channels: int. Channels that the network reads.
+
+    Returns:
+        `tf.function` from `image`, float32 `(batch, *grid, channels)`, normalised, each
+        spatial axis a multiple of the divisor, to a dict of float32 tensors: `prediction`
+        and, of a probabilistic network, `uncertainty`.
+    """
+    card = predictor.card
+
+    def run(image):
+        y = predictor.model(image, training=False)
+        parts = tf.split(y, 2, axis=-1) if card.probabilistic else [y]
+        return dict(zip(OUTPUTS, parts))
+
+    return _graph(run, len(card.axes), channels)
+
+
+def raw(predictor, channels):
+    """Make the graph of all that a `Predictor` does to an image predicted whole.
+
+    Args:
+        predictor, channels: as in `network`.
+
+    Returns:
+        `tf.function` like that of `network`, from camera counts of any size to results with
+        units. An image that is constant, or holds NaN, is an `InvalidArgumentError`.
+    """
+    card, run = predictor.card, network(predictor, channels)
+    kept = [i for i, letter in enumerate(card.axes) if letter in card.output_axes]
+
+    def predict(image):
+        tf.debugging.assert_all_finite(image, "`image` holds NaN or infinity: replace them.")
+        # float64, as in `Affine`: large counts lose nothing before the offset is taken off.
+        offset, gain = _measure(card.input, tf.cast(image, tf.float64))
+        rank = len(card.axes)
+        x = (tf.cast(image, tf.float64) - _spread(offset, rank)) / _spread(gain, rank)
+        results = run(_pad(tf.cast(x, tf.float32), predictor.divisor))
+        grid = [(tf.shape(image)[1 + i], predictor.divisor[i]) for i in kept]
+        results = {name: _crop(y, grid) for name, y in results.items()}
+        return _undo(results, card, offset, gain)
+
+    return _graph(predict, len(card.axes), channels)
+
+
+def _graph(function, rank, channels):
+    spec = tf.TensorSpec((None,) * (1 + rank) + (channels,), tf.float32, name="image")
+    return tf.function(function, input_signature=[spec])
+
+
+def _measure(rule, x):
+    """`Normalizer.measure` in the graph: offset and gain, `(batch, channels)`, of each image."""
+    batch, channels = tf.shape(x)[0], x.shape[-1]
+    x = tf.reshape(x, (batch, -1, channels))
+    if rule.kind in ("fixed", "none"):
+        offset, gain = (0.0, 1.0) if rule.kind == "none" else (rule.offset, rule.gain)
+        return tuple(
+            tf.broadcast_to(tf.constant(v, tf.float64), (batch, channels)) for v in (offset, gain)
+        )
+    if rule.kind == "zscore":
+        mean, variance = tf.nn.moments(x, axes=[1])
+        offset, gain = mean, tf.sqrt(variance)
+    elif rule.kind == "unit":
+        low, high = tf.reduce_min(x, 1), tf.reduce_max(x, 1)
+        offset, gain = (high + low) / 2, (high - low) / 2
+    else:
+        x = tf.sort(x, axis=1)
+        low, high = _percentile(x, rule.low), _percentile(x, rule.high)
+        offset, gain = low, high - low
+    tf.debugging.assert_positive(gain, "`image` is constant: there is nothing to normalise by.")
+    return offset, gain
+
+
+def _percentile(x, percent):
+    """Percentile along axis 1 of sorted values, with linear interpolation as NumPy's."""
+    last = tf.shape(x)[1] - 1
+    place = percent / 100 * tf.cast(last, tf.float64)
+    below = tf.cast(tf.floor(place), tf.int32)
+    low, high = tf.gather(x, below, axis=1), tf.gather(x, tf.minimum(below + 1, last), axis=1)
+    return low + (high - low) * (place - tf.floor(place))
+
+
+def _spread(values, rank):
+    """Give `(batch, channels)` the spatial axes of an image, each of length one."""
+    return tf.reshape(values, (-1, *(1,) * rank, values.shape[-1]))
+
+
+def _before(size, divisor):
+    """Voxels that `tiles.pad` puts before an axis, and all that it adds."""
+    missing = tf.math.floormod(-size, divisor)
+    return missing // 2, missing
+
+
+def _pad(x, divisor):
+    """`tiles.pad` in the graph, also where an axis is shorter than its padding."""
+    for axis, factor in enumerate(divisor, 1):
+        size = tf.shape(x)[axis]
+        before, missing = _before(size, factor)
+        # An axis between two mirrors repeats after `period` voxels, half of them backwards.
+        period = tf.maximum(2 * (size - 1), 1)
+        places = tf.math.floormod(tf.range(size + missing) - before, period)
+        x = tf.gather(x, tf.minimum(places, period - places), axis=axis)
+    return x
+
+
+def _crop(y, grid):
+    """Take off what `_pad` added; `grid` has a size and a divisor for each axis that is kept."""
+    begin = [0, *(_before(size, divisor)[0] for size, divisor in grid), 0]
+    return tf.slice(y, begin, [-1, *(size for size, _ in grid), -1])
+
+
+def _undo(results, card, offset, gain):
+    """Give results their units; a scale has a gain, and no offset."""
+    if card.undo == "none":
+        return results
+    if card.undo == "stored":
+        offset, gain = (
+            tf.constant([values], tf.float64) for values in (card.target.offset, card.target.gain)
+        )
+    rank = len(card.output_axes)
+    offset, gain = _spread(offset, rank), _spread(gain, rank)
+    scaled = {name: tf.cast(y, tf.float64) * gain for name, y in results.items()}
+    scaled["prediction"] += offset
+    return {name: tf.cast(y, tf.float32) for name, y in scaled.items()}

@@ -1,0 +1,297 @@
+"""What is exported is run in its own runtime, and answers as the network does here."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from laws import set_weights
+
+from gvtnets_tf import cli, export, folder
+from gvtnets_tf.card import Card
+from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.projection import ProjectionGVTNet
+from gvtnets_tf.prediction.predictor import Predictor
+
+SMALL = {
+    "filters": 2, "depth": 3, "encoder_blocks": 0, "decoder_blocks": 0, "num_heads": 2,
+    "up": ("gvto_v2", "convolution"),
+}  # fmt: skip
+STORED = {"target": Normalizer("fixed", offset=(100.0,), gain=(7.0,)), "undo": "stored"}
+FIXED = Normalizer("fixed", offset=(10.0, 20.0), gain=(5.0, 3.0))
+# Each kind of normalisation, of units and of network once, and what comes in besides.
+CASES = {
+    "image": ("YX", 1, {}, {}),
+    "image_of_two_channels": ("YX", 2, {"softmax": True}, {"input": FIXED, **STORED}),
+    "stack": ("ZYX", 1, {}, {"input": Normalizer("percentile", low=1, high=99.5), **STORED}),
+    "probabilistic": ("ZYX", 1, {"scale_head": True}, {"input": Normalizer("zscore")}),
+    "projection": ("ZYX", 1, None, {"input": Normalizer("unit")}),
+    "without_units": ("YX", 2, {}, {"input": Normalizer("none"), "undo": "none"}),
+}
+NAMES = ("prediction", "uncertainty")
+SIZES = {"YX": ((9, 14), (3, 21)), "ZYX": ((5, 7, 10), (2, 17, 6))}
+
+
+def predictor(case, **changes):
+    """A small network with arbitrary weights, and a card."""
+    axes, channels, config, card = CASES[case]
+    if config is None:
+        restoration = {**SMALL, "batch_norm": False}
+        model = ProjectionGVTNet(projection={"filters": 2}, restoration=restoration)
+    else:
+        model = GVTNet(rank=len(axes), **{**SMALL, **config, **changes})
+    model.build((None,) * (1 + len(axes)) + (channels,))
+    set_weights(model)
+    output_axes = "YX" if config is None else axes
+    probabilistic = bool(config and config.get("scale_head"))
+    return Predictor(
+        model, Card(axes=axes, output_axes=output_axes, probabilistic=probabilistic, **card)
+    )
+
+
+def counts(shape, seed=0):
+    """Camera counts as a client sends them: float32, with a channel-last axis."""
+    return np.random.default_rng(seed).poisson(80, shape).astype(np.float32)
+
+
+def check(found, expected, tolerance):
+    """Compare shapes and values, relative to the range of what is expected."""
+    assert found.shape == expected.shape
+    assert np.ptp(expected) > 0
+    assert np.abs(found - expected).max() <= tolerance * np.ptp(expected)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def saved(request, tmp_path_factory):
+    """A predictor, and the SavedModel made of it."""
+    made = predictor(request.param)
+    return made, export(made, tmp_path_factory.mktemp("export") / "model")
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_saved_model_answers_camera_counts_of_any_size_as_the_predictor(saved, size):
+    made, path = saved
+    axes, channels = made.card.axes, json.loads((path / "metadata.json").read_text())["input"]
+    images = counts((2, *SIZES[axes][size], channels["channels"]), seed=size)
+    images[1] *= 3  # Each image is measured by itself.
+    loaded = tf.saved_model.load(str(path / "1"))
+    found = loaded.signatures["serving_default"](image=tf.constant(images))
+    for i, image in enumerate(images):
+        expected = made(image, axes + "C", whole=True, uncertainty=made.card.probabilistic)
+        expected = expected if made.card.probabilistic else (expected,)
+        assert set(found) == set(NAMES[: len(expected)])
+        for name, y in zip(NAMES, expected):
+            check(found[name][i].numpy(), y, 1e-5)
+
+
+def test_a_saved_model_answers_normalised_arrays_as_the_network(saved, noise):
+    made, path = saved
+    loaded = tf.saved_model.load(str(path / "1"))
+    for repeat in (2, 3):
+        grid = [d * repeat for d in made.divisor]
+        x = noise(2, *grid, made.model.get_build_config()["input_shape"][-1])
+        found = loaded.signatures["normalized"](image=tf.constant(x))
+        # TensorFlow hands them out in no particular order.
+        y = np.concatenate([found[name] for name in NAMES if name in found], axis=-1)
+        check(y, made.model(x).numpy(), 1e-5)
+
+
+CLIENT = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+loaded = tf.saved_model.load(sys.argv[1])
+image = np.load(sys.argv[2]).tolist()  # what a REST client would send
+found = loaded.signatures["serving_default"](image=tf.constant(image, tf.float32))
+np.savez(sys.argv[3], **{name: y.numpy() for name, y in found.items()})
+assert "gvtnets_tf" not in {name.split(".")[0] for name in sys.modules}
+"""
+
+
+def test_a_process_without_this_package_serves_a_saved_model(tmp_path):
+    made = predictor("probabilistic")
+    path = export(made, tmp_path / "model")
+    image = counts((6, 9, 13, 1))
+    np.save(tmp_path / "image.npy", image[None])
+    command = [sys.executable, "-c", textwrap.dedent(CLIENT), path / "1"]
+    files = [tmp_path / "image.npy", tmp_path / "found.npz"]
+    done = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = made(image, "ZYXC", whole=True, uncertainty=True)
+    with np.load(files[1]) as found:
+        for name, y in zip(NAMES, expected, strict=True):
+            check(found[name][0], y, 1e-5)
+
+
+def test_percentiles_in_the_graph_are_those_of_numpy(tmp_path):
+    made = predictor("image")
+    loaded = tf.saved_model.load(str(export(made, tmp_path / "model") / "1"))
+    for size in ((1, 2), (5, 1), (31, 17)):
+        image = counts((*size, 1), seed=7) + np.arange(size[1])[:, None]
+        found = loaded.signatures["serving_default"](image=tf.constant(image[None], tf.float32))
+        expected = made(image.astype(np.float32), "YXC", whole=True)
+        check(found["prediction"][0].numpy(), expected, 1e-5)
+
+
+def test_a_served_image_that_cannot_be_normalised_is_refused(tmp_path):
+    loaded = tf.saved_model.load(str(export(predictor("image"), tmp_path / "model") / "1"))
+    images = counts((2, 8, 8, 1))
+    images[1] = 3
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`image` is constant: there is"):
+        loaded.signatures["serving_default"](image=tf.constant(images))
+    images[1, 2, 2] = np.nan
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`image` holds NaN or infinity"):
+        loaded.signatures["serving_default"](image=tf.constant(images))
+
+
+def lite(path):
+    """A LiteRT file as a function, run by its own interpreter."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path / "model.tflite"))
+    # Built-in operators only: the others are not in the runtime of a phone.
+    assert not [d for d in interpreter._get_ops_details() if d["op_name"].startswith("Flex")]
+    runner = interpreter.get_signature_runner("serving_default")
+    return lambda x: runner(image=x)
+
+
+def onnx(path):
+    """An ONNX file as a function, run by onnxruntime."""
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(str(path / "model.onnx"))
+    names = [output.name for output in session.get_outputs()]
+    return lambda x: dict(zip(names, session.run(None, {"image": x})))
+
+
+# Format, options, runtime, packages that it needs, largest difference.
+FILES = {
+    "litert": ("litert", {}, lite, ["ai_edge_litert"], 1e-4),
+    "float16": ("tflite", {"quantize": "float16"}, lite, ["ai_edge_litert"], 2e-2),
+    "onnx": ("onnx", {}, onnx, ["tf2onnx", "onnxruntime"], 1e-4),
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "image_of_two_channels",
+        "probabilistic",
+        pytest.param("projection", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_answers_as_the_network_at_two_sizes(tmp_path, noise, kind, case):
+    form, options, run, packages, tolerance = FILES[kind]
+    for package in packages:
+        pytest.importorskip(package)
+    made = predictor(case)
+    function = run(export(made, tmp_path / "model", form, **options))
+    names = NAMES[: 1 + made.card.probabilistic]
+    for batch in (1, 2):
+        x = noise(batch, *(2 * d * batch for d in made.divisor), CASES[case][1])
+        found = function(x)
+        assert set(found) == set(names)
+        for name, y in zip(names, np.split(made.model(x).numpy(), len(names), axis=-1)):
+            check(found[name], y, tolerance)
+
+
+def test_float16_halves_the_file(tmp_path):
+    made = predictor("image", filters=16)
+    sizes = [
+        (export(made, tmp_path / str(kind), "litert", kind) / "model.tflite").stat().st_size
+        for kind in (None, "float16")
+    ]
+    assert 0.4 < sizes[1] / sizes[0] < 0.65
+
+
+def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
+    made = predictor("probabilistic")
+    made.card = made.card.changed(voxel_size={"Z": 0.5, "Y": 0.1, "X": 0.1}, licence="CC0-1.0")
+    path = export(made, tmp_path / "model")
+    assert sorted(p.name for p in path.iterdir()) == ["1", "metadata.json"]
+    about = json.loads((path / "metadata.json").read_text())
+    assert about["input"] == {
+        "name": "image", "dtype": "float32", "axes": "NZYXC", "channels": 1, "channel_names": [],
+        "voxel_size_um": {"Z": 0.5, "Y": 0.1, "X": 0.1}, "divisor": {"Z": 4, "Y": 4, "X": 4},
+    }  # fmt: skip
+    assert list(about["outputs"]) == ["prediction", "uncertainty"]
+    assert about["normalization_in_graph"] is True
+    assert Normalizer.parse(about["normalize"]["input"]) == made.card.input
+    assert (about["undo"], about["licence"]) == ("input", "CC0-1.0")
+    path = export(made, tmp_path / "lite", "litert", "float16")
+    assert sorted(p.name for p in path.iterdir()) == ["metadata.json", "model.tflite"]
+    about = json.loads((path / "metadata.json").read_text())
+    assert (about["normalization_in_graph"], about["quantize"]) == (False, "float16")
+
+
+def test_the_command_exports_a_model_folder(tmp_path, capsys):
+    made = predictor("image")
+    model = folder.write(tmp_path / "model", made.model, made.card)
+    words = ["export", str(model), "--format", "savedmodel", "--out", str(tmp_path / "out")]
+    cli.main(words)
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+    loaded = tf.saved_model.load(str(tmp_path / "out" / "1"))
+    image = counts((9, 6, 1))
+    found = loaded.signatures["serving_default"](image=tf.constant(image[None]))
+    check(found["prediction"][0].numpy(), made(image, "YXC", whole=True), 1e-5)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert "out exists and is not overwritten" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"format": "bioimageio"}, "`format` cannot be 'bioimageio' yet: use 'onnx'"),
+        ({"format": "savedmodle"}, "`format` cannot be 'savedmodle'. Did you mean 'savedmodel'?"),
+        ({"quantize": "int8"}, "`quantize` cannot be 'int8': .* Use 'float16' with format"),
+        ({"quantize": "float61"}, "`quantize` cannot be 'float61'. Did you mean 'float16'?"),
+        ({"format": "onnx", "quantize": "float16"}, "`quantize` is of format 'litert': leave it"),
+    ],
+)
+def test_what_cannot_be_made_says_what_to_use(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        export("nowhere", tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_cannot_be_written_says_why(tmp_path, monkeypatch):
+    out, card = tmp_path / "out", Card(axes="YX", output_axes="YX")
+    with pytest.raises(ValueError, match=r"Only a Keras model can be exported. Received: function"):
+        export(Predictor(lambda x: x, card), out)
+    half = predictor("image", dtype="mixed_bfloat16")
+    with pytest.raises(ValueError, match=r"precision='float32'.* Received: .* in bfloat16"):
+        export(half, out)
+    chunked = predictor("image", softmax=True, chunk=3)
+    for form in ("litert", "onnx"):
+        with pytest.raises(ValueError, match=r"chunks cannot be written as .* Received: chunk=3"):
+            export(chunked, out, form)
+    named = predictor("image")
+    named.card = named.card.changed(output_channels=("a", "b"))
+    with pytest.raises(ValueError, match="The card names 2 output channels"):
+        export(named, out)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match=r"set KERAS_BACKEND=tensorflow. Received: 'torch'"):
+        export(predictor("image"), out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_names_its_extra_and_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'gvtnets_tf\[onnx\]'"):
+        export(predictor("image"), tmp_path / "out", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_that_is_there_is_kept_unless_forced(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FileExistsError, match=r"out exists and is not overwritten.*--force"):
+        export(predictor("image"), tmp_path / "out")
+    assert (export(predictor("image"), tmp_path / "out", force=True) / "1").is_dir()
