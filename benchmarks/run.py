@@ -22,6 +22,7 @@ BENCHMARKS = {
     "startup": ([], ["--quick", "--rounds", "1"]),
     "attention": ([], ["--quick", "--rounds", "1"]),
     "networks": ([], ["--quick", "--rounds", "1"]),
+    "exports": ([], ["--quick", "--rounds", "1"]),
     "pipeline": (["--rounds", "3"], ["--steps", "2", "--rounds", "1"]),
 }
 

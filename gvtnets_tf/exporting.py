@@ -63,8 +63,8 @@ def _check_format(format, quantize):
     format = "litert" if format == "tflite" else format
     if format == "bioimageio":
         raise ValueError(
-            "`format` cannot be 'bioimageio' yet: use 'onnx', which the same programs run, with "
-            "the normalisation that its metadata.json tells."
+            "`format` cannot be 'bioimageio' yet: use 'onnx' or 'savedmodel', whose metadata.json "
+            "tells axes and normalisation."
         )
     check_choice("format", format, WRITERS)
     if quantize == "int8":

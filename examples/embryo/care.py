@@ -1,6 +1,6 @@
 """Train csbdeep's CARE on the embryo pairs, and predict the report stacks.
 
-    python examples/embryo/care.py --loss mae --steps 300 --out runs/embryo/care_mae
+    python examples/embryo/care.py --loss mae --steps 600 --out runs/embryo/care_mae
 
 CARE is csbdeep's own network, losses and schedule with its 3-D defaults; only the patches are
 ours, so that it sees those that the networks of this package see, in the same order, if
@@ -102,7 +102,7 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--pairs", type=Path, default="runs/embryo/data", help="what prepare.py wrote")
     p.add_argument("--loss", choices=["mae", "laplace"], default="mae")
-    p.add_argument("--steps", type=int, default=300)
+    p.add_argument("--steps", type=int, default=600)
     p.add_argument("--every", type=int, default=100, help="steps between looks at the select part")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default="runs/embryo/care")
