@@ -40,5 +40,15 @@ def load(model, precision="float32"):
             f"{name!r} is neither a model folder nor a name in the zoo. Did you mean "
             f"{' or '.join(map(repr, known))}, or the path of a folder?"
         )
-    with resources.as_file(resources.files("gvtnets_tf.pretrained") / name) as shipped:
+    with resources.as_file(_shipped() / name) as shipped:
         return Predictor(*folder.read(shipped, precision))
+
+
+def _shipped():
+    """Where the shipped model folders lie."""
+    try:
+        return resources.files("gvtnets_tf.pretrained")
+    except ModuleNotFoundError:
+        # In the folder of a clone that was not installed to be edited, Python finds the
+        # sources first, and there the models lie beside the package.
+        return Path(__file__).resolve().parents[2] / "pretrained"
