@@ -21,10 +21,7 @@ def train(args):
     from gvtnets_tf.training import train
     from gvtnets_tf.zoo import load
 
-    given = {name: getattr(args, name) for name in RECIPE_FLAGS}
-    given = {name: value for name, value in given.items() if value is not None}
-    data = {name: getattr(args, name) for name in DATA_FLAGS}
-    data = {name: value for name, value in data.items() if value is not None}
+    given, data = _given(args, RECIPE_FLAGS), _given(args, DATA_FLAGS)
     if args.recipe is not None and (given or data):
         raise ValueError(
             f"A recipe says everything; the flags {', '.join([*given, *data])} would be ignored. "
@@ -153,6 +150,11 @@ def _regions(texts):
                 f"--region must be AXIS:START:STOP, e.g. X:540:720. Received: {text!r}."
             ) from error
     return regions
+
+
+def _given(args, names):
+    """Those of the flags that were given."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def _one(values):

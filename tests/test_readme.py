@@ -11,7 +11,6 @@ from gvtnets_tf import cli
 ROOT = Path(__file__).parents[1]
 GUIDE = sorted(p for p in (ROOT / "docs").glob("*.md") if p.stem not in ("results", "performance"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SHIPPED = ROOT / "pretrained" / "simulated_denoiser" / "model.json"
 
 
 def blocks(page, *languages):
@@ -39,8 +38,6 @@ def follow(page):
 @pytest.fixture(scope="module")
 def readme(tmp_path_factory):
     """The README followed once, in a folder of its own."""
-    if not SHIPPED.exists():
-        pytest.skip("the shipped denoiser is not there: see examples/simulated")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder := tmp_path_factory.mktemp("readme"))
         follow(ROOT / "README.md")
