@@ -38,6 +38,59 @@ class Gaussian(keras.losses.Loss):
         return ops.mean(ops.square((y_true - location) / scale) / 2 + ops.log(scale), axis=-1)
 
 
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MaskedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of a distribution over intensities, of the labels that there are.
+
+    The mean over all pixels of all labels that are not missing; a missing one
+    contributes neither to it nor to any gradient. Without any label it is 0.
+
+    Call arguments:
+        y_true: int or float tensor `(batch, *grid, labels)`, classes; -1 where a label is missing.
+        y_pred: float tensor of logits `(batch, *grid, labels, classes)`.
+
+    Reference:
+        Liu et al. (2020), Global pixel transformers, section IV-B.
+    """
+
+    def call(self, y_true, y_pred):
+        if len(y_pred.shape) != len(y_true.shape) + 1:
+            raise ValueError(
+                f"Cross-entropy needs logits with one axis more than the classes: use a network "
+                f"with `classes`. Received: shapes {tuple(y_pred.shape)} and {tuple(y_true.shape)}."
+            )
+        found = ops.cast(y_true >= 0, y_pred.dtype)
+        # The class of a missing label is never looked at, but must be one.
+        classes = ops.cast(ops.maximum(y_true, 0), "int32")
+        each = ops.sparse_categorical_crossentropy(classes, y_pred, from_logits=True)
+        return _mean_where(each, found)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MaskedMSE(keras.losses.Loss):
+    """Mean squared error over the labels that there are; a missing one is NaN in `y_true`.
+
+    Call arguments:
+        y_true, y_pred: float tensors `(batch, *grid, labels)`.
+    """
+
+    def call(self, y_true, y_pred):
+        if len(y_pred.shape) != len(y_true.shape) or y_pred.shape[-1] != y_true.shape[-1]:
+            raise ValueError(
+                f"A squared error needs one number per label: use a network without `classes`, and "
+                f"with as many channels as there are labels. Received: shapes "
+                f"{tuple(y_pred.shape)} and {tuple(y_true.shape)}."
+            )
+        missing = ops.isnan(y_true)
+        error = ops.square(ops.where(missing, y_pred, y_true) - y_pred)
+        return _mean_where(error, ops.cast(~missing, error.dtype))
+
+
+def _mean_where(values, found):
+    """Mean of the values that count, 0 where none does."""
+    return ops.sum(values * found) / ops.maximum(ops.sum(found), 1.0)
+
+
 def _split(y_true, y_pred):
     channels = y_true.shape[-1]
     if y_pred.shape[-1] != 2 * channels:
@@ -49,5 +102,14 @@ def _split(y_true, y_pred):
     return y_pred[..., :channels], y_pred[..., channels:]
 
 
-LOSSES = {"mse": MSE, "mae": MAE, "laplace": Laplace, "gaussian": Gaussian}
+LOSSES = {
+    "mse": MSE,
+    "mae": MAE,
+    "laplace": Laplace,
+    "gaussian": Gaussian,
+    "masked_mse": MaskedMSE,
+    "masked_crossentropy": MaskedCrossentropy,
+}
 PROBABILISTIC = ("laplace", "gaussian")
+MASKED = ("masked_mse", "masked_crossentropy")  # those that a missing label does not stop
+CLASSES = ("masked_crossentropy",)  # of distributions over intensities

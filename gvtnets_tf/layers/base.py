@@ -37,9 +37,9 @@ def check_rank(rank):
     return rank
 
 
-def normalization(**kwargs):
-    """Batch normalisation with the numbers of the paper (section 4.5.1)."""
-    return keras.layers.BatchNormalization(momentum=0.997, epsilon=1e-5, **kwargs)
+def normalization(momentum=0.997, **kwargs):
+    """Batch normalisation with the numbers of the GVTNets paper (section 4.5.1)."""
+    return keras.layers.BatchNormalization(momentum=momentum, epsilon=1e-5, **kwargs)
 
 
 def rescale(rank, filters, scale, **kwargs):

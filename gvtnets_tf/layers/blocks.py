@@ -120,7 +120,8 @@ class DenseBlock(SavedLayer):
         self.dropout, self.batch_norm = dropout, batch_norm
         policy = {"dtype": self.dtype_policy}
         self.convs = [CONV[rank](growth, 3, padding="same", **policy) for _ in range(depth)]
-        self.normalizes = [normalization(**policy) for _ in range(depth if batch_norm else 0)]
+        # The paper does not print a momentum: this is Keras' own.
+        self.normalizes = [normalization(0.99, **policy) for _ in range(depth * bool(batch_norm))]
         self.drop = keras.layers.Dropout(dropout, **policy)
 
     def build(self, shape):

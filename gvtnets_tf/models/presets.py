@@ -5,11 +5,17 @@ from dataclasses import dataclass, field
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.models.fnet import FNet
+from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 
 # Every network class that a recipe or a model folder may name: a closed list.
-MODELS = {"GVTNet": GVTNet, "ProjectionGVTNet": ProjectionGVTNet, "FNet": FNet}
+MODELS = {
+    "GVTNet": GVTNet,
+    "ProjectionGVTNet": ProjectionGVTNet,
+    "FNet": FNet,
+    "GlobalPixelTransformerNet": GlobalPixelTransformerNet,
+}
 GRAPHS = "divelab/GVTNets @ 66e1007, released training graphs"
 
 
@@ -57,6 +63,37 @@ _RESTORATION = {
     "normalize": {"input": "percentile", "target": "percentile", "undo": "input"},
     "optimizer": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
     "schedule": {"rate": 4e-4, "decay": 0.7, "every": 10_000},
+}
+
+_TABLE_II = {
+    "rank": 2,
+    "out_channels": 8,
+    "classes": 256,
+    "filters": 32,
+    "growth": 16,
+    "encoder_depths": (2, 4, 8),
+    "bottom_depth": 8,
+    "decoder_depths": (1, 2, 4),
+    "dropout": 0.5,
+    "chunk": 2048,
+}
+
+_STAINING = {
+    "loss": "masked_crossentropy",
+    # The paper does not say how its inputs are scaled; its labels are pixel / largest value.
+    "normalize": {
+        "input": "zscore",
+        "target": {"kind": "percentile", "low": 0.1, "high": 99.9, "scope": "dataset"},
+        "undo": "stored",
+    },
+    "optimizer": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+    # The release: 1e-4.
+    "schedule": {"rate": 1e-5},
+    "scales": [1, 2, 0.5],
+    "patch": [128, 128],
+    "batch": 4,
+    # Not printed.
+    "steps": 100_000,
 }
 
 PRESETS = {
@@ -146,6 +183,33 @@ PRESETS = {
             "batch": 24,
             "steps": 50_000,
         },
+    ),
+    "gpt_virtual_staining": Preset(
+        model=GlobalPixelTransformerNet,
+        source="Liu, Yuan, Wang & Ji (2020), Table II (168 channels by its own rule, where 165 is "
+        "printed) and section IV-B",
+        config={**_TABLE_II, "block": "dense", "resample": "transformer"},
+        axes="YX",
+        output_axes="YX",
+        training=_STAINING,
+    ),
+    "gpt_dense_unet": Preset(
+        model=GlobalPixelTransformerNet,
+        source="Liu, Yuan, Wang & Ji (2020), Table IV, 'Multi-scale U-Nets with DBs'; that its "
+        "convolutions are 2x2 of stride 2 is a choice of this package",
+        config={**_TABLE_II, "block": "dense", "resample": "convolution"},
+        axes="YX",
+        output_axes="YX",
+        training=_STAINING,
+    ),
+    "gpt_unet": Preset(
+        model=GlobalPixelTransformerNet,
+        source="Liu, Yuan, Wang & Ji (2020), Table IV, 'Multi-scale U-Nets'; widths of Table II "
+        "and two convolutions per level are a choice of this package",
+        config={**_TABLE_II, "block": "convolution", "resample": "convolution"},
+        axes="YX",
+        output_axes="YX",
+        training=_STAINING,
     ),
 }
 

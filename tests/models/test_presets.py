@@ -3,7 +3,9 @@
 The published networks' own answers are held in `test_parity.py`, which needs files that
 do not ship. `frozen_answers.json` guards the same computations everywhere: the presets
 with few filters and weights that follow from their names. It was written by
-`python tests/models/test_presets.py`, at a commit where the parity tests passed.
+`python tests/models/test_presets.py`, at a commit where the parity tests passed; what is in it
+is never changed, and that command adds a new preset. The GPT paper has no published answers:
+its presets are guarded from the day `test_gpt.py` passed.
 """
 
 import json
@@ -15,15 +17,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gvtnets_tf.losses import LOSSES, PROBABILISTIC
+from gvtnets_tf.losses import CLASSES, LOSSES, PROBABILISTIC
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
+from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.models.presets import PRESETS, preset
 from gvtnets_tf.models.projection import ProjectionGVTNet
 
 FROZEN = Path(__file__).with_name("frozen_answers.json")
 RESTORATION = PRESETS["projection"].config["restoration"]
+# Without dropout, whose random numbers are no part of the answer.
+GPT = {
+    "out_channels": 2, "classes": 5, "filters": 4, "growth": 2, "encoder_depths": (1, 2),
+    "bottom_depth": 2, "decoder_depths": (1, 1), "dropout": 0.0, "chunk": 6,
+}  # fmt: skip
 SMALL = {
     "label_free": ({"filters": 4}, (2, 8, 16, 16, 1)),
     "denoising": ({"filters": 4}, (2, 4, 8, 12, 1)),
@@ -36,6 +44,16 @@ SMALL = {
     ),
     "unet": ({"filters": 4}, (2, 4, 8, 12, 1)),
     "fnet": ({"filters": 4, "depth": 3}, (2, 8, 8, 16, 1)),
+    "gpt_virtual_staining": (GPT, (2, 8, 12, 6)),
+    "gpt_dense_unet": (GPT, (2, 8, 12, 6)),
+    "gpt_unet": (GPT, (2, 8, 12, 6)),
+}
+
+# Biases without any gradient but rounding noise: those in front of a batch normalisation, and
+# those of the keys of a softmax.
+STILL = dict.fromkeys(SMALL, (".conv/bias",))
+STILL |= {
+    n: (".conv/bias", ".convs.0/bias", ".convs.1/bias", ".key/bias") for n in SMALL if "gpt" in n
 }
 
 
@@ -57,6 +75,14 @@ def numbers(array):
     return [float(f"{v:.8g}") for v in (np.linalg.norm(x), x.sum(), *entries)]
 
 
+def target(kind, shape, rng):
+    """A random target for the loss of a preset; of classes, some are missing."""
+    if kind in CLASSES:
+        return rng.randint(-1, shape[-1], shape[:-1])
+    channels = shape[-1] // (2 if kind in PROBABILISTIC else 1)
+    return rng.normal(size=(*shape[:-1], channels)).astype("float32")
+
+
 def answers(name):
     """What the small preset answers, in prediction and in training."""
     changes, shape = SMALL[name]
@@ -69,14 +95,12 @@ def answers(name):
     x = rng.normal(size=shape).astype("float32")
     found = {"prediction": numbers(model(x))}
     kind = PRESETS[name].training["loss"]
-    channels = model(x).shape[-1] // (2 if kind in PROBABILISTIC else 1)
-    y = rng.normal(size=(*model(x).shape[:-1], channels)).astype("float32")
+    y = target(kind, model(x).shape, rng)
     with tf.GradientTape() as tape:
         answer = model(x, training=True)
         loss = LOSSES[kind]()(y, answer)
     found |= {"training": numbers(answer), "loss": float(f"{float(loss):.8g}")}
-    # A bias in front of a batch normalisation has no gradient but rounding noise.
-    trained = {k: w for k, w in weights.items() if w.trainable and not k.endswith(".conv/bias")}
+    trained = {k: w for k, w in weights.items() if w.trainable and not k.endswith(STILL[name])}
     gradients = tape.gradient(loss, [w.value for w in trained.values()])
     norms = {key: float(np.linalg.norm(g)) for key, g in zip(trained, gradients)}
     found["gradients"] = {key: float(f"{norm:.6g}") for key, norm in norms.items()}
@@ -114,6 +138,36 @@ def test_presets_build_networks_with_the_published_numbers():
     net = preset("fnet")
     assert type(net) is FNet
     assert (net.divisor, net.operators) == ((16, 16, 16), {})
+    net = preset("gpt_virtual_staining")
+    assert type(net) is GlobalPixelTransformerNet
+    assert (net.divisor, net.operators) == ((8, 8), {})
+    assert (net.out_channels, net.classes, net.dropout) == (8, 256, 0.5)
+
+
+def test_the_presets_of_the_ablation_differ_in_one_part_each():
+    steps = [PRESETS[name] for name in ("gpt_unet", "gpt_dense_unet", "gpt_virtual_staining")]
+    kinds = [(one.config["block"], one.config["resample"]) for one in steps]
+    assert kinds == [
+        ("convolution", "convolution"),
+        ("dense", "convolution"),
+        ("dense", "transformer"),
+    ]
+    rest = [{**one.config, "block": None, "resample": None} for one in steps]
+    assert rest[0] == rest[1] == rest[2]
+    assert steps[0].training == steps[1].training == steps[2].training
+
+
+def test_virtual_staining_is_trained_as_printed():
+    # Section IV-B, and the multi-scale input of section III-D.
+    training = PRESETS["gpt_virtual_staining"].training
+    assert training["loss"] == "masked_crossentropy"
+    assert (training["patch"], training["scales"]) == ([128, 128], [1, 2, 0.5])
+    assert (training["batch"], training["schedule"]) == (4, {"rate": 1e-5})
+    # 16-bit labels become 0..255 by percentiles of the data set, undone on output.
+    assert training["normalize"]["target"] == {
+        "kind": "percentile", "low": 0.1, "high": 99.9, "scope": "dataset",
+    }  # fmt: skip
+    assert training["normalize"]["undo"] == "stored"
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -124,8 +178,10 @@ def test_a_preset_says_where_its_numbers_come_from_and_how_it_was_trained(name):
     assert keras.optimizers.Adam(**one.training["optimizer"])
     rank = len(one.axes)
     assert len(one.training["patch"]) == rank == preset(name).rank
-    # A probabilistic loss needs a scale per voxel.
-    assert preset(name).scale_head == (one.training["loss"] in PROBABILISTIC)
+    # A probabilistic loss needs a scale per voxel, a cross-entropy a distribution.
+    net, loss = preset(name), one.training["loss"]
+    assert getattr(net, "scale_head", False) == (loss in PROBABILISTIC)
+    assert bool(getattr(net, "classes", None)) == (loss in CLASSES)
 
 
 def test_a_preset_with_other_numbers_is_another_network():
@@ -147,4 +203,6 @@ def test_an_argument_that_the_network_lacks_is_named():
 
 
 if __name__ == "__main__":
-    FROZEN.write_text(json.dumps({name: answers(name) for name in SMALL}, indent=1) + "\n")
+    frozen = json.loads(FROZEN.read_text()) if FROZEN.exists() else {}
+    frozen |= {name: answers(name) for name in SMALL if name not in frozen}
+    FROZEN.write_text(json.dumps(frozen, indent=1) + "\n")

@@ -19,13 +19,18 @@ COUNTS = {
     "projection": (70, 538_873),
     "unet": (18, 2_140_032),
     "fnet": (158, 23_280_769),
+    "gpt_virtual_staining": (232, 5_247_190),
+    "gpt_dense_unet": (226, 2_116_726),
+    "gpt_unet": (124, 7_198_660),
 }
+PLANES = 3 * 13  # of the published data, at three scales
 
 
 def described(name):
     """Shape of each weight of a preset, by name."""
     model = preset(name)
-    model.build((None,) * 4 + (1,))
+    channels = PLANES if "scales" in PRESETS[name].training else 1
+    model.build((None,) * (1 + model.rank) + (channels,))
     return model, {name: list(w.shape) for name, w in named_weights(model).items()}
 
 
