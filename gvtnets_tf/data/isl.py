@@ -1,0 +1,257 @@
+"""The in-silico labeling data set: wells of transmitted-light planes and fluorescent labels.
+
+Christiansen et al. (2018), In silico labeling: predicting fluorescent labels in unlabeled
+images, Cell 173, 792-803. https://doi.org/10.1016/j.cell.2018.03.040. It is the data set of
+the Global Pixel Transformers as well.
+"""
+
+import itertools
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.data import png
+from gvtnets_tf.data.image import Image
+from gvtnets_tf.data.isl_names import (
+    CONDITIONS,
+    LABELS,
+    NEURITE,
+    NEURITE_PARTS,
+    SPLITS,
+    folders,
+    is_dataset,
+    is_named,
+    is_predicted,
+    parse,
+    split_of,
+)
+from gvtnets_tf.data.pages import Pages, Stored
+
+__all__ = ["CONDITIONS", "LABELS", "NEURITE", "Well", "is_dataset", "parse", "wells"]
+
+COLOURS = {2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}
+DTYPES = {8: np.dtype("uint8"), 16: np.dtype("uint16")}
+
+
+@dataclass(frozen=True)
+class Well:
+    """One well: a stack of planes, and the labels that it was stained with.
+
+    Attributes:
+        name: str. Unique in the data set, usable as the stem of a file.
+        condition: str. The paper's letter, `"A"` to `"E"`.
+        split: str. `"train"` or `"test"`, after the folder it lies in, else `None`.
+        shape: tuple of int. `(y, x)` in pixels, of planes and labels.
+        dtype: of the planes, uint8 or uint16.
+        planes: tuple of `Path`, z = 0 first.
+        labels: mapping from label to `Path`, possibly empty.
+        label_dtype: of the labels, `None` where there are none.
+    """
+
+    name: str
+    condition: str
+    split: str | None
+    shape: tuple
+    dtype: np.dtype
+    planes: tuple
+    labels: Mapping = field(default_factory=dict)
+    label_dtype: np.dtype | None = None
+
+    def input(self):
+        """The planes as they were stored.
+
+        Returns:
+            `Image` with axes `CYX` and channels `z0`, `z1`, ...; a plane is decoded when it
+            is asked for.
+        """
+        names = tuple(f"z{z}" for z in range(len(self.planes)))
+        return self._image(lambda number: _pixels(self.planes[number]), names, self.dtype)
+
+    def target(self, labels=LABELS):
+        """The labels as they were stored.
+
+        Args:
+            labels: names out of `LABELS`, or `NEURITE`, which is computed as the mean of
+                MAP2 and NFH where it has no file.
+
+        Returns:
+            `Image` with axes `CYX` and a channel per asked label, in that order, decoded when
+            it is asked for. It has the type of the files if each asked label is one; else it
+            is float32, in counts all the same, and a label that the well lacks is NaN.
+
+        Raises:
+            ValueError: for an unknown label, with the nearest one; if none is asked for, or
+                if the well has none at all.
+        """
+        labels = [labels] if isinstance(labels, str) else list(labels)
+        labels = [check_choice("label", label.upper(), (*LABELS, NEURITE)) for label in labels]
+        if not labels:
+            raise ValueError(f"Name at least one label of {', '.join(LABELS)}.")
+        if not self.labels:
+            raise ValueError(
+                f"The well {self.name} has no label, only planes ({self.planes[0]} and others). "
+                f"Files called PREDICTED and masks are not taken as labels: add the originals, "
+                f"or leave this well out."
+            )
+        dtype = self.label_dtype if set(labels) <= set(self.labels) else np.float32
+        return self._image(lambda number: self._label(labels[number]), tuple(labels), dtype)
+
+    def _image(self, read, names, dtype):
+        pages = Pages(read, (len(names), *self.shape), self.shape, dtype)
+        return Image(Stored(self.name, pages, "a well"), "CYX", {}, names, self.name)
+
+    def _label(self, label):
+        if label in self.labels:
+            return _pixels(self.labels[label])
+        if label == NEURITE and set(NEURITE_PARTS) <= set(self.labels):
+            parts = [_pixels(self.labels[part]) for part in NEURITE_PARTS]
+            return np.mean(parts, axis=0, dtype=np.float32)
+        return np.full(self.shape, np.nan, np.float32)
+
+
+def wells(folder, conditions=None, split=None, planes=None):
+    """Find the wells of a data set and check that each is whole; no pixel is decoded.
+
+    Args:
+        folder: searched with all folders in it, mostly `<lab>/<condition>/<file>.png` below
+            `train` and `test`. Predictions, masks and files of other names are passed over.
+        conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list of them;
+            `None` for all.
+        split: `"train"` or `"test"` keeps what lies in a folder of that name (or of the
+            bucket's, `train_single_channel_images`); `None` for all.
+        planes: int. How many planes a well must have; `None` asks only that all have
+            equally many.
+
+    Returns:
+        List of `Well`, by name.
+
+    Raises:
+        FileNotFoundError: if the folder is not there or has no file of the data set in it.
+        ValueError: naming the file, if it is an RGB image or its name says something
+            unknown; if the sizes, or the bits of the planes or of the labels, differ within
+            a well; if a plane is missing or there twice, or if nothing is left to read.
+    """
+    check_choice("split", split, (*SPLITS, None))
+    if planes is not None:
+        check_at_least("planes", planes, 1)
+    asked = {name.lower() for name in folders(conditions)}
+    groups, others = defaultdict(list), set()
+    for name, path in _originals(Path(folder)):
+        place = split_of(path, Path(folder))
+        if split in (None, place) and f"{name.lab}/{name.condition}" in asked:
+            groups[name.series].append((name, path))
+        else:
+            others.add(f"{name.letter} ({name.condition}, {place or 'neither train nor test'})")
+    if not groups:
+        raise ValueError(
+            f"{folder} has nothing of conditions={conditions!r}, split={split!r}. Its conditions: "
+            f"{', '.join(sorted(others))}."
+        )
+    found = [_well(series, groups[series], Path(folder)) for series in sorted(groups)]
+    _check_counts(found, planes)
+    return found
+
+
+def _originals(folder):
+    """Names and paths of the planes and labels, without predictions and masks."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No such folder: {folder}.")
+    paths = [path for path in sorted(folder.rglob("*")) if is_named(path)]
+    if not paths:
+        raise FileNotFoundError(
+            f"{folder} holds no image of the in-silico labeling data set: no .png in it has a "
+            f"name like lab-...,condition-...,channel-....png."
+        )
+    found = [(parse(path), path) for path in paths if not is_predicted(path)]
+    kept = [(name, path) for name, path in found if not name.mask]
+    if not kept:
+        raise ValueError(
+            f"{folder} holds nothing but predictions (files called PREDICTED) and masks, which "
+            f"are neither planes nor labels: {len(paths)} files, {paths[0]} the first."
+        )
+    return kept
+
+
+def _well(series, files, folder):
+    """Make a well of its `(name, path)`."""
+    planes, labels = {}, {}
+    for name, path in files:
+        key, group = (name.channel, labels) if name.z is None else (name.z, planes)
+        if key in group:
+            what = key if name.z is None else f"z_depth {key}"
+            raise ValueError(
+                f"The well {series} has two files for {what}: {group[key]} and {path}. Keep one."
+            )
+        group[key] = path
+    gaps = (z for z in range(max(planes, default=0) + 1) if z not in planes)
+    if missing := list(itertools.islice(gaps, 20)):  # a number may be a slip, and huge
+        raise ValueError(
+            f"The well {series} lacks z_depth {', '.join(map(str, missing))}, which should lie "
+            f"beside {files[0][1]}: planes are numbered from 0 without a gap. Add the missing, or "
+            f"remove the well."
+        )
+    planes = tuple(planes[z] for z in sorted(planes))
+    # In the order of the facts, whatever that of the folder is.
+    labels = {label: labels[label] for label in (*LABELS, NEURITE) if label in labels}
+    shape, dtype, label_dtype = _check_headers(planes, tuple(labels.values()))
+    letter, split = files[0][0].letter, split_of(files[0][1], folder)
+    return Well(series, letter, split, shape, dtype, planes, labels, label_dtype)
+
+
+def _check_headers(planes, labels):
+    """Size of all images of a well, type of its planes and of its labels."""
+    shape, types = _header(planes[0])[0], []
+    for paths in (planes, labels):
+        dtype = _header(paths[0])[1] if paths else None
+        for path in paths:
+            size, bits = _header(path)
+            if size != shape:
+                raise ValueError(
+                    f"{path} has {size[1]} x {size[0]} pixels and {planes[0]} has {shape[1]} x "
+                    f"{shape[0]}: all images of a well must have one size."
+                )
+            if bits != dtype:
+                raise ValueError(
+                    f"{path} has {8 * bits.itemsize} bits and {paths[0]} has "
+                    f"{8 * dtype.itemsize}: convert one of them, since 8 and 16 bits do not mix."
+                )
+        types.append(dtype)
+    return (shape, *types)
+
+
+def _check_counts(found, planes):
+    """Refuse a well with another number of planes than asked for, or than the others have."""
+    counts = Counter(len(well.planes) for well in found)
+    expected = counts.most_common(1)[0][0] if planes is None else planes
+    for well in found:
+        if len(well.planes) != expected:
+            who = f"the others have {expected}" if planes is None else f"planes={planes} was asked"
+            raise ValueError(
+                f"The well {well.name} of condition {well.condition} has {len(well.planes)} planes "
+                f"and {who}. Its last is {well.planes[-1]}. Add the missing ones, or choose "
+                f"conditions that agree."
+            )
+
+
+def _header(path):
+    """Shape and type of a grey PNG, by its first 26 bytes."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    if len(start) < 26 or not start.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError(f"{path} is not a PNG, or not a whole one: write or copy it again.")
+    width, height, depth, colour = struct.unpack(">16xIIBB", start)
+    if colour in COLOURS or depth not in DTYPES:
+        raise ValueError(
+            f"{path} must be a grey PNG of 8 or 16 bits. Received: "
+            f"{COLOURS.get(colour, 'grey')} of {depth} bits."
+        )
+    return (height, width), DTYPES[depth]
+
+
+def _pixels(path):
+    return np.asarray(png.read(path).array)

@@ -1,0 +1,193 @@
+"""What the file names of the in-silico labeling data set say.
+
+A name is a list of fields with commas between them. Two spellings are in use, of which the
+public bucket has the second; case says nothing in either:
+
+    lab-FINKBEINER,condition-KEVAN_0_8,acquisition_date,year-2015,...,channel-DAPI_CONFOCAL,...
+    lab-Finkbeiner,condition-kevan_0_8,acquisition_date,year-2015,...,channel,value-DAPI_CONFOCAL,...
+
+Source: google/in-silico-labeling, data.md and isl/testdata/condition_blue_sample.
+"""
+
+import datetime
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gvtnets_tf.checks import check_choice
+
+# Folders `<lab>/<condition>` of the public bucket; the letters are the paper's.
+CONDITIONS = {
+    "A": ("Rubin/scott_1_0",),
+    "B": tuple(f"Finkbeiner/kevan_0_{i}" for i in (7, 8, 9, 10)),
+    "C": ("Finkbeiner/alicia_2_0",),
+    "D": ("Finkbeiner/yusha_0_1",),
+    "E": ("GLS/2015_06_26",),
+}
+LABELS = (
+    "DAPI_CONFOCAL",
+    "DAPI_WIDEFIELD",
+    "MAP2_CONFOCAL",
+    "NFH_CONFOCAL",
+    "TUJ1_WIDEFIELD",
+    "ISLET_WIDEFIELD",
+    "DEAD_CONFOCAL",
+    "CELLMASK_CONFOCAL",
+)
+NEURITE = "NEURITE_CONFOCAL"  # the mean of the two below, in the bucket as a file of its own
+NEURITE_PARTS = ("MAP2_CONFOCAL", "NFH_CONFOCAL")
+SPLITS = ("train", "test")
+TRANSMITTED = ("BRIGHTFIELD", "PHASE_CONTRAST", "DIC")
+REQUIRED = ("lab", "condition", "year", "month", "day", "well", "channel")
+
+
+@dataclass(frozen=True)
+class Name:
+    """What one file name says.
+
+    Attributes:
+        lab, condition: str, in small letters, e.g. `"finkbeiner"` and `"kevan_0_8"`.
+        letter: str. The condition as the paper calls it, `"A"` to `"E"`.
+        date: `datetime.date` of the acquisition.
+        well: str, e.g. `"A4"`.
+        z: int. Number of the plane, or `None` for a label.
+        channel: str. One of `LABELS` or `NEURITE`, of a plane one of `TRANSMITTED`.
+        predicted: bool. Whether the pixels are somebody's prediction.
+        mask: bool. Whether the pixels are a mask.
+    """
+
+    lab: str
+    condition: str
+    letter: str
+    date: datetime.date
+    well: str
+    z: int | None
+    channel: str
+    predicted: bool = False
+    mask: bool = False
+
+    @property
+    def series(self):
+        """Name of the well among all of the data set, such as a file can have."""
+        return f"{self.lab}_{self.condition}_{self.date}_{self.well}"
+
+
+def parse(path):
+    """Read a file name of the data set, in either spelling.
+
+    Args:
+        path: path or bare name of a `.png` file.
+
+    Returns:
+        `Name`.
+
+    Raises:
+        ValueError: naming the file, if a field is missing or is no number or date, or for
+            an unknown condition or channel, with the nearest one.
+    """
+    try:
+        return _parse(_fields(path), is_predicted(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def is_named(path):
+    """Whether a file is named as those of the data set are."""
+    path = Path(path)
+    return path.suffix.lower() == ".png" and path.name.lower().startswith("lab-")
+
+
+def is_predicted(path):
+    """Whether a file is named as somebody's prediction is."""
+    return "PREDICTED" in Path(path).name.upper()
+
+
+def is_plane(path):
+    """Whether a file is named as a plane of transmitted light is."""
+    return is_named(path) and not is_predicted(path) and "z_depth" in _fields(path)
+
+
+def is_dataset(folder, most=10_000):
+    """Tell whether a folder holds the data set, by the names of its first files.
+
+    Args:
+        folder: searched with all folders in it; what is no folder is no data set.
+        most: int. How many files are looked at.
+    """
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    return any(map(is_plane, itertools.islice(names, most)))
+
+
+def folders(conditions=None):
+    """List the folders `<lab>/<condition>` that some conditions stand for.
+
+    Args:
+        conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list of them;
+            `None` for all.
+
+    Returns:
+        Tuple of str, in the order of `CONDITIONS` for `None`, else in that given.
+
+    Raises:
+        ValueError: for none, or for an unknown condition, with the nearest one.
+    """
+    known = {**CONDITIONS, **{n.split("/")[1]: (n,) for part in CONDITIONS.values() for n in part}}
+    given = CONDITIONS if conditions is None else conditions
+    given = [given] if isinstance(given, str) else list(map(str, given))
+    if not given:
+        raise ValueError(f"Name at least one condition. Received: conditions={conditions!r}.")
+    asked = [name.upper() if len(name) == 1 else name.lower() for name in given]
+    found = [folder for name in asked for folder in known[check_choice("condition", name, known)]]
+    return tuple(dict.fromkeys(found))
+
+
+def split_of(path, folder):
+    """`"train"` or `"test"` after the nearest folder of that name, from `folder` downwards.
+
+    The names of the bucket, `train_single_channel_images`, count as well; else `None`.
+    """
+    inside = path.parent.relative_to(folder).parts
+    for part in reversed((folder.resolve().name, *inside)):
+        if (split := part.lower().removesuffix("_single_channel_images")) in SPLITS:
+            return split
+    return None
+
+
+def _fields(path):
+    """Take a name apart: `key-value`, or `key` and then `value-value`; a bare word is nothing."""
+    found, last = {}, ""
+    for word in Path(path).stem.split(","):
+        key, dash, value = word.partition("-")
+        key = key.strip().lower()
+        if dash:
+            found[last if key == "value" else key] = value.strip().upper()
+        last = key
+    return found
+
+
+def _parse(found, predicted):
+    transmitted = found.get("channel") in TRANSMITTED
+    required = REQUIRED + ("z_depth",) * transmitted
+    if missing := [key for key in required if not found.get(key)]:
+        raise ValueError(
+            f"the name lacks {', '.join(missing)}. Images of several channels, as in the "
+            f"overviews of the public bucket, are not read."
+        )
+    folder = f"{found['lab']}/{found['condition']}".lower()
+    letters = {name.lower(): letter for letter, names in CONDITIONS.items() for name in names}
+    letter = letters[check_choice("condition", folder, letters)]
+    z = _number(found, "z_depth") if "z_depth" in found else None
+    known = (*LABELS, NEURITE) if z is None else TRANSMITTED
+    channel = check_choice("label" if z is None else "channel", found["channel"], known)
+    date = datetime.date(*(_number(found, key) for key in ("year", "month", "day")))
+    check_choice("kind", found.get("kind", "ORIGINAL"), ("ORIGINAL", "PREDICTED"))
+    mask = check_choice("is_mask", found.get("is_mask", "FALSE"), ("FALSE", "TRUE"))
+    lab, condition = folder.split("/")
+    return Name(lab, condition, letter, date, found["well"], z, channel, predicted, mask == "TRUE")
+
+
+def _number(found, key):
+    if not found[key].isdecimal():
+        raise ValueError(f"{key} must be a whole number. Received: {found[key]!r}.")
+    return int(found[key])
