@@ -5,9 +5,12 @@
 """
 
 import json
+import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 
 from gvtnets_tf.card import Card
@@ -21,6 +24,7 @@ FORMAT = 1
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 MODEL, WEIGHTS = "model.json", "weights.h5"
 LARGEST_JSON = 2**20  # bytes; a real one has a few thousand
+HARMLESS = 2**24  # weights that a network may have whatever its file holds: 64 MiB
 
 
 def write(path, model, card, force=False):
@@ -89,13 +93,43 @@ def read(path, precision="float32"):
         )
     try:
         made = MODELS[check_choice("class", about.pop("class"), MODELS)]
-        model = made(**about.pop("arguments"), dtype=POLICIES[precision])
-        model.build((None, *(None,) * model.rank, about.pop("channels")))
+        arguments, channels = about.pop("arguments"), about.pop("channels")
+        _check_size(path, _count(made, arguments, channels))
+        model = _built(made, arguments, channels, POLICIES[precision])
         card = Card.from_dict(about)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / MODEL} does not describe a network: {error}") from error
     read_weights(path / WEIGHTS, named_weights(model))
     return model, card
+
+
+def _built(made, arguments, channels, dtype=None):
+    model = made(**arguments, dtype=dtype)
+    model.build((None, *(None,) * model.rank, channels))
+    return model
+
+
+def _count(made, arguments, channels):
+    """How many numbers the weights of a network would be; no room is made for them."""
+
+    def draft():
+        # In this scope Keras notes shapes only, and makes the weights as it is left; here it
+        # ends with its thread instead.
+        keras.StatelessScope().__enter__()
+        return sum(math.prod(w.shape) for w in _built(made, arguments, channels).weights)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(draft).result()
+
+
+def _check_size(path, count):
+    """Refuse a network that its file cannot hold, before the memory for it is asked for."""
+    size = (path / WEIGHTS).stat().st_size
+    if count > HARMLESS and count * np.dtype(np.float16).itemsize > size:
+        raise ValueError(
+            f"it asks for {count} weights, and {WEIGHTS} has {size} bytes. Is it truncated, or of "
+            f"another network?"
+        )
 
 
 def write_weights(file, named):
@@ -145,7 +179,8 @@ def _check_weights(file, found, named):
         )
     for name, variable in named.items():
         data = found[name]
-        if data.shape != tuple(variable.shape) or data.dtype.kind not in "fiu":
+        numbers = data.dtype.kind in "fiu" and data.dtype.itemsize <= 8
+        if data.shape != tuple(variable.shape) or not numbers:
             raise ValueError(
                 f"{file}: {name} has shape {data.shape} and type {data.dtype}, but the network "
                 f"needs {tuple(variable.shape)} numbers."
@@ -175,4 +210,5 @@ FIRST = {
     "GVTNet": "stem/kernel",
     "ProjectionGVTNet": "project.downs.0/kernel",
     "FNet": "encoder.0.0.conv/kernel",
+    "GlobalPixelTransformerNet": "stem/kernel",
 }

@@ -32,7 +32,7 @@ TF1 = ("label_free", "denoising", "projection")
 NORMALIZE = ("none", "zscore", "percentile")
 
 
-def convert_tf1(prefix, out, preset, normalize=None, force=False):
+def convert_tf1(prefix, out, preset, normalize=None, force=False, **about):
     """Turn a released TensorFlow-1 checkpoint of GVTNets into a model folder.
 
     Every variable has one place and every place is filled; the optimiser's memory and
@@ -45,6 +45,7 @@ def convert_tf1(prefix, out, preset, normalize=None, force=False):
         normalize: `"none"`, `"zscore"` or `"percentile"`, of the input; by default as
             published. What gives a prediction its units stays as published.
         force: bool. Whether an existing `out` is replaced.
+        **about: entries of the `Card` that are known better, e.g. `output_channels`.
 
     Returns:
         `Path` of the folder.
@@ -71,11 +72,11 @@ def convert_tf1(prefix, out, preset, normalize=None, force=False):
         expected=lambda own, found: (1,) * (len(found) - len(own)) + own,
         read=read,
     )
-    return _write(
-        out, model, preset, normalize, force,
-        provenance=f"converted from the TensorFlow-1 checkpoint {_fingerprint(data)}",
-        licence=LICENCES["tf1"],
-    )  # fmt: skip
+    known = {
+        "provenance": f"converted from the TensorFlow-1 checkpoint {_fingerprint(data)}",
+        "licence": LICENCES["tf1"],
+    }
+    return _write(out, model, preset, normalize, force, **{**known, **about})
 
 
 def convert_fnet(file, out, normalize="zscore", force=False):

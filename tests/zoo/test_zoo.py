@@ -1,13 +1,16 @@
 """Names lead to predictors, from wherever the package lies."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from gvtnets_tf import folder, zoo
+from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import PRESETS
 
 FIRST = Path(__file__).parents[1] / "data_folder_v1"
@@ -51,3 +54,55 @@ def test_what_is_not_there_is_named(tmp_path):
 def test_the_registry_is_plain_data():
     text = json.dumps(zoo.registry())
     assert json.loads(text) == zoo.registry()
+
+
+# Sizes are bounded before anything of that size is made.
+
+
+@pytest.fixture
+def copied(tmp_path):
+    return shutil.copytree(FIRST, tmp_path / "model")
+
+
+def ask(path, **arguments):
+    about = json.loads((path / "model.json").read_text())
+    about["arguments"] |= arguments
+    (path / "model.json").write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize("filters", [5_000, 10**6, 10**12])
+def test_a_network_that_its_file_cannot_hold_is_refused_before_memory_is_asked_for(copied, filters):
+    zoo.load(copied)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB
+    ask(copied, filters=filters)
+    size = (copied / "weights.h5").stat().st_size
+    with pytest.raises(
+        ValueError, match=rf"asks for \d+ weights, and weights\.h5 has {size} bytes"
+    ):
+        zoo.load(copied)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_weights_are_counted_as_they_are_without_being_made():
+    for preset in ("label_free", "projection"):
+        made = PRESETS[preset]
+        model = made.build()
+        model.build((None,) * 4 + (1,))
+        expected = sum(int(np.prod(w.shape)) for w in named_weights(model).values())
+        assert folder._count(made.model, made.config, 1) == expected
+
+
+def test_a_network_larger_than_its_file_is_refused_where_it_is_small_by_its_names(copied):
+    ask(copied, filters=8)
+    with pytest.raises(ValueError, match=r"has shape .* but the network needs|does not belong"):
+        zoo.load(copied)
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="no longer numbers here")
+def test_numbers_of_more_than_eight_bytes_are_not_read(copied):
+    with h5py.File(copied / "weights.h5", "a") as store:
+        values = store["stem/kernel"][()]
+        del store["stem/kernel"]
+        store["stem/kernel"] = values.astype(np.longdouble)
+    with pytest.raises(ValueError, match=r"stem/kernel has shape .* and type float128, but"):
+        zoo.load(copied)
