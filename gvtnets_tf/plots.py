@@ -50,7 +50,7 @@ def comparison(path, images, *, axes=None, channel_names=(), show="slice", title
     rows = [_row(stacks, index, count, show) for index in range(count)]
     height, width = list(stacks.values())[-1].shape[-2:]
     ratio = min(max(height / width, 0.4), 2.5)
-    figure = _figure((WIDTH * len(rows[0]) + 0.8, (WIDTH * ratio + 0.2) * count + 0.2))
+    figure = canvas((WIDTH * len(rows[0]) + 0.8, (WIDTH * ratio + 0.2) * count + 0.2))
     grid = figure.subplots(count, len(rows[0]), squeeze=False)
     for index, (row, places) in enumerate(zip(rows, grid)):
         for place, panel in zip(places, row):
@@ -69,7 +69,7 @@ def comparison(path, images, *, axes=None, channel_names=(), show="slice", title
             )
     if title:
         figure.suptitle(title, fontsize=11)
-    _save(figure, path, force)
+    save(figure, path, force)
 
 
 def box(path, table, *, label="r", force=False):
@@ -93,7 +93,7 @@ def box(path, table, *, label="r", force=False):
     series = list(dict.fromkeys(name for group in table.values() for name in group))
     room = len(table) * max(1, 0.7 * len(series))
     crowded = sum(len(str(group)) for group in table) > 10 * room
-    figure = _figure((max(2.8, 1.0 + 0.7 * room), 4.2 if crowded else 3.4))
+    figure = canvas((max(2.8, 1.0 + 0.7 * room), 4.2 if crowded else 3.4))
     place = figure.subplots()
     for index, name in enumerate(series):
         offset = (index - (len(series) - 1) / 2) * 0.8 / len(series)
@@ -105,7 +105,7 @@ def box(path, table, *, label="r", force=False):
     place.set_ylabel(label)
     if series != [""]:
         figure.legend(loc="outside upper center", ncols=min(3, len(series)), frameon=False)
-    _save(figure, path, force)
+    save(figure, path, force)
 
 
 def curves(path, history, *, force=False):
@@ -128,7 +128,7 @@ def curves(path, history, *, force=False):
     panels = list(dict.fromkeys(name.removeprefix("val_") for name in columns))
     if not panels:
         raise ValueError("`history` must hold at least one column besides `epoch`. Received: none.")
-    figure = _figure((3.4 * len(panels), 2.8))
+    figure = canvas((3.4 * len(panels), 2.8))
     for place, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         pair = {"training": panel, "selection": f"val_{panel}"}
         drawn = {label: columns[name] for label, name in pair.items() if name in columns}
@@ -141,7 +141,7 @@ def curves(path, history, *, force=False):
         place.xaxis.get_major_locator().set_params(integer=True)
         if f"val_{panel}" in columns:
             place.legend(frameon=False)
-    _save(figure, path, force)
+    save(figure, path, force)
 
 
 @dataclass(frozen=True)
@@ -260,12 +260,14 @@ def _scale(place, values):
         place.set_yscale("log")
 
 
-def _figure(size):
+def canvas(size):
+    """An empty figure of `size` inches, without the pyplot that would choose a backend."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, dpi=DPI, layout="constrained")
 
 
-def _save(figure, path, force):
+def save(figure, path, force):
+    """Write a figure, whole or not at all."""
     with staged(path, force) as beside:
         figure.savefig(beside, bbox_inches="tight")

@@ -23,13 +23,13 @@ def small(monkeypatch):
 def drawn(monkeypatch):
     """Collect the figures that are drawn."""
     figures = []
-    make = plots._figure
+    make = plots.canvas
 
     def collect(size):
         figures.append(make(size))
         return figures[-1]
 
-    monkeypatch.setattr(plots, "_figure", collect)
+    monkeypatch.setattr(plots, "canvas", collect)
     return figures
 
 

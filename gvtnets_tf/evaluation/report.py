@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gvtnets_tf import plots
 from gvtnets_tf.statistics import paired_t_test, summarize
@@ -28,21 +29,22 @@ class Report:
             difference says that the prediction is better than the baseline).
         regions: mapping from axis letter to `(start, stop)`. The part that was scored;
             empty for whole images.
+        staining: `staining.Staining`, or `None` where it was not asked for.
     """
 
     rows: list
     overall: dict
     regions: Mapping = field(default_factory=dict)
+    staining: Any = None
 
     def write(self, folder):
         """Write `metrics.csv`, `summary.json` and `box.png` into an existing folder."""
         folder = Path(folder)
-        with open(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_table(folder / "metrics.csv", self.rows)
         (folder / "summary.json").write_text(self.json() + "\n", encoding="utf-8")
         plots.box(folder / "box.png", self._boxes(), label="Pearson r")
+        if self.staining is not None:
+            self.staining.write(folder)
 
     def json(self):
         """The summary as text. JSON knows no infinity and no `nan`: both become `null`."""
@@ -51,6 +53,8 @@ class Report:
             "regions": {letter: list(span) for letter, span in self.regions.items()},
             "channels": self.overall,
         }
+        if self.staining is not None:
+            summary["staining"] = self.staining.summary()
         return json.dumps(_finite(summary), indent=2, allow_nan=False)
 
     def _boxes(self):
@@ -62,7 +66,16 @@ class Report:
         }
 
     def __str__(self):
-        return "\n\n".join(_table(name, found) for name, found in self.overall.items())
+        tables = [_table(name, found) for name, found in self.overall.items()]
+        return "\n\n".join(tables + ([] if self.staining is None else [str(self.staining)]))
+
+
+def write_table(path, rows):
+    """Write rows of equal keys as CSV with a header."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def overall(rows):
@@ -107,4 +120,6 @@ def _table(channel, found):
 def _finite(value):
     if isinstance(value, Mapping):
         return {key: _finite(x) for key, x in value.items()}
+    if isinstance(value, list):
+        return [_finite(x) for x in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

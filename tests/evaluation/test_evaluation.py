@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from gvtnets_tf import metrics
 from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.writers import write
 from gvtnets_tf.evaluation import evaluate
-from gvtnets_tf.report import TESTED
+from gvtnets_tf.evaluation.report import TESTED
 from gvtnets_tf.statistics import paired_t_test, summarize
 
 
@@ -87,6 +88,71 @@ def test_target_channels_pick_what_the_prediction_shows():
     predictions = [Image(targets[0].array[[2, 1]], "CYX")]
     report = evaluate(predictions, targets, target_channels=["ER", 1])
     assert [(row["channel"], row["mae"]) for row in report.rows] == [("ER", 0), ("DNA", 0)]
+
+
+def test_channels_are_matched_by_name_where_both_have_names():
+    targets = truths(2, "CYX", (3, 16, 16), ("BF", "DNA", "ER"))
+    predictions = [x.select_channels(["ER", "DNA"]) for x in targets]
+    baseline = [x.select_channels(["BF", "ER", "DNA"]) for x in targets]
+    baseline[1].array[1] += 3
+    report = evaluate(predictions, targets, baseline=baseline)
+    assert [(row["channel"], row["mae"]) for row in report.rows] == [("ER", 0), ("DNA", 0)] * 2
+    assert [row["baseline_mae"] for row in report.rows] == pytest.approx([0, 0, 3, 0], abs=1e-3)
+
+
+def test_channels_are_matched_by_order_where_names_are_unknown_to_the_target():
+    targets = truths(1, "CYX", (2, 16, 16), ("DNA", "ER"))
+    predictions = [replace(targets[0], channel_names=("blue", "green"))]
+    assert [row["channel"] for row in evaluate(predictions, targets).rows] == ["DNA", "ER"]
+    short = [targets[0].select_channels(["DNA"])]
+    short = [replace(short[0], channel_names=("blue",))]
+    with pytest.raises(ValueError, match=r"\(1, 16, 16\) \(axes CYX, channels blue\) against"):
+        evaluate(short, targets)
+
+
+def test_asked_channels_go_before_names():
+    targets = truths(1, "CYX", (2, 16, 16), ("DNA", "ER"))
+    report = evaluate(targets, targets, target_channels=["ER", "DNA"])
+    assert [row["channel"] for row in report.rows] == ["ER", "DNA"]
+    assert min(row["mae"] for row in report.rows) > 1
+
+
+@pytest.mark.parametrize("names", [("DNA", "ER", "actin"), ()])
+def test_a_label_that_was_not_taken_is_left_out(tmp_path, monkeypatch, names):
+    drawn = {}
+    draw = lambda path, images, **options: drawn.update({path.stem: (images, options)})
+    monkeypatch.setattr("gvtnets_tf.plots.comparison", draw)
+    targets = truths(3, "CYX", (3, 16, 16), names)
+    expected = evaluate(noisy(targets, 30), targets).rows
+    predictions, worse = noisy(targets, 30), noisy(targets, 90)
+    targets[1].array[1] = np.nan
+    report = evaluate(predictions, targets, tmp_path / "out", baseline=worse)
+    labels = names or ("0", "1", "2")
+    assert [x["n"] for x in (report.overall[c]["scores"]["r"] for c in labels)] == [3, 2, 3]
+    del expected[4]
+    assert [(row["name"], row["channel"], row["r"]) for row in report.rows] == [
+        (row["name"], row["channel"], row["r"]) for row in expected
+    ]
+    images, options = drawn["cell_1"]
+    assert options["channel_names"] == [labels[0], labels[2]]
+    assert [x.shape for x in images.values()] == [(2, 16, 16)] * 3
+    assert not np.isnan(images["truth"]).any()
+
+
+def test_an_image_without_any_label_is_named():
+    targets = truths(2, "CYX", (2, 16, 16), ("DNA", "ER"))
+    predictions = noisy(targets, 30)
+    targets[1].array[:] = np.nan
+    with pytest.raises(ValueError, match=r"cell_1 has none of the labels DNA, ER: it is NaN"):
+        evaluate(predictions, targets)
+
+
+def test_nan_in_a_part_of_a_label_stays_an_error():
+    targets = truths(1, "CYX", (2, 16, 16), ("DNA", "ER"))
+    predictions = noisy(targets, 30)
+    targets[0].array[1, :8] = np.nan
+    with pytest.raises(ValueError, match=r"cell_0, channel ER, prediction: `true` holds 128 val"):
+        evaluate(predictions, targets)
 
 
 def test_regions_limit_what_is_scored(tmp_path, blank):
@@ -242,7 +308,7 @@ def test_a_missing_channel_is_refused_with_the_choice_that_was_made():
     prediction = [Image(targets[0].array[0], "YX")]
     with pytest.raises(ValueError, match=r"axes YX\) against \(3, 16, 16\).*target_channels"):
         evaluate(prediction, targets)
-    with pytest.raises(ValueError, match=r"axes CYX, channels \[0, 1\] of it"):
+    with pytest.raises(ValueError, match=r"\(16, 16\) \(axes YX\) against \(2, 16, 16\)"):
         evaluate(prediction, targets, target_channels=[0, 1])
     assert evaluate(prediction, targets, target_channels=[0]).rows[0]["mae"] == 0
 

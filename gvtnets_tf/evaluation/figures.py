@@ -1,0 +1,101 @@
+"""Figures of the virtual-staining paper: confusion matrices, and crops in the colour of a stain."""
+
+import numpy as np
+
+from gvtnets_tf.plots import WIDTH, canvas, save
+
+# The first part of a label's name; blue nuclei, green dead cells and neurons are the paper's.
+STAINS = {
+    "DAPI": "#5b7cff",
+    "DEAD": "#3dff3d",
+    "TUJ1": "#3dff3d",
+    "MAP2": "#ff5555",
+    "NFH": "#ffd23d",
+    "NEURITE": "#ff9a3d",
+    "ISLET": "#ff66d9",
+    "CELLMASK": "#4de8e8",
+}
+HEADINGS = {"input": "input", "target": "truth", "baseline": "baseline", "prediction": "prediction"}
+
+
+def confusion(path, shares, overall, *, title="", force=False):
+    """Draw confusion matrices side by side, like Fig. 4 of the paper.
+
+    Numbers are pixels per 1,000. Colours are shares of the true bin, since a few bins hold
+    most pixels: the diagonal has the colour of the accuracy of its bin.
+
+    Args:
+        path: the figure to write.
+        shares: mapping from model (`"prediction"`, `"baseline"`) to an array (10, 10),
+            pixels per 1,000 by true bin (row) and predicted bin (column).
+        overall: mapping from model to float, the share of pixels in the right bin.
+        title: str. A line above the figure.
+        force: bool. Whether an existing figure may be replaced.
+
+    Raises:
+        FileExistsError: if `path` exists and `force` is `False`.
+    """
+    figure = canvas((4.6 * len(shares) + 0.6, 4.9))
+    places = figure.subplots(1, len(shares), squeeze=False)[0]
+    for place, model in zip(places, [role for role in HEADINGS if role in shares]):
+        drawn = _matrix(place, shares[model])
+        place.set_title(f"{model}, overall accuracy {overall[model]:.3f}", fontsize=10)
+    bar = figure.colorbar(drawn, ax=places, shrink=0.7, label="share of the true bin")
+    bar.outline.set_linewidth(0.4)
+    if title:
+        figure.suptitle(f"{title}, pixels per 1,000", fontsize=11)
+    save(figure, path, force)
+
+
+def crops(path, rows, limits, label, *, force=False):
+    """Show input, truth and predictions of some images, like Fig. 3 of the paper.
+
+    Args:
+        path: the figure to write.
+        rows: list of pairs: the name of an image, and a mapping from role (`"input"`,
+            `"target"`, `"baseline"`, `"prediction"`) to a plane.
+        limits: `(low, high)`, the values of truth and predictions that are black and of full
+            colour; the input is grey, in a range of its own.
+        label: str. The label, whose first part chooses the colour (see `STAINS`).
+        force: bool. Whether an existing figure may be replaced.
+
+    Raises:
+        FileExistsError: if `path` exists and `force` is `False`.
+    """
+    roles = [role for role in HEADINGS if any(role in planes for _, planes in rows)]
+    figure = canvas((WIDTH * len(roles) + 0.3, (WIDTH + 0.1) * len(rows) + 0.4))
+    grid = figure.subplots(len(rows), len(roles), squeeze=False)
+    for (name, planes), places in zip(rows, grid):
+        places[0].text(-0.05, 0.5, name, rotation=90, ha="right", va="center",
+                       transform=places[0].transAxes, fontsize=7)  # fmt: skip
+        for role, place in zip(roles, places):
+            place.set_axis_off()
+            if role in planes:
+                look = {"cmap": "gray"} if role == "input" else _stain(label, limits)
+                place.imshow(planes[role], **look)
+    for role, place in zip(roles, grid[0]):
+        place.set_title(HEADINGS[role], fontsize=10)
+    figure.suptitle(label, fontsize=11)
+    save(figure, path, force)
+
+
+def _matrix(place, matrix):
+    rows = matrix.sum(1, keepdims=True)
+    colours = np.divide(matrix, rows, out=np.zeros_like(matrix), where=rows > 0)
+    drawn = place.imshow(colours, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), share in np.ndenumerate(matrix):
+        if share > 0:
+            text = f"{share:.0f}" if share >= 10 else f"{share:.1f}"
+            colour = "white" if colours[i, j] > 0.6 else "black"
+            place.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
+    place.set(xlabel="predicted bin", ylabel="true bin", xticks=range(10), yticks=range(10))
+    return drawn
+
+
+def _stain(label, limits):
+    """How `imshow` draws a label: from black to the colour of its stain."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colour = STAINS.get(label.upper().split("_")[0], "#ffffff")
+    colours = LinearSegmentedColormap.from_list("stain", ["black", colour])
+    return {"cmap": colours, "vmin": limits[0], "vmax": limits[1]}

@@ -1,0 +1,250 @@
+"""The evaluation of the virtual-staining paper: pixels of all images of a label together.
+
+Liu et al. (2020), Global Pixel Transformers for virtual staining of microscopy images, IEEE
+Trans. Med. Imaging 39(6), 2256-2266, section IV-C: Pearson correlation over a million random
+pixels, 30 times (Table III), and pixel values in ten bins (Table V, Fig. 4).
+https://doi.org/10.1109/TMI.2020.2968504
+"""
+
+from itertools import product
+
+import numpy as np
+
+from gvtnets_tf.axes import rearrange
+from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.evaluation.stained import BINS, Label, Staining
+from gvtnets_tf.metrics import LOW
+
+PIXELS, REPEATS = 1_000_000, 30
+SHOWN, SIDE = 4, 256  # crops of a label in its figure, and their side in pixels
+MOST = 10**9 - 1  # pixels that NumPy draws from without replacement
+
+
+def measure(cases, *, pixels=PIXELS, repeats=REPEATS, ranges=None, seed=0):
+    """Evaluate each label over all images that have it.
+
+    Pixels are drawn uniformly from all images of a label together, without replacement, the
+    same for all models (and for all labels of the same images). A label of fewer pixels is
+    taken whole, and then once, since a repeat would find the same.
+
+    Bins divide the range of a label into ten. They count every pixel, those drawn or not.
+
+    Args:
+        cases: list of `cases.Case`, or `cases.Cases`, which reads one at a time. It is gone
+            through three times.
+        pixels: int. How many to draw.
+        repeats: int. How often to draw.
+        ranges: mapping from label to `(low, high)`, the values sent to 0 and 1; by default
+            the percentiles 0.1 and 99.9 of the truth over all images of a label, or its
+            least and greatest value where these are equal. Values outside are clipped.
+        seed: int. The same seed draws the same pixels.
+
+    Returns:
+        `Staining`; `print` shows it as tables.
+
+    Raises:
+        ValueError: if `ranges` has an unknown label or an empty range, if a truth is
+            constant, or if values are NaN or infinite.
+    """
+    from tqdm import tqdm
+
+    check_at_least("pixels", pixels, 2)
+    check_at_least("repeats", repeats, 1)
+    sizes = _sizes(cases)
+    ranges = _ranges(cases, sizes, ranges or {})
+    tallies = {
+        label: _Tally(label, sizes[label], ranges[label], pixels, repeats, seed) for label in sizes
+    }
+    for case in tqdm(cases, desc="staining", disable=None):
+        for label, images in case.channels():
+            tallies[label].add(case, images)
+    return Staining({label: tally.found() for label, tally in tallies.items()})
+
+
+def bins(values, low, high):
+    """Sort values into ten bins.
+
+    Args:
+        values: array of numbers.
+        low, high: float. The values sent to 0 and 1.
+
+    Returns:
+        Int array of 0 to 9: bin i holds [0.1 i, 0.1 i + 0.1), the last one 1.0 as well.
+        Values outside are clipped.
+
+    Raises:
+        ValueError: if values are NaN or infinite.
+    """
+    scaled = (np.asarray(values, np.float64) - low) / (high - low)
+    if not np.isfinite(scaled).all():
+        raise ValueError("Values that are NaN or infinite belong to no bin: replace them.")
+    return np.digitize(scaled, np.arange(1, BINS) / BINS)
+
+
+def confusion(true, predicted):
+    """Count pixels by true and predicted bin.
+
+    Args:
+        true, predicted: int arrays of one shape, as `bins` gives them.
+
+    Returns:
+        Int array (10, 10), a row per true bin.
+    """
+    both = BINS * np.ravel(true) + np.ravel(predicted)
+    return np.bincount(both, minlength=BINS**2).reshape(BINS, BINS)
+
+
+def _sizes(cases):
+    """Pixels of each label, a number per image that has it."""
+    sizes = {}
+    for case in cases:
+        for label, images in case.channels("target"):
+            sizes.setdefault(label, []).append(images["target"].size)
+    for label, found in sizes.items():
+        if sum(found) > MOST:
+            raise ValueError(
+                f"{label} has {sum(found)} pixels, more than can be drawn from ({MOST}): evaluate "
+                f"a region, or fewer images at a time."
+            )
+    return sizes
+
+
+def _ranges(cases, sizes, given):
+    """Values sent to 0 and 1, per label."""
+    for label in given:
+        check_choice("ranges", label, list(sizes))
+    tails = {label: _Tails(sum(n)) for label, n in sizes.items() if label not in given}
+    for case in cases if tails else ():
+        for label, images in case.channels("target"):
+            if label in tails:
+                tails[label].add(images["target"])
+    ranges = {**given, **{label: tail.range() for label, tail in tails.items()}}
+    for label, (low, high) in ranges.items():
+        if not high > low:
+            raise ValueError(
+                f"The range of {label} must go from a lower to a higher value. "
+                f"Received: {low:g} to {high:g}."
+            )
+    return ranges
+
+
+class _Tails:
+    """The percentiles of more pixels than fit the memory: only the two ends are kept."""
+
+    def __init__(self, count):
+        self.at = LOW / 100 * (count - 1)  # from either end, since LOW + HIGH is 100
+        self.kept = int(self.at) + 2
+        self.low = self.high = np.empty(0)
+
+    def add(self, values):
+        values = np.asarray(values, np.float64).ravel()
+        self.low, self.high = self._least(self.low, values), self._least(self.high, -values)
+
+    def _least(self, ends, values):
+        both = np.concatenate([ends, values])
+        if self.kept < both.size:
+            both = np.partition(both, self.kept)[: self.kept]
+        return np.sort(both)
+
+    def range(self):
+        low, high = (np.interp(self.at, range(len(x)), x) for x in (self.low, self.high))
+        if not -high > low:
+            low, high = self.low[0], self.high[0]
+        return float(low), float(-high)
+
+
+class _Moments:
+    """Correlations of the first of some variables with the others, added up in parts."""
+
+    def __init__(self, variables):
+        self.count, self.mean = 0, np.zeros(variables)
+        self.products = np.zeros((variables, variables))
+        self.low, self.high = np.full((2, variables), np.inf) * [[1], [-1]]
+
+    def add(self, x):
+        """Add values, an array `(variables, pixels)`."""
+        count, mean = x.shape[1], x.mean(1)
+        gap, total = mean - self.mean, self.count + count
+        rest = x - mean[:, None]
+        # Around the mean of each part, or large counts would cost the digits that matter.
+        self.products += rest @ rest.T + np.outer(gap, gap) * (self.count * count / total)
+        self.mean, self.count = self.mean + gap * (count / total), total
+        self.low, self.high = np.minimum(self.low, x.min(1)), np.maximum(self.high, x.max(1))
+
+    def r(self):
+        """`nan` if either variable is constant, as `metrics.r` has it."""
+        spread = np.where(self.high > self.low, np.diag(self.products), np.nan)
+        return np.clip(self.products[0, 1:] / np.sqrt(spread[0] * spread[1:]), -1, 1)
+
+
+class _Tally:
+    """What is added up over the images of one label."""
+
+    def __init__(self, label, sizes, range, pixels, repeats, seed):
+        self.label, self.sizes, self.range, self.seed = label, sizes, range, seed
+        self.pixels = min(pixels, sum(sizes))
+        self.repeats = repeats if self.pixels < sum(sizes) else 1
+        # How many pixels each image gives; which ones is drawn when it is its turn.
+        self.shares = [
+            np.random.default_rng((seed, repeat)).multivariate_hypergeometric(sizes, self.pixels)
+            for repeat in np.arange(self.repeats)
+        ]
+        self.moments, self.counts, self.crops, self.seen = None, {}, [], 0
+        self.shown = {*np.linspace(0, len(sizes) - 1, min(SHOWN, len(sizes))).round().astype(int)}
+
+    def add(self, case, images):
+        """Add an image: its truth and what was predicted, as arrays."""
+        flat = [image.ravel() for image in images.values()]
+        if self.moments is None:
+            self.moments = [_Moments(len(flat)) for _ in self.shares]
+        for repeat, moments in enumerate(self.moments):
+            at = self._drawn(repeat)
+            if len(at):
+                moments.add(np.stack([np.asarray(x[at], np.float64) for x in flat]))
+        true, *others = (bins(x, *self.range) for x in flat)
+        for model, predicted in zip(list(images)[1:], others):
+            self.counts[model] = self.counts.get(model, 0) + confusion(true, predicted)
+        if self.seen in self.shown:
+            self.crops.append((case.name, _crop(case, images)))
+        self.seen += 1
+
+    def _drawn(self, repeat):
+        """Which pixels of the image whose turn it is."""
+        size, share = self.sizes[self.seen], self.shares[repeat][self.seen]
+        if share == size:
+            return np.arange(size)
+        generator = np.random.default_rng((self.seed, repeat, self.seen))
+        return generator.choice(size, share, replace=False, shuffle=False)
+
+    def found(self):
+        r = np.stack([moments.r() for moments in self.moments])
+        return Label(
+            images=len(self.sizes),
+            available=sum(self.sizes),
+            pixels=self.pixels,
+            range=self.range,
+            r=dict(zip(self.counts, r.T)),
+            counts=self.counts,
+            crops=self.crops,
+        )
+
+
+def _crop(case, images):
+    """Cut out of the central planes where the truth differs most, as the truth alone says."""
+    planes = {role: _central(rearrange(x, case.axes, "TZYX")) for role, x in images.items()}
+    height, width = planes["target"].shape
+    h, w = min(SIDE, height), min(SIDE, width)
+    rows, columns = range(0, height - h + 1, h // 2 or 1), range(0, width - w + 1, w // 2 or 1)
+    windows = [(slice(y, y + h), slice(x, x + w)) for y, x in product(rows, columns)]
+    best = max(windows, key=lambda window: planes["target"][window].std())
+    if "input" in case.images:
+        image = case.images["input"]
+        plane = _central(image.numpy("CTZYX"))
+        # An input of another size (before a refinement, say) has no such window.
+        planes = ({"input": plane} if plane.shape == (height, width) else {}) | planes
+    return {role: np.array(plane[best]) for role, plane in planes.items()}
+
+
+def _central(stack):
+    planes = stack.reshape(-1, *stack.shape[-2:])
+    return planes[len(planes) // 2]
