@@ -50,6 +50,11 @@ def rise(function):
     return _status("VmHWM") - start
 
 
+def high_water():
+    """Return the most bytes that were ever resident in this process. Linux only."""
+    return _status("VmHWM")
+
+
 def _status(name):
     lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     return int(lines[name].split()[0]) * 1024

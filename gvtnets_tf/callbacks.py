@@ -143,8 +143,11 @@ class Images(keras.callbacks.Callback):
         if self.writer is None:
             self.writer = tf.summary.create_file_writer(self.log_dir)
         x, y = self.batch
-        shown = {"input": x, "target": y, "prediction": self.model.predict_on_batch(x)}
-        low, high = np.percentile(y, (0.1, 99.9))
+        prediction = np.asarray(self.model.predict_on_batch(x))
+        if prediction.ndim > np.ndim(y):  # of a distribution, its most likely class
+            prediction = prediction.argmax(-1)
+        shown = {"input": x, "target": np.nan_to_num(y), "prediction": prediction}
+        low, high = np.nanpercentile(y, (0.1, 99.9))
         with self.writer.as_default(step=epoch):
             for name, image in shown.items():
                 plane = np.asarray(image)[:1, ..., :1]

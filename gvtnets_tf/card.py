@@ -23,6 +23,14 @@ class Card:
             one of the targets, or `none`.
         voxel_size: mapping from axis letter to micrometres of the training data.
         input_channels, output_channels: tuples of str, one name per channel.
+        trained_channels: tuple of str. Output channels that the training images had, where some
+            were missing; the others were never learned, and are predicted only if asked for.
+        scales: tuple of float. Extents at which the network reads its input, see
+            `multiscale.cut`; its channels are repeated for each.
+        tile: tuple of int. Voxels that the network reads at a time, where that is part of
+            what it learned; empty where it is free.
+        classes: int or `None`. The network answers with a distribution over so many
+            intensities per channel, from offset to offset + gain of the target.
         probabilistic: bool. Whether the last axis of the network's output is
             `[location..., scale...]`.
         bytes_per_voxel: float or `None`. Measured peak memory of a prediction.
@@ -39,6 +47,10 @@ class Card:
     voxel_size: Mapping = field(default_factory=dict)
     input_channels: tuple = ()
     output_channels: tuple = ()
+    trained_channels: tuple = ()
+    scales: tuple = (1,)
+    tile: tuple = ()
+    classes: int | None = None
     probabilistic: bool = False
     bytes_per_voxel: float | None = None
     training: Mapping = field(default_factory=dict)
@@ -71,7 +83,7 @@ class Card:
         values = dict(values)
         for make, *keys in (
             (Normalizer.parse, "input", "target"),
-            (tuple, "input_channels", "output_channels"),
+            (tuple, "input_channels", "output_channels", "trained_channels", "scales", "tile"),
         ):
             values |= {key: make(values[key]) for key in keys if key in values}
         return cls(**values)

@@ -15,7 +15,7 @@ from gvtnets_tf.checks import optional
 from gvtnets_tf.data.normalize import Normalizer
 from gvtnets_tf.data.pipeline import Pair, grid, patches
 from gvtnets_tf.files import check_free, staged
-from gvtnets_tf.losses import LOSSES, PROBABILISTIC
+from gvtnets_tf.losses import CLASSES, LOSSES, MASKED, PROBABILISTIC
 from gvtnets_tf.prediction.memory import bytes_per_voxel
 from gvtnets_tf.recipe import Recipe
 
@@ -71,10 +71,11 @@ def train(
     run = {"epoch": 0, "best": float("inf"), "history": []}
     if resume:
         run = callbacks.restore(out, model)
-    source, held = _patches(recipe, training, selection, run["epoch"])
-    card = card.changed(
-        bytes_per_voxel=bytes_per_voxel(model, model.divisor, training[0].kind[0], model.rank)
-    )
+    classes = model.classes if recipe.loss in CLASSES else None
+    source, held = _patches(recipe, training, selection, run["epoch"], classes)
+    channels = training[0].kind[0] * len(recipe.scales)
+    each = bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
+    card = card.changed(bytes_per_voxel=each, classes=classes)
     if not resume:
         _begin(out, recipe, force)  # Only now: what is wrong was found, and leaves nothing.
     _fit(model, recipe, source, held, card, out, run, tensorboard, progress)
@@ -98,20 +99,24 @@ def _prepare(recipe):
         )
         for role, rule in recipe.rules.items()
     }
-    pairs = [
-        [p for s in part for p in _pairs(s, rules, alike, recipe.axes)] for part in (train, select)
-    ]
+    pairs = [[p for s in part for p in _pairs(s, rules, alike, recipe)] for part in (train, select)]
     _check_units(undo, pairs[0][0])
+    taken = _taken(recipe, train, select)
     card = Card(
         axes=recipe.axes,
         output_axes=recipe.axes.replace("Z", "") if pairs[0][0].projects else recipe.axes,
         input=rules["input"],
         target=rules["target"],
         undo=undo,
-        voxel_size={a: s for a, s in train[0].input.voxel_size.items() if a in recipe.axes},
+        voxel_size={
+            a: s for a, s in pairs[0][0].input.voxel_size.items() if a in recipe.axes
+        },
         input_channels=_names(train[0].input),
         output_channels=_names(train[0].target),
+        trained_channels=taken,
         probabilistic=recipe.loss in PROBABILISTIC,
+        scales=tuple(recipe.scales),
+        tile=recipe.patch if len(recipe.scales) > 1 else (),
         training={
             "steps": recipe.steps, "batch": recipe.batch, "patch": list(recipe.patch),
             "loss": recipe.loss, "seed": recipe.seed, "pairs": len(train),
@@ -121,13 +126,33 @@ def _prepare(recipe):
     return *pairs, card
 
 
-def _pairs(sample, rules, alike, axes):
+def _pairs(sample, rules, alike, recipe):
     """Measure a sample; a network of planes then sees each plane, by the numbers of its stack."""
-    pair = Pair.measured(sample.input, sample.target, rules["input"], rules["target"])
+    wide = len(recipe.scales) > 1
+    where = {"around": sample.around, "origin": sample.origin} if wide else {}
+    pair = Pair.measured(sample.input, sample.target, rules["input"], rules["target"], **where)
     if alike:
         pair = replace(pair, target_affine=pair.input_affine)
-    planes = [sample] if "Z" in axes else sample.along("Z")
-    return [replace(pair, input=s.input, target=s.target) for s in planes]
+    sample = sample.resized()  # as published: measured first
+    planes = [sample] if "Z" in recipe.axes else sample.along("Z")
+    return [
+        replace(pair, input=s.input, target=s.target, around=s.around if wide else None)
+        for s in planes
+    ]
+
+
+def _taken(recipe, samples, held):
+    """Names of the labels that the training images have, where some images lack one."""
+    lacking = [s.target.name for s in (*samples, *held) if any(s.target.missing)]
+    if not lacking:
+        return ()
+    if recipe.loss not in MASKED:
+        raise ValueError(
+            f"{lacking[0]} lacks labels (NaN throughout), which the loss {recipe.loss!r} cannot "
+            f"pass over: use one of {', '.join(MASKED)}, or choose labels that all images have."
+        )
+    names, missing = _names(samples[0].target), [s.target.missing for s in samples]
+    return tuple(name for i, name in enumerate(names) if not all(m[i] for m in missing))
 
 
 def _check_units(undo, pair):
@@ -143,12 +168,7 @@ def _fixed(rule, images, always, role):
     """Measure a rule over the whole data set, where it asks for that."""
     if rule.kind == "fixed" or not (always or rule.scope == "dataset"):
         return rule
-    arrays = (image.numpy(_channel_last(image)) for image in images)
-    return rule.frozen(rule.measure(arrays, f"the training {role}s"))
-
-
-def _channel_last(image):
-    return image.axes.replace("C", "") + "C"
+    return rule.frozen(rule.measure_images(images, f"the training {role}s"))
 
 
 def _names(image):
@@ -202,18 +222,23 @@ def _check_same(recipe, out):
         )
 
 
-def _patches(recipe, training, selection, first_epoch):
+def _patches(recipe, training, selection, first_epoch, classes):
     """The data to fit, and those to choose by, or `None`."""
     source = patches(
         training, recipe.patch, recipe.batch, -(-recipe.steps // recipe.epochs), seed=recipe.seed,
         flip=recipe.augment.get("flip", False), rotate=recipe.augment.get("rotate", False),
         weighting=recipe.weighting, first_epoch=first_epoch, axes=recipe.axes,
+        scales=recipe.scales, classes=classes, intensity=recipe.intensity,
     )  # fmt: skip
     if not selection:
         print("gvtnets: nothing is kept for selection; the last weights count", file=sys.stderr)
         return source, None
     most = recipe.select_patches
-    return source, grid(selection, recipe.patch, recipe.batch, axes=recipe.axes, most=most)
+    held = grid(
+        selection, recipe.patch, recipe.batch, axes=recipe.axes, most=most, scales=recipe.scales,
+        classes=classes,
+    )  # fmt: skip
+    return source, held
 
 
 def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):

@@ -96,7 +96,9 @@ def _check_twin(layer, y, inputs, weights):
 def _check_sizes(make, layer, y, inputs):
     # The size it promises is the size it gives, also when sizes are unknown.
     shapes = [(None,) * (x.ndim - 1) + x.shape[-1:] for x in inputs]
-    promised = (None,) * (y.ndim - 1) + y.shape[-1:]
+    # An answer with one axis more has one more that is known: a distribution per channel.
+    known = max(1, y.ndim - inputs[0].ndim + 1)
+    promised = (None,) * (y.ndim - known) + y.shape[-known:]
     if not isinstance(layer, keras.Model):
         assert tuple(layer.compute_output_shape(*(x.shape for x in inputs))) == y.shape
         assert tuple(layer.compute_output_shape(*shapes)) == promised

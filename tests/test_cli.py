@@ -18,7 +18,7 @@ from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.normalize import Normalizer
 from gvtnets_tf.prediction.predictor import Predictor
 
-COMMANDS = ("train", "predict", "evaluate", "check-pairs", "demo")
+COMMANDS = ("train", "predict", "evaluate", "check-pairs", "demo", "zoo", "study")
 
 
 @pytest.fixture
@@ -95,6 +95,16 @@ def test_a_whole_job_from_training_to_scores(here, capfd):
     assert capfd.readouterr().out == "model\n"
 
 
+def test_scores_of_staining_stand_beside_the_usual_ones(here, capfd):
+    line = "evaluate --predictions in --targets gt --out scores --json --staining 500"
+    cli.main(line.split())
+    label = json.loads(capfd.readouterr().out)["staining"]["0"]
+    assert (label["images"], label["pixels"], label["pearson"]["prediction"]["n"]) == (2, 500, 30)
+    assert {p.name for p in (here / "scores").iterdir()} >= {"pearson.csv", "crops_0.png"}
+    cli.main(["evaluate", "--predictions", "in", "--targets", "gt", "--staining"])
+    assert "staining 0: all 40960 pixels, images: 2" in capfd.readouterr().out
+
+
 def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
     from gvtnets_tf.models.presets import PRESETS
 
@@ -142,8 +152,16 @@ def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
         ("predict nan.npy --model MODEL --out o.tif", "nan holds 1 values that are NaN"),
         ("predict in/0.tif --model MODEL --out o.tif --axes YX", "`axes` must name each axis"),
         ("predict in/0.tif --model MODEL --out o.tif --input-channels 1", "has no channel 1"),
+        ("predict bare.npy --model MODEL --out o.tif --resample", "bare has no voxel size along Z"),
+        ("predict in/0.tif --model MODEL --out o.tif --voxel-size 1 1", "one number for each of"),
+        ("predict in/0.tif --model MODEL --out o.tif --frames 1:", "0 has no axis T: name its"),
+        ("predict in/0.tif --model MODEL --out o.tif --gif o.gif", "0 has no axis T: name its"),
+        ("predict in/0.tif --model MODEL --model MODEL --out o.zarr", "is given twice: name each"),
+        ("predict in/0.tif --model a --model b --out o.tif", "`suffix of the output` cannot be"),
+        ("predict in --model a --model b --out o --uncertainty", "for one model at a time"),
         ("evaluate --predictions in --targets gt/0.tif", "do not pair up"),
         ("evaluate --predictions in --targets gt --region X", "must be AXIS:START:STOP"),
+        ("evaluate --predictions in --targets gt --staining 1", "`pixels` must be at least 2"),
         ("evaluate --predictions in --targets gt --region X:0:99", "region X: [0, 99] is not"),
         ("evaluate --predictions in --targets gt --out there", "there exists and is not ov"),
         ("evaluate --predictions broken.tif --targets gt/0.tif", "broken.tif cannot be read"),
@@ -158,6 +176,7 @@ def test_bad_input_is_one_line_and_status_two(here, capsys, line, message):
         message = "unrecognized arguments: --bogus"
     np.save("flat.npy", np.ones((8, 16, 16), np.float32))
     array = np.random.default_rng(0).random((8, 16, 16), np.float32)
+    np.save("bare.npy", array)
     array[0, 0, 0] = np.nan
     np.save("nan.npy", array)
     before = {p.name for p in here.iterdir()}
@@ -185,6 +204,32 @@ def test_series_that_a_glob_matches_are_predicted_and_both_files_of_each_are_pri
     assert readers.read("out/embryo_1.tif").shape == (8, 32, 80)
 
 
+def test_many_structures_of_a_series_go_into_one_image_by_one_command(here, capsys, monkeypatch):
+    x = np.random.default_rng(0).poisson(100, (4, 8, 32, 40)).astype(np.float32)
+    writers.write("movie.tif", Image(x, "TZYX", {"Z": 0.4, "Y": 0.2, "X": 0.2}))
+    card = Card(input=Normalizer("zscore"), undo="none", voxel_size={"Z": 0.4, "Y": 0.4, "X": 0.4})
+    models = {
+        name: Predictor(lambda x, n=n: n * x, card.changed(output_channels=(name,)))
+        for n, name in enumerate(("dna", "actin"), 1)
+    }
+    monkeypatch.setattr(zoo, "load", lambda name, precision: models[name])
+    line = (
+        "predict movie.tif --model dna --model actin --out out.ome.tif --resample --average-flips "
+        "--frames=-3: --statistics series --gif out.gif --gif-plane 2 --tile 4 16 16"
+    )
+    cli.main(line.split())
+    assert capsys.readouterr().out.split() == ["out.ome.tif", "out.png", "out.gif"]
+    found = readers.read("out.ome.tif")
+    assert (found.axes, found.shape) == ("TCZYX", (3, 2, 8, 32, 40))
+    assert found.channel_names == ("dna", "actin")
+    said = readers.read_metadata("out.ome.tif")
+    assert (said["frames"], said["flips"]) == ("-3:", True)
+    first = said["models"][0]
+    assert (first["statistics_of"], first["tile"]) == ("series", [4, 16, 16])
+    assert first["resampled_to"] == card.voxel_size
+    assert {p.name for p in here.iterdir()} >= {"out.ome.tif", "out.png", "out.gif"}
+
+
 def test_the_traceback_is_shown_on_request(here, capsys):
     with pytest.raises(SystemExit):
         cli.main(["train", "none.yaml", "--out", "m", "--debug"])
@@ -200,8 +245,7 @@ def test_a_warning_is_one_line_too(here, capsys, monkeypatch):
         warnings.simplefilter("default")
         warnings.warn("these voxels\nare odd", stacklevel=1)
 
-    monkeypatch.setattr(cli, "check_pairs", odd)
-    monkeypatch.setattr(odd, "__name__", "check_pairs", raising=False)
+    monkeypatch.setattr(cli.check_pairs, "run", odd)
     cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
     assert capsys.readouterr().err == "gvtnets: warning: these voxels are odd\n"
 

@@ -1,32 +1,14 @@
 """A recipe says everything a run depends on, and refuses what it does not know."""
 
-import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from small import MODEL, SHAPE, recipe, stacks
+from small import MODEL, recipe, stacks
 
-from gvtnets_tf.data import writers
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.data.augment import Intensity
 from gvtnets_tf.models.presets import PRESETS
-from gvtnets_tf.recipe import Recipe, Sample
-
-
-def flat(size, axes="ZYX", name="flat"):
-    """An image of zeros, each of whose axes has `size` voxels or what a mapping says."""
-    sizes = {letter: 4 for letter in axes} | size
-    return Image(np.zeros([sizes[a] for a in axes], np.float32), axes, name=name)
-
-
-def sample(width, part="", **about):
-    return Sample(flat({"X": width}, **about), flat({"X": width}, **about), part)
-
-
-def widths(samples):
-    return [s.input.sizes["X"] for s in samples]
-
+from gvtnets_tf.recipe import Recipe
 
 # What is in it.
 
@@ -40,7 +22,7 @@ def test_a_preset_fills_in_its_published_numbers(name):
     )
     assert found.patch == tuple(published["patch"])
     assert (found.normalize, found.schedule) == (published["normalize"], published["schedule"])
-    assert found.axes == "ZYX"
+    assert found.axes == PRESETS[name].axes
 
 
 def test_what_is_given_comes_before_the_preset():
@@ -185,150 +167,97 @@ def test_a_projection_passes_the_rules_on_to_its_restoration():
 # The data.
 
 
-def test_pairs_come_from_globs_in_natural_order(tmp_path):
-    found = Recipe.parse(recipe(stacks(tmp_path))).samples()
-    assert [(s.input.name, s.target.name) for s in found] == [("0", "0"), ("1", "1")]
-    assert {s.part for s in found} == {""}
-    assert {s.input.shape for s in found} == {SHAPE}
-
-
-def test_pairs_and_their_parts_come_from_a_table(tmp_path):
-    stacks(tmp_path, 3)
-    parts = ("train", "select", "report")
-    with (tmp_path / "pairs.csv").open("w", newline="") as file:
-        rows = [(f"in/{i}.tif", f"gt/{i}.tif", part) for i, part in enumerate(parts)]
-        csv.writer(file).writerows([("input", "target", "split"), *rows])
-    made = Recipe.parse(recipe(tmp_path, data={"root": str(tmp_path), "csv": "pairs.csv"}))
-    assert [s.part for s in made.samples()] == list(parts)
-    train, select = made.divided(made.samples())
-    assert ([s.input.name for s in train], [s.input.name for s in select]) == (["0"], ["1"])
-
-
-def test_pairs_come_from_npz(tmp_path):
-    rng = np.random.default_rng(0)
-    np.savez(
-        tmp_path / "care.npz", X=rng.random((3, 1, 4, 8, 8)), Y=rng.random((3, 2, 4, 8, 8)),
-        axes="SCZYX",
-    )  # fmt: skip
-    made = Recipe.parse(recipe(".", data={"root": str(tmp_path), "npz": "care.npz"}))
-    found = made.samples()
-    assert [s.input.name for s in found] == ["care_0", "care_1", "care_2"]
-    assert found[0].target.sizes == {"C": 2, "Z": 4, "Y": 8, "X": 8}
-
-
-def test_channels_are_chosen_on_each_side(tmp_path):
-    array = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)
-    image = Image(array, "ZCYX", channel_names=("light", "dna", "er"))
-    writers.write(tmp_path / "a.ome.tif", image)
-    data = {"root": str(tmp_path), "inputs": "a.ome.tif", "targets": "a.ome.tif"}
-    chosen = {"input_channels": [0], "target_channels": ["er", 1]}
-    (found,) = Recipe.parse(recipe(".", data=data | chosen)).samples()
-    np.testing.assert_array_equal(found.input.numpy("CZYX")[0], array[:, 0])
-    np.testing.assert_array_equal(found.target.numpy("ZCYX"), array[:, [2, 1]])
-    with pytest.raises(ValueError, match=r"has no channel 'rna': it has 3 \(light, dna, er\)"):
-        Recipe.parse(recipe(".", data=data | {"input_channels": ["rna"]})).samples()
-
-
-def test_regions_cut_parts_out_of_every_image(tmp_path):
-    regions = {"train": {"X": [0, 40]}, "select": {"X": [48, 64], "Y": [0, 16]}}
-    data = {**recipe(stacks(tmp_path))["data"], "regions": regions}
-    made = Recipe.parse(recipe(".", data=data))
-    train, select = made.divided(made.samples())
-    assert {s.input.shape for s in train} == {s.target.shape for s in train} == {(8, 32, 40)}
-    assert {s.input.shape for s in select} == {(8, 16, 16)}
-    assert len(train) == len(select) == 2
-    data["regions"] = {"train": {"X": [0, 81]}}
-    with pytest.raises(ValueError, match=r"The region X: \[0, 81\] is not inside 0 with axes ZYX"):
-        Recipe.parse(recipe(".", data=data)).samples()
-
-
-def test_a_projection_has_regions_of_its_stack_along_z(tmp_path):
-    data = {**recipe(stacks(tmp_path, task="projection"))["data"]}
-    data["regions"] = {"train": {"Z": [0, 4], "X": [0, 32]}}
-    found = Recipe.parse(recipe(".", data=data)).samples()
-    assert (found[0].input.shape, found[0].target.shape) == ((4, 32, 32), (32, 32))
-
-
 def test_the_target_of_a_projection_has_the_axes_of_its_input_but_z(tmp_path):
     data = recipe(stacks(tmp_path, task="projection", suffix=".npy"))["data"]
     made = Recipe.parse({"preset": "projection", "data": {**data, "axes": "zyx"}})
     assert {(s.input.axes, s.target.axes) for s in made.samples()} == {("ZYX", "YX")}
 
 
-@pytest.mark.parametrize(
-    "data, error, message",
-    [
-        ({}, ValueError, "must name its files in one way.*Received: none of them"),
-        ({"npz": "a", "csv": "b"}, ValueError, "Received: .*csv.*npz"),
-        ({"npz": "none.npz"}, FileNotFoundError, r"no file matches .*none\.npz"),
-        ({"csv": "none.csv"}, FileNotFoundError, r"No such table of pairs: .*none\.csv"),
-        ({"inputs": "in/*", "targets": "xx/*"}, FileNotFoundError, r"no file matches .*xx/\*"),
-        ({"inputs": "in/0*", "targets": "gt/*"}, ValueError, r"do not pair up"),
-        ({"inputs": "in/*"}, ValueError, r"`inputs` with `targets`. Received: \['inputs'\]"),
-    ],
-)
-def test_data_that_are_not_there_are_named(tmp_path, data, error, message):
-    data = {"root": str(stacks(tmp_path)), **data}
-    with pytest.raises(error, match=message):
-        Recipe.parse(recipe(".", data=data)).samples()
-
-
-# Which part to choose by.
-
-
-@pytest.mark.parametrize("share, kept", [(0.1, [5]), (0.2, [5]), (0.34, [2, 5]), (0.5, [1, 3, 5])])
-def test_from_five_files_on_whole_files_are_kept(share, kept):
-    made = Recipe.parse(recipe(".", select=share))
-    train, select = made.divided([sample(20 + i) for i in range(6)])
-    assert widths(select) == [20 + i for i in kept]
-    assert widths(train) == [20 + i for i in range(6) if i not in kept]
-
-
-def test_below_five_files_the_end_of_x_is_kept_behind_a_gap_of_one_patch():
-    made = Recipe.parse(recipe(".", select=0.25))
-    ramp = np.broadcast_to(np.arange(100, dtype=np.float32), (4, 4, 100))
-    pair = Image(ramp, "ZYX", name="ramp"), Image(-ramp, "ZYX", name="ramp")
-    (train,), (select,) = made.divided([Sample(*pair)])
-    np.testing.assert_array_equal(train.input.array[0, 0], np.arange(59))
-    np.testing.assert_array_equal(select.input.array[0, 0], np.arange(75, 100))
-    np.testing.assert_array_equal(select.target.array, -select.input.array)
-    # A share below one patch would leave nothing to look at: one patch is the least.
-    (train,), (select,) = Recipe.parse(recipe(".", select=0.01)).divided([Sample(*pair)])
-    assert widths([train, select]) == [68, 16]
-
-
-def test_an_image_too_small_to_be_divided_is_named():
-    made = Recipe.parse(recipe("."))
-    assert widths(made.divided([sample(48)])[0]) == [16]
-    with pytest.raises(ValueError, match=r"flat has 47 voxels along X: too few to keep 16"):
-        made.divided([sample(47)])
-
-
-def test_nothing_is_kept_where_the_recipe_says_so():
-    train, select = Recipe.parse(recipe(".", select=0)).divided([sample(20)] * 7)
-    assert (len(train), len(select)) == (7, 0)
-
-
-def test_the_report_part_is_neither_trained_on_nor_chosen_by():
-    made = Recipe.parse(recipe(".", select=0))
-    samples = [sample(20, "train"), sample(21, "report"), sample(22, "select")]
-    train, select = made.divided(samples)
-    assert (widths(train), widths(select)) == ([20], [22])
-
-
-def test_frames_of_a_movie_stay_on_one_side():
-    movie = flat({"T": 3}, "TZYX", "movie"), flat({"T": 3}, "TZYX", "movie")
-    made = Recipe.parse(recipe("."))
-    train, select = made.divided([Sample(*movie) for _ in range(5)])
-    assert (len(train), len(select)) == (12, 3)
-    assert [s.input.name for s in select] == ["movie[T0]", "movie[T1]", "movie[T2]"]
-    assert {s.input.axes for s in train + select} == {"ZYX"}
-    short = flat({"T": 2}, "TZYX", "short")
-    with pytest.raises(ValueError, match="movie has 3 entries along T, short has 2"):
-        made.divided([Sample(movie[0], short)] * 5)
-
-
 def test_a_target_may_be_normalised_by_its_input():
     made = Recipe.parse(recipe(".", normalize={"input": "zscore", "target": "input"}))
     assert made.rules == {"input": "zscore", "target": "none"}
     assert Recipe.parse(recipe(".")).rules == {"input": "percentile", "target": "percentile"}
+
+
+def test_which_part_to_choose_by_is_left_to_the_samples_with_a_gap_of_one_patch(tmp_path):
+    made = Recipe.parse(recipe(stacks(tmp_path), patch=[8, 16, 24], select=0.25))
+    train, select = made.divided(made.samples())
+    # 80 voxels along X: 24 to choose by, a gap of 24, and the rest.
+    assert {s.input.sizes["X"] for s in train} == {32}
+    assert {s.input.sizes["X"] for s in select} == {24}
+
+
+# Virtual staining.
+
+TINY = {"filters": 2, "growth": 2, "encoder_depths": [1], "bottom_depth": 1, "decoder_depths": [1]}
+
+
+def staining(**changes):
+    values = {"preset": "gpt_virtual_staining", "model": TINY, "patch": [8, 8], **changes}
+    return Recipe.parse(values)
+
+
+def test_virtual_staining_reads_three_scales_and_predicts_a_distribution_per_label():
+    made = staining()
+    assert (made.scales, made.axes, made.loss) == ((1, 2, 0.5), "YX", "masked_crossentropy")
+    net = made.build((13, 3))
+    assert (net.out_channels, net.classes) == (3, 256)
+    assert net.stem.kernel.shape == (39, 2)
+    assert staining(model={**TINY, "classes": 16}).build((1, 1)).classes == 16
+    assert staining(scales=[1]).build((13, 3)).stem.kernel.shape == (13, 2)
+
+
+@pytest.mark.parametrize("loss", ["masked_mse", "mae"])
+def test_another_loss_makes_it_a_regression(loss):
+    assert staining(loss=loss).build((1, 2)).classes is None
+    wrong = staining(loss=loss, model={**TINY, "classes": 16})
+    with pytest.raises(ValueError, match=f"'{loss}' needs a network with classes=None.*Rec.* 16"):
+        wrong.build((1, 2))
+
+
+def test_a_network_without_distributions_has_no_crossentropy():
+    with pytest.raises(ValueError, match=r"'masked_crossentropy' needs a network with classes=256"):
+        Recipe.parse(recipe(".", loss="masked_crossentropy")).build((1, 1))
+    with pytest.raises(ValueError, match=r"'laplace' needs a network with scale_head=True"):
+        staining(loss="laplace").build((1, 1))
+
+
+def test_light_is_changed_as_the_recipe_says():
+    assert staining().intensity is None
+    light = {"gain": 0.2, "drop": 0.1}
+    assert staining(augment={"intensity": light}).intensity == Intensity(gain=0.2, drop=0.1)
+    with pytest.raises(ValueError, match="Did you mean 'gain'"):
+        staining(augment={"intensity": {"gian": 0.2}})
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"scales": [2, 0.5]}, "`scales` must hold 1"),
+        ({"patch": [8, 10]}, "10 pixels along X cannot be cut at scale 0.5"),
+        ({"data": {"lables": ["DAPI"]}}, "Did you mean 'labels'"),
+        ({"loss": "masked_cross_entropy"}, "Did you mean 'masked_crossentropy'"),
+    ],
+)
+def test_what_staining_does_not_know_is_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        staining(**changes)
+    with pytest.raises(ValueError, match="Several scales are of YX windows"):
+        Recipe.parse(recipe(".", scales=[1, 2]))
+
+
+@pytest.mark.parametrize(
+    "values, text",
+    [
+        ({"scales": 2}, "`scales` is a list of numbers. Received: 2."),
+        ({"patch": 16}, "`patch` is a list of numbers. Received: 16."),
+        ({"patch": ["a", 8]}, r"`patch` is a list of numbers. Received: \['a', 8\]"),
+        ({"augment": {"intensity": {"gain": 2}}}, "`augment.intensity.gain` must be below 1"),
+        ({"augment": {"intensity": {"gain": "x"}}}, "`augment.intensity.gain` is a number"),
+        ({"augment": {"intensity": {"gian": 1}}}, "Did you mean 'gain'"),
+        ({"normalize": {"target": "zscore"}}, "from 0 to 1: normalise the target by 'percentile'"),
+    ],
+)
+def test_a_staining_recipe_that_cannot_work_is_refused_before_the_data_are_read(values, text):
+    with pytest.raises(ValueError, match=text):
+        Recipe.parse({"preset": "gpt_virtual_staining", **values})

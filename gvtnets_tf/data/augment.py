@@ -1,6 +1,58 @@
-"""Flips and quarter turns that never mix Z with Y and X."""
+"""Flips and quarter turns that never mix Z with Y and X, and other light."""
+
+from dataclasses import asdict, dataclass
 
 import numpy as np
+
+from gvtnets_tf.checks import check_at_least
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Random changes of the brightness of normalised inputs; targets stay as they are.
+
+    Attributes:
+        gain: float. A patch is multiplied by a number from `1 - gain` to `1 + gain`.
+        offset: float. A number from `-offset` to `offset` is added to it.
+        noise: float. Standard deviation of the normal noise that is added to each voxel.
+        drop: float. Probability that a channel is replaced by 0, at all its scales.
+
+    Raises:
+        ValueError: for a negative number, or a gain or probability of 1 or more.
+    """
+
+    gain: float = 0.0
+    offset: float = 0.0
+    noise: float = 0.0
+    drop: float = 0.0
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if not isinstance(value, (int, float)):
+                raise ValueError(f"`augment.intensity.{name}` is a number. Received: {value!r}.")
+            check_at_least(f"augment.intensity.{name}", value, 0)
+            if name in ("gain", "drop") and value >= 1:
+                raise ValueError(
+                    f"`augment.intensity.{name}` must be below 1. Received: {name}={value!r}."
+                )
+
+    def apply(self, x, rng, scales=1):
+        """Change one normalised patch.
+
+        Args:
+            x: float32 array `(*grid, scales * channels)`, scale by scale.
+            rng: `numpy.random.Generator`.
+            scales: int.
+
+        Returns:
+            Float32 array of the same shape.
+        """
+        gain, offset = 1 + self.gain * rng.uniform(-1, 1), self.offset * rng.uniform(-1, 1)
+        kept = np.tile(rng.random(x.shape[-1] // scales) >= self.drop, scales)
+        x = (x * np.float32(gain) + np.float32(offset)) * kept
+        if self.noise:
+            x = x + self.noise * rng.standard_normal(x.shape, np.float32)
+        return x.astype(np.float32)
 
 
 def draw(count, axes, rng, flip=False, rotate=False):

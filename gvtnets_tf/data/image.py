@@ -41,6 +41,17 @@ class Image:
         """Mapping from axis letter to length."""
         return dict(zip(self.axes, self.shape))
 
+    @property
+    def missing(self):
+        """Tuple of bool, for each channel whether it is one that was not taken.
+
+        Such a channel is NaN throughout. Looked at is its first voxel.
+        """
+        if np.dtype(self.array.dtype).kind != "f":
+            return (False,) * self.sizes.get("C", 1)
+        corner = self.array[tuple(slice(None) if a == "C" else 0 for a in self.axes)]
+        return tuple(bool(x) for x in np.isnan(np.atleast_1d(corner)))
+
     def numpy(self, axes=None):
         """Read the pixels, in the given axis order (see `axes.rearrange`)."""
         array = np.asarray(self.array[...])

@@ -11,7 +11,7 @@ from gvtnets_tf.axes import check_axes, rearrange
 from gvtnets_tf.data.image import Image
 
 KEY = "gvtnets"  # under which the record lies in every format
-SUFFIXES = re.compile(r"(\.ome)?\.(tiff?|png|npy|npz|zarr)$", re.IGNORECASE)
+SUFFIXES = re.compile(r"(\.ome)?\.(tiff?|png|npy|npz|zarr|czi|nd2)$", re.IGNORECASE)
 
 # OME-XML, OME-Zarr and ImageJ each write units in their own way.
 MICROMETRES = {

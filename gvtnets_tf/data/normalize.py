@@ -1,7 +1,7 @@
 """Normalisation as numbers that can be stored, applied and undone."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -131,6 +131,49 @@ class Normalizer:
             )
         return Affine(offset, gain)
 
+    def measure_images(self, images, name):
+        """Measure the map on one or several `Image`, each channel where it was taken.
+
+        Args:
+            images: list of `Image`, read one at a time.
+            name: str. What to call them in messages.
+
+        Returns:
+            `Affine`. A channel that no image has keeps its values (offset 0, gain 1), unless
+            the rule has stored ones.
+
+        Raises:
+            ValueError: as `measure`, also for a channel that is NaN in some places only, and
+                for images that differ in their channels.
+        """
+        missing = [image.missing for image in images]
+        counts = sorted(set(map(len, missing)))
+        if len(counts) > 1:
+            raise ValueError(f"{name} must have equally many channels. Received: {counts}.")
+        if not any(map(any, missing)):
+            return self.measure(_arrays(images), name)
+        self._check_stored(counts[0])
+        found = []
+        for c in range(len(missing[0])):
+            alone = [image.select_channels([c]) for image in images]
+            for image, lacks in zip(alone, missing):
+                if lacks[c] and not np.isnan(image.numpy()).all():
+                    _check_numbers(image.numpy(), f"{name}, channel {c}")
+            taken = [image for image, lacks in zip(alone, missing) if not lacks[c]]
+            rule = self._of_channel(c)
+            if not taken:
+                found.append(
+                    Affine(np.asarray(rule.offset or [0.0]), np.asarray(rule.gain or [1.0]))
+                )
+            else:
+                found.append(rule.measure(_arrays(taken), f"{name}, channel {c}"))
+        return Affine(*(np.concatenate([getattr(a, k) for a in found]) for k in ("offset", "gain")))
+
+    def _of_channel(self, c):
+        if self.kind != "fixed":
+            return self
+        return replace(self, offset=self.offset[c : c + 1], gain=self.gain[c : c + 1])
+
     def _statistics(self, x, samples):
         x = x.view(np.uint8) if x.dtype == bool else x  # NumPy has no percentile of a mask
         if self.kind == "zscore":
@@ -159,16 +202,27 @@ class Normalizer:
         channels = parts[0]
         if self.kind == "none":
             return np.zeros(channels), np.ones(channels)
-        if len(self.gain) != channels:
+        self._check_stored(channels)
+        return np.asarray(self.offset), np.asarray(self.gain)
+
+    def _check_stored(self, channels):
+        if self.kind == "fixed" and len(self.gain) != channels:
             raise ValueError(
                 f"The stored normalisation is for {len(self.gain)} channels. "
                 f"Received: an image with {channels}."
             )
-        return np.asarray(self.offset), np.asarray(self.gain)
 
     def frozen(self, affine):
         """Return the `fixed` rule that always gives this map."""
         return Normalizer("fixed", offset=tuple(affine.offset), gain=tuple(affine.gain))
+
+
+def _arrays(images):
+    """Channel-last arrays of images: one as it is, several read one at a time."""
+    orders = [image.axes.replace("C", "") + "C" for image in images]
+    if len(images) == 1:
+        return images[0].numpy(orders[0])
+    return (image.numpy(order) for image, order in zip(images, orders))
 
 
 def _check_numbers(array, name):

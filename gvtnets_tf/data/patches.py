@@ -69,7 +69,7 @@ def foreground(target, patch):
     channel, the percentiles taken over the whole image; along an axis that the patch
     fills, the whole axis stands for the middle half. `draw` picks a cell uniformly and
     then a start in it uniformly, so each patch holds such a voxel. An image
-    without any such cell is sampled uniformly.
+    without any such cell is sampled uniformly. A channel of NaN is passed over.
 
     Args:
         target: array `(*spatial, channels)`, any unit. One image at a time is held.
@@ -85,6 +85,8 @@ def foreground(target, patch):
     """
     bright = np.zeros(target.shape[:-1], bool)
     for channel in np.moveaxis(target, -1, 0):
+        if np.isnan(channel.flat[0]):
+            continue  # a label that was not taken
         low, high = np.percentile(channel, (BACKGROUND, BRIGHT))
         bright |= channel > low + SHARE * (high - low)
     for axis, (length, size, cell) in enumerate(zip(bright.shape, patch, _cells(patch))):

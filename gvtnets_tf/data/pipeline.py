@@ -1,14 +1,14 @@
 """Pairs of images -> `tf.data` ready for `model.fit`. No other module knows `tf.data`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from gvtnets_tf.axes import check_axes, rearrange
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.data import augment
+from gvtnets_tf.data import augment, multiscale
 from gvtnets_tf.data import patches as geometry
 from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.normalize import Affine
@@ -24,6 +24,9 @@ class Pair:
         input, target: `Image`, in any axis order, possibly still on disk. Their spatial
             sizes agree, except that the target of a projection has no Z, or one plane.
         input_affine, target_affine: `Affine` with one offset and one gain per channel.
+        around: `Image` of which the input is a region, or `None`. A patch at several scales
+            is cut out of it.
+        origin: mapping from axis letter to the first voxel of the input in `around`.
 
     Raises:
         ValueError: naming both images, if their sizes differ or an affine is for
@@ -34,6 +37,8 @@ class Pair:
     target: Image
     input_affine: Affine
     target_affine: Affine
+    around: Image | None = None
+    origin: Mapping = field(default_factory=dict)
 
     def __post_init__(self):
         check_same_size(self.input, self.target)
@@ -41,16 +46,20 @@ class Pair:
         _check_channels(self.target, self.target_affine)
 
     @classmethod
-    def measured(cls, input, target, input_normalizer, target_normalizer):
+    def measured(cls, input, target, input_normalizer, target_normalizer, **where):
         """Make a pair, its two maps measured on these two images, each read once.
 
         Args:
             input, target: `Image`.
             input_normalizer, target_normalizer: `Normalizer`.
+            **where: `around` and `origin`; then the input is measured on all of `around`.
         """
-        return cls(
-            input, target, _measure(input, input_normalizer), _measure(target, target_normalizer)
+        seen = where.get("around") or input
+        affines = (
+            rule.measure_images([image], _describe(image))
+            for rule, image in ((input_normalizer, seen), (target_normalizer, target))
         )
+        return cls(input, target, *affines, **where)
 
     @property
     def projects(self):
@@ -95,6 +104,9 @@ def patches(
     weighting="uniform",
     first_epoch=0,
     axes="ZYX",
+    scales=(1,),
+    classes=None,
+    intensity=None,
 ):
     """Random patches for training, an epoch per pass.
 
@@ -116,11 +128,16 @@ def patches(
             (see `patches.foreground`); each target is then read once beforehand.
         first_epoch: int. Epoch of the first pass, for a run that continues.
         axes: str. Spatial axes of a patch: `"ZYX"` or `"YX"`.
+        scales: sequence of float. Extents at which the input is cut around the centre of a
+            patch, see `multiscale.cut`; x then has as many times the channels.
+        classes: int or `None`. Give the target as classes, `round(v (classes - 1))` of its
+            normalised values v, clipped to 0..1, and -1 where a label is missing.
+        intensity: `augment.Intensity`, or `None`.
 
     Returns:
         `tf.data.Dataset` of `steps` batches `(x, y)`: float32, normalised, x
         `(batch, *patch, channels_in)`, y `(batch, *patch, channels_out)`, without Z for
-        a projection.
+        a projection. A channel of the target that is NaN throughout is a missing label.
 
     Raises:
         ValueError: naming the image and the axis, where a patch does not fit or the
@@ -136,7 +153,7 @@ def patches(
     ):
         check_at_least(name, value, least)
     check_choice("weighting", weighting, geometry.WEIGHTINGS)
-    source = _Source(tuple(pairs), tuple(patch), check_axes(axes, allowed="ZYX"))
+    source = _Source.checked(pairs, patch, axes, scales, classes)
     if rotate:
         augment.check_square(source.patch, source.axes)
     corners = source.corners() if weighting == "foreground" else None
@@ -147,7 +164,10 @@ def patches(
         rng = geometry.rng(seed, epoch, step)
         where = geometry.draw(source.shapes, source.patch, batch, rng, corners)
         how = augment.draw(batch, source.axes, rng, flip, rotate)
-        return source.read(np.column_stack([*where, *how]))
+        x, y = source.read(np.column_stack([*where, *how]))
+        if intensity is not None:
+            x = np.stack([intensity.apply(one, rng, len(source.scales)) for one in x])
+        return x, y
 
     def take(epoch, step, x, y):
         # Runs when a batch is taken, not when it is made ahead of time.
@@ -158,11 +178,11 @@ def patches(
     return _dataset(source, make, steps, batch=batch, epoch=upcoming.read_value, take=take)
 
 
-def grid(pairs, patch, batch, axes="ZYX", most=None):
+def grid(pairs, patch, batch, axes="ZYX", most=None, scales=(1,), classes=None):
     """The fixed patches that cover each image, as validation data.
 
     Args:
-        pairs, patch, axes: as in `patches`.
+        pairs, patch, axes, scales, classes: as in `patches`.
         batch: int. Patches per batch; the last batch may hold fewer.
         most: int or `None`. At most so many patches, at even distances in the list of all.
 
@@ -173,7 +193,7 @@ def grid(pairs, patch, batch, axes="ZYX", most=None):
         ValueError: as in `patches`.
     """
     check_at_least("batch", batch, 1)
-    source = _Source(tuple(pairs), tuple(patch), check_axes(axes, allowed="ZYX"))
+    source = _Source.checked(pairs, patch, axes, scales, classes)
     starts = [
         (i, *start)
         for i, shape in enumerate(source.shapes)
@@ -196,6 +216,14 @@ class _Source:
     pairs: Sequence
     patch: tuple
     axes: str
+    scales: tuple = (1,)
+    classes: int | None = None
+
+    @classmethod
+    def checked(cls, pairs, patch, axes, scales, classes):
+        axes, patch = check_axes(axes, allowed="ZYX"), tuple(patch)
+        source = cls(tuple(pairs), patch, axes, classes=classes)
+        return replace(source, scales=multiscale.check_scales(scales, patch, axes))
 
     def __post_init__(self):
         if not self.pairs:
@@ -227,7 +255,7 @@ class _Source:
         """Shapes of x and y."""
         sizes, (ins, outs, _) = dict(zip(self.axes, self.patch)), self.pairs[0].kind
         return (
-            (batch, *self.patch, ins),
+            (batch, *self.patch, ins * len(self.scales)),
             (batch, *(sizes[a] for a in self.target_axes), outs),
         )
 
@@ -238,16 +266,33 @@ class _Source:
         for x, y, row in zip(xs, ys, rows):
             pair, turns = self.pairs[row[0]], int(row[1 + rank])
             flips = "".join(a for a, flip in zip(self.axes, row[2 + rank :]) if flip)
-            region = {
-                a: slice(start, start + size)
-                for a, start, size in zip(self.axes, row[1 : 1 + rank], self.patch)
-            }
-            for out, image, affine, axes in (
-                (x, pair.input, pair.input_affine, self.axes + "C"),
-                (y, pair.target, pair.target_affine, self.target_axes + "C"),
-            ):
-                out[...] = augment.turn(affine.apply(_cut(image, region, axes)), turns, flips, axes)
+            start = row[1 : 1 + rank]
+            x[...] = augment.turn(self._input(pair, start), turns, flips, self.axes + "C")
+            y[...] = augment.turn(self._target(pair, start), turns, flips, self.target_axes + "C")
         return xs, ys
+
+    def _input(self, pair, start):
+        image = pair.input
+
+        def read(slices):
+            block = _cut(image, dict(zip(self.axes, slices)), self.axes + "C")
+            return pair.input_affine.apply(block)
+
+        if len(self.scales) == 1:
+            return read([slice(a, a + n) for a, n in zip(start, self.patch)])
+        if pair.around is not None:
+            image = pair.around
+            start = [s + pair.origin.get(a, 0) for s, a in zip(start, self.axes)]
+        shape = _shape(image, self.axes + "C")[:-1]
+        return multiscale.cut(read, shape, start, self.patch, self.scales)
+
+    def _target(self, pair, start):
+        region = {a: slice(s, s + n) for a, s, n in zip(self.axes, start, self.patch)}
+        y = pair.target_affine.apply(_cut(pair.target, region, self.target_axes + "C"))
+        if self.classes is None:
+            return y
+        missing, last = np.isnan(y), self.classes - 1
+        return np.where(missing, -1, np.round(np.clip(np.where(missing, 0, y), 0, 1) * last))
 
     def _check_whole_stack(self, pair):
         depth = pair.input.sizes.get("Z", 1)
@@ -309,11 +354,6 @@ def _cut(image, region, axes):
     """Read a block of an image, and only that, in the given axis order."""
     index = tuple(region.get(letter, slice(None)) for letter in image.axes)
     return rearrange(image.array[index], image.axes, axes)
-
-
-def _measure(image, normalizer):
-    axes = image.axes.replace("C", "") + "C"
-    return normalizer.measure(image.numpy(axes), name=_describe(image))
 
 
 def _check_channels(image, affine):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.axes import check_axes
-from gvtnets_tf.data import omezarr, png, tiff
+from gvtnets_tf.data import bio, omezarr, png, tiff
 from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.metadata import (
     decoding,
@@ -25,6 +25,9 @@ SIGNATURES = {
     b"MM\0+": "TIFF",
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\x93NUMPY": "npy",
+    b"ZISRAWFI": "CZI",
+    b"\xda\xce\xbe\n": "ND2",
+    b"\0\0\0\x0cjP  ": "ND2",  # the older kind, in JPEG 2000
 }
 
 
@@ -32,9 +35,10 @@ def read(path, axes=None):
     """Read an image, or open it where it can stay on disk.
 
     Args:
-        path: a TIFF (plain, ImageJ, OME), PNG or `.npy` file, told apart by content; a
-            `.zarr` folder (OME-Zarr 0.4 or 0.5, level 0, or a bare array); or a folder
-            of PNG or TIFF planes, a series along `Z` in natural order.
+        path: a TIFF (plain, ImageJ, OME), PNG, `.npy`, CZI or ND2 file, told apart by
+            content (the last two by extras, the first scene of several); a `.zarr` folder
+            (OME-Zarr 0.4 or 0.5, level 0, or a bare array); or a folder of PNG or TIFF
+            planes, a series along `Z` in natural order.
         axes: str. One letter of `TCZYX` per stored axis, in place of what the file
             says, e.g. `"TYX"` for a series in time or `"YXC"` for a colour image.
             `None` believes the file; three axes without names are taken as `ZYX`,
@@ -51,6 +55,7 @@ def read(path, axes=None):
         FileNotFoundError: if nothing is there.
         ValueError: naming the file, if it is empty, damaged, not an image, or if its
             axes are unknown. A page that cannot be decoded is named when it is read.
+        ModuleNotFoundError: naming the extra that reads this format.
     """
     path = Path(path)
     reader = {
@@ -59,6 +64,8 @@ def read(path, axes=None):
         "TIFF": tiff.read,
         "PNG": png.read,
         "npy": _read_npy,
+        "CZI": bio.read_czi,
+        "ND2": bio.read_nd2,
     }[_kind(path)]
     return reader(path, axes and check_axes(axes))
 
@@ -166,8 +173,8 @@ def _kind(path):
             return kind
     hint = " Read it with `read_npz`." if path.suffix == ".npz" else ""
     raise ValueError(
-        f"{path} is not an image that can be read: TIFF, PNG, .npy, a .zarr folder or a folder "
-        f"of planes. Received: a file that begins with {start!r}.{hint}"
+        f"{path} is not an image that can be read: TIFF, PNG, .npy, CZI, ND2, a .zarr folder or a "
+        f"folder of planes. Received: a file that begins with {start!r}.{hint}"
     )
 
 

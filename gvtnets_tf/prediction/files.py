@@ -1,111 +1,102 @@
 """Files through a predictor, into files."""
 
+import contextlib
 from pathlib import Path
 
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import readers, writers
-from gvtnets_tf.data.metadata import stem
-from gvtnets_tf.data.pairs import expand
-from gvtnets_tf.files import check_free
+from gvtnets_tf.data import display, writers
+from gvtnets_tf.prediction import jobs, parts, series
 
 
 def predict(
-    inputs, model, out, *, axes=None, input_channels=None, dtype=None, uncertainty=False,
-    precision="float32", resume=False, force=False, progress=True, **options,
+    inputs, model, out, *, axes=None, input_channels=None, voxel_size=None, resample=False,
+    flips=False, frames=None, statistics="frame", gif=None, gif_plane=None, dtype=None,
+    uncertainty=False, precision="float32", resume=False, force=False, progress=True, **options,
 ):  # fmt: skip
     """Predict files and write the results.
 
     Args:
-        inputs: a file, a quoted glob, a folder, a `.zarr`, or a list of these.
+        inputs: a file, a quoted glob, a folder, a `.zarr`, or a list of these; or a folder of
+            the in-silico labeling data set, whose wells are predicted.
         model: zoo name, model folder, or `Predictor`.
         out: for one input and with a suffix, the file to write; else a folder, in which
             each result has the stem of its input and `.tif` (`.zarr` for a Zarr input).
         axes: str. Axes of the inputs, in place of what the files say.
         input_channels: list of int or str. The channels the network wants, in its order.
+            By default those that its card names, where the file names them too.
+        voxel_size: micrometres in place of what the files say: a mapping from axis letter,
+            or one number per spatial axis, in the order Z, Y, X.
+        resample: bool. Resample an input whose voxels differ from those the model was
+            trained on, and the result back to the grid of the input.
+        flips: bool. Predict the mean over the four mirror images along Y and X.
+        frames: str `"A:B:STEP"` or slice. Frames of a time series, as Python counts.
+        statistics: of a time series: `"frame"`, each frame is normalised by its own;
+            `"series"`, by those of all frames. Or an `Affine` measured elsewhere.
+        gif: file to write one plane of a time series to, with one contrast for all frames.
+        gif_plane: int. Which plane along Z that is; the central one by default.
         dtype: type of the results; float32 where `None`. Values are rounded and
             clipped, and the clipped share is said on standard error.
         uncertainty: bool. Also write the scale of a probabilistic network, to a file
             whose stem ends in `_uncertainty`.
         precision: `"float32"` or `"bfloat16"`, which is faster and less exact.
         resume: bool. Leave the inputs whose results are there, and write the missing ones.
+            A time series that was stopped goes on with the next frame.
         force: bool. Whether existing files are replaced.
         progress: bool. Show progress on standard error.
-        **options: `tile`, `whole`, `overlap`, `blend`, `max_memory`, `batch`: see
-            `Predictor.predict`.
+        **options: `tile`, `whole`, `overlap`, `blend`, `max_memory`, `batch`, `labels`,
+            `estimate`: see `Predictor.predict`.
 
     Returns:
         List of the `Path` of every result, in the order of the inputs; with `uncertainty`
-        each is followed by that of its scale.
+        each is followed by that of its scale. The GIF comes last.
 
     Raises:
         FileNotFoundError, FileExistsError, ValueError: naming the file and the reason.
     """
-    paths = expand(inputs)
+    paths = jobs.found(inputs)
     if dtype is not None:
         check_choice("dtype", str(dtype), writers.DTYPES)
-    places = _places(paths, Path(out))
     endings = ("", "_uncertainty") if uncertainty else ("",)
-    results = [[p.with_name(_renamed(p, ending)) for ending in endings] for p in places]
-    todo = []
-    for path, outputs in zip(paths, results):
-        if resume and all(output.exists() for output in outputs):
-            continue
-        for output in outputs:
-            check_free(output, force or resume)
-            writers.check_dtype(output, dtype or "float32")
-        todo.append((path, outputs))
+    movie = jobs.check_gif(gif, paths)
+    results = [
+        [jobs.beside(place, ending) for ending in endings] + movie
+        for place in jobs.places(paths, Path(out))
+    ]
+    todo = jobs.todo(paths, results, dtype, resume=resume, force=force)
     # Only now, so that a wrong file name does not wait for TensorFlow.
     from tqdm import tqdm
 
+    from gvtnets_tf.prediction.flips import averaged
     from gvtnets_tf.prediction.predictor import Predictor
     from gvtnets_tf.zoo import load
 
     predictor = model if isinstance(model, Predictor) else load(model, precision=precision)
+    predictor = averaged(predictor) if flips else predictor
     about = {
-        "model": str(model) if not isinstance(model, Predictor) else "",
-        "precision": precision,
+        "model": "" if isinstance(model, Predictor) else str(model),
+        **jobs.about(precision, flips, frames),
     }
+    options |= {"uncertainty": uncertainty}
+    how = {"statistics": statistics, "resample": resample}
     many = progress and len(todo) > 1
     for path, outputs in tqdm(todo, desc="predict", unit="file", disable=not many):
-        image = readers.read(path, axes).select_channels(input_channels)
-        writers.check_planes(outputs[0], _sizes(image, predictor.card))
-        result, info = predictor.predict(
-            image, uncertainty=uncertainty, progress=progress and not many, **options
-        )
-        for output, part in zip(outputs, result if uncertainty else (result,)):
-            writers.write(
-                output, part, dtype=dtype, metadata={**about, **info}, force=force or resume
+        image = jobs.opened(path, axes, voxel_size, frames)
+        image = jobs.channels(image, predictor.card, input_channels)
+        labels = options.get("labels")
+        jobs.check_result(image, predictor.card, outputs[0], movie, gif_plane, labels)
+        asked = {**about, **how, "input_channels": input_channels}
+        settings = jobs.settings(path, image, predictor.card.to_dict(), options, **asked)
+        kept = parts.parts(outputs[0], settings, resume=resume, force=force)
+        with kept if "T" in image.axes else contextlib.nullcontext() as finished:
+            prepared = series.prepare(image, predictor.card, **how)
+            images, info = series.run(
+                prepared, predictor, finished, progress=progress and not many, **options
             )
+            # The movie first: where the result is, everything is.
+            for file in movie:
+                display.movie(file, images[0], gif_plane, force=force or resume)
+            for output, part in zip(outputs, images):
+                writers.write(
+                    output, part, dtype=dtype, metadata={**about, **info}, force=force or resume
+                )
     return [output for outputs in results for output in outputs]
-
-
-def _sizes(image, card):
-    """Sizes of the result, as far as they are known before it is there."""
-    gone = set(card.axes) - set(card.output_axes)
-    known = {letter: n for letter, n in image.sizes.items() if letter not in gone | {"C"}}
-    return known | {"C": len(card.output_channels) or 1}
-
-
-def _places(paths, out):
-    """Where each result goes; two inputs of one name would overwrite each other."""
-    one = len(paths) == 1 and out.suffix and not out.is_dir()
-    if one or out.suffix.lower() in writers.WRITERS:
-        check_choice("suffix of the output", out.suffix.lower(), writers.WRITERS)
-        if len(paths) > 1:
-            raise ValueError(
-                f"{out} is one file, and there are {len(paths)} inputs: name a folder instead."
-            )
-        return [out]
-    places = [out / (stem(p) + (".zarr" if p.suffix == ".zarr" else ".tif")) for p in paths]
-    twice = sorted({p.name for p in places if places.count(p) > 1})
-    if twice:
-        raise ValueError(
-            f"Several inputs have one name, so their results would replace each other: "
-            f"{', '.join(twice)}. Predict them into folders of their own."
-        )
-    return places
-
-
-def _renamed(place, ending):
-    name = stem(place)
-    return name + ending + place.name[len(name) :]

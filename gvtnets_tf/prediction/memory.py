@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import scipy.special
 
 from gvtnets_tf.prediction.tiles import round_up
 
@@ -23,21 +24,29 @@ UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
 UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 
 
-def runner(model):
-    """Return `model` as a function from a float32 array to one, compiled where that pays."""
+def runner(model, softmax=False):
+    """Return `model` as a function from a float32 array to one, compiled where that pays.
+
+    With `softmax`, its last axis becomes a distribution.
+    """
+    finish = functools.partial(scipy.special.softmax, axis=-1) if softmax else np.asarray
     keras = sys.modules.get("keras")
     if keras is None or not isinstance(model, keras.Model):
-        return lambda x: np.asarray(model(x), np.float32)
+        return lambda x: finish(np.asarray(model(x), np.float32))
     if keras.backend.backend() != "tensorflow":
-        return lambda x: np.asarray(model.predict_on_batch(x), np.float32)
+        return lambda x: finish(np.asarray(model.predict_on_batch(x), np.float32))
     import tensorflow as tf
 
+    def run(x):
+        y = model(x, training=False)
+        return tf.nn.softmax(y) if softmax else y
+
     # Not `model.predict`: there Keras may choose XLA, whose 3-D convolutions are slow on CPUs.
-    graph = tf.function(functools.partial(model, training=False), reduce_retracing=True)
+    graph = tf.function(run, reduce_retracing=True)
     return lambda x: np.asarray(graph(tf.convert_to_tensor(x)), np.float32)
 
 
-def bytes_per_voxel(model, divisor, channels, rank):
+def bytes_per_voxel(model, divisor, channels, rank, grid=None):
     """Measure the peak memory of a prediction, per voxel of its input.
 
     A small image warms the model up (compilation, thread pools), then one of
@@ -52,6 +61,7 @@ def bytes_per_voxel(model, divisor, channels, rank):
         divisor: int or tuple of int. What each spatial axis must be a multiple of.
         channels: int. Channels of the input.
         rank: int. Spatial axes of the input, 2 or 3.
+        grid: tuple of int. What the model reads at a time, where that is fixed.
 
     Returns:
         float, bytes per input voxel, at least those of the input and the result.
@@ -60,8 +70,8 @@ def bytes_per_voxel(model, divisor, channels, rank):
     run = runner(model)
     # Two sizes, so that a model that compiles per shape settles on one for all.
     for factor in (1, 2):
-        run(_probe([d * factor for d in divisor], channels))
-    images = _probe(round_up(PROBES[rank], divisor), channels)
+        run(_probe(grid or [d * factor for d in divisor], channels))
+    images = _probe(grid or round_up(PROBES[rank], divisor), channels)
     peak, result = _peak(lambda: run(images))
     return max(peak, images.nbytes + result.nbytes) * channels / images.size
 

@@ -1,8 +1,6 @@
 """An image of any size through a network: normalised, padded, tiled and brought back."""
 
-import functools
 import math
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +8,13 @@ from tqdm import tqdm
 
 from gvtnets_tf.axes import rearrange
 from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.data import multiscale
 from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.normalize import Affine, Normalizer
-from gvtnets_tf.prediction import memory, tiles
+from gvtnets_tf.prediction import fitting, memory, stitching, tiles
 
 BLENDS = ("crop", *tiles.WEIGHTS)
 SHARE = 0.8  # of the available memory, what a call may take unasked
-VOXEL_TOLERANCE = 0.1
 
 
 class Predictor:
@@ -24,9 +22,10 @@ class Predictor:
 
     Attributes:
         model: callable `(batch, *grid, channels) -> (batch, *grid_out, channels_out)`,
-            a Keras model or any other. Read from it where present: `divisor`, what each
-            axis of the grid must be a multiple of, and `operators`, the places where it
-            looks at the whole image at once.
+            a Keras model or any other; with `card.classes`, of logits with one axis more. Read
+            from it where present: `divisor`, what each axis of the grid must be a multiple
+            of, `operators`, the places where it looks at the whole image at once, and
+            `only(labels)`, the network of some of its channels.
         card: `Card`.
     """
 
@@ -36,6 +35,7 @@ class Predictor:
         self.divisor = tiles.per_axis("model.divisor", divisor, card.axes)
         self._bytes_per_voxel = card.bytes_per_voxel
         self._held = memory.PROBE  # voxels of the largest call that is known to fit
+        self._runners = {}  # by the labels asked for
 
     def __call__(self, array, axes=None, **options):
         """Predict an array.
@@ -63,12 +63,14 @@ class Predictor:
         tile=None,
         whole=False,
         overlap=None,
-        blend="crop",
+        blend=None,
         max_memory=None,
         batch=1,
         uncertainty=False,
         progress=False,
         statistics=None,
+        labels=None,
+        estimate="median",
     ):
         """Predict an image.
 
@@ -85,16 +87,21 @@ class Predictor:
             whole: bool. Predict whole, without asking whether it fits.
             overlap: int or one int per letter of `card.axes`. Voxels that neighbouring
                 tiles share at least. By default twice an eighth of the tile, which is
-                rounded up to the divisor and at most a quarter.
+                rounded up to the divisor and at most a quarter; half of the tile for a
+                network that learned windows (`card.tile`), as published (Liu et al. 2020).
             blend: what becomes of shared voxels. `"crop"`: each tile gives up its half;
                 `"average"`: the mean of the tiles (as published, with an overlap of 64);
-                `"ramp"`: a linear cross-fade.
+                `"ramp"`: a linear cross-fade. By default `"crop"`, of windows `"average"`.
             max_memory: bytes, or str such as `"4GiB"`, that a call of the network may take.
                 By default 0.8 of what is available, unless `tile` or `whole` is given.
             batch: int. Tiles, or planes, predicted at a time.
-            uncertainty: bool. Return the scale of a probabilistic network as well.
+            uncertainty: bool. Return the scale of a probabilistic network as well, or the
+                standard deviation of a distribution over classes.
             progress: bool. Show a bar on standard error.
             statistics: `Affine` of the input, measured elsewhere.
+            labels: sequence of str or int. Which channels of the result, in this order; by
+                default those that the training images had (`card.trained_channels`).
+            estimate: `"median"` or `"mean"` of a distribution over classes.
 
         Returns:
             `(result, info)`. `result` is an `Image` (float32) with the axes of the input;
@@ -115,14 +122,17 @@ class Predictor:
             Order of the steps, padding and average as in Wang, Xie & Ji (2021).
             https://doi.org/10.1038/s42256-020-00283-x
         """
-        check_choice("blend", blend, BLENDS)
+        blend = check_choice("blend", blend or self._blend, BLENDS)
+        check_choice("estimate", estimate, stitching.ESTIMATES)
         check_at_least("batch", batch, 1)
-        self._check(image, uncertainty, statistics)
+        fitting.check_image(image, self.model, self.card, uncertainty, statistics)
+        labels = self._labels(labels)
         plan = self._plan(image, tile, whole, overlap)
         batch = min(batch, len(plan.places))
         if max_memory is not None or (tile is None and not whole):
-            self._check_fits(image, plan, batch, max_memory)
+            self._check_fits(image, plan, batch, max_memory, labels)
 
+        how = {"blend": blend, "estimate": estimate, "uncertainty": uncertainty, "labels": labels}
         frames, order = image.sizes.get("T", 1), plan.grid + "C"
         used = [self._measure(_read(image, t, order), image, t, statistics) for t in range(frames)]
         with tqdm(total=frames * len(plan.places), unit="tile", disable=not progress) as bar:
@@ -131,102 +141,82 @@ class Predictor:
                     _read(image, t, order),
                     used[t],
                     plan,
-                    blend=blend,
                     batch=batch,
-                    uncertainty=uncertainty,
                     bar=bar,
+                    **how,
                 )
                 if t == 0:
                     result = np.empty((frames, *y.shape), np.float32) if frames > 1 else y[None]
                 result[t] = y
         self._held = max(self._held, math.prod(plan.tile) * batch)
-        return self._images(result, image, plan, uncertainty), self._info(plan, blend, used)
+        return self._images(result, image, plan, uncertainty, labels), self._info(plan, used, how)
 
     def bytes_per_voxel(self, channels=1):
         """Peak memory of a call per voxel of its input: the card's, or measured once."""
         if self._bytes_per_voxel is None:
             self._bytes_per_voxel = memory.bytes_per_voxel(
-                self._run, self.divisor, channels, len(self.card.axes)
-            )
+                self._run(None), self.divisor, channels * len(self.card.scales),
+                len(self.card.axes), self.card.tile,
+            )  # fmt: skip
         return self._bytes_per_voxel
 
-    @functools.cached_property
-    def _run(self):
-        return memory.runner(self.model)
+    def _run(self, labels):
+        """The network of some labels as a function of arrays, made once."""
+        if labels not in self._runners:
+            part = self.model
+            if labels is not None and hasattr(part, "only"):
+                part = part.only(labels)
+            self._runners[labels] = memory.runner(part, softmax=bool(self.card.classes))
+        return self._runners[labels]
 
-    def _check(self, image, uncertainty, statistics):
-        name = image.name or "the image"
-        missing = [letter for letter in self.card.axes if letter not in image.axes]
-        if missing:
-            raise ValueError(
-                f"The model reads {self.card.axes} images, and {name} lacks axis "
-                f"{' and '.join(missing)}: name its axes, or use another model. "
-                f"Received: axes={image.axes!r}, shape={image.shape}."
-            )
-        if 0 in image.shape:
-            raise ValueError(f"{name} is empty. Received: shape={image.shape}.")
-        channels, expected = image.sizes.get("C", 1), _channels(self.model, self.card)
-        if expected not in (None, channels):
-            named = f" ({', '.join(self.card.input_channels)})" if self.card.input_channels else ""
-            raise ValueError(
-                f"The model reads {expected} channels{named}, and {name} has {channels}: select "
-                f"its channels. Received: axes={image.axes!r}, shape={image.shape}."
-            )
-        if statistics is not None and np.size(statistics.gain) not in (1, channels):
-            raise ValueError(
-                f"`statistics` are for {np.size(statistics.gain)} channels, and {name} has "
-                f"{channels}."
-            )
-        if uncertainty and not self.card.probabilistic:
-            raise ValueError(
-                "The model predicts no scale: `uncertainty` needs one that was trained with a "
-                "scale head (loss 'laplace' or 'gaussian')."
-            )
-        if self.card.output_channels:
-            known = channels if statistics is None else np.size(statistics.gain)
-            self._check_units(known, len(self.card.output_channels))
-        _check_voxel_size(image, self.card.voxel_size, name)
+    def _labels(self, labels):
+        """Indices of the channels that are wanted, or `None` for all there are."""
+        if labels is None:
+            labels = self.card.trained_channels or None
+        elif not len(labels):
+            raise ValueError("Ask for at least one label, or leave `labels` out. Received: [].")
+        if labels is None:
+            return None
+        names = self.card.output_channels
+        for label in labels:
+            if names or isinstance(label, str):
+                check_choice("label", label, [*names, *range(len(names))])
+        return tuple(names.index(x) if isinstance(x, str) else int(x) for x in labels)
 
-    def _check_units(self, known, channels):
-        """Refuse to give so many channels of a result the units of the known ones."""
-        if self.card.undo == "stored":
-            known = len(self.card.target.gain)
-        if self.card.undo != "none" and known not in (1, channels):
-            raise ValueError(
-                f"The result has {channels} channels and cannot take the units of {known} "
-                f"(`undo` is {self.card.undo!r}): use 'none', or 'stored' with one offset and gain "
-                f"per channel of the result."
-            )
+    @property
+    def _blend(self):
+        return "average" if self.card.tile else "crop"
 
     def _plan(self, image, tile, whole, overlap):
-        if whole and tile is not None:
-            raise ValueError(f"Pass `whole` or `tile`, not both. Received: tile={tile}.")
-        axes, output_axes = self.card.axes, self.card.output_axes
-        return tiles.plan(image.sizes, axes, output_axes, self.divisor, tile=tile, overlap=overlap)
+        if whole and (tile is not None or self.card.tile):
+            given = f"tile={tile}" if tile is not None else f"a model of {self.card.tile} windows"
+            raise ValueError(f"Pass `whole` or `tile`, not both. Received: {given}.")
+        card, divisor = self.card, self.divisor
+        if card.tile:
+            tile = tiles.per_axis("tile", card.tile if tile is None else tile, card.axes)
+            tile = tiles.round_up(tile, divisor)
+            multiscale.check_scales(card.scales, tile, card.axes)
+            overlap = [n // 2 for n in tile] if overlap is None else overlap
+            # A smaller image is padded to one window.
+            divisor = tuple(
+                t if image.sizes[a] < t else d for a, t, d in zip(card.axes, tile, divisor)
+            )
+        axes = (card.axes, card.output_axes)
+        return tiles.plan(image.sizes, *axes, divisor, tile=tile, overlap=overlap)
 
-    def _check_fits(self, image, plan, batch, max_memory):
+    def _check_fits(self, image, plan, batch, max_memory, labels):
         voxels = math.prod(plan.tile) * batch
         if max_memory is None:
-            if voxels <= self._held:
+            if voxels <= self._held and not self.card.classes:
                 return
             limit = SHARE * memory.available()
         else:
             limit = memory.parse_size(max_memory)
-        each = self.bytes_per_voxel(image.sizes.get("C", 1))
-        if each * voxels <= limit:
-            return
-        advice = "No tile is small enough: allow more with --max-memory (`max_memory`)."
-        size = plan.shrink(limit / each / batch)
-        if size:
-            advice = (
-                f"Predict in tiles with --tile {' '.join(map(str, size))} (`tile={size}`), or "
-                f"allow more with --max-memory (`max_memory`)."
-            )
-        raise ValueError(
-            f"{image.name or 'The image'} does not fit the memory: {batch} x {plan.tile} voxels "
-            f"need about {memory.format_size(each * voxels)} ({each:.0f} bytes per voxel), and "
-            f"{memory.format_size(limit)} may be used. {advice}"
-        )
+        each, held = self.bytes_per_voxel(image.sizes.get("C", 1)), 0
+        if self.card.classes:
+            labels = len(self.card.output_channels) if labels is None else len(labels)
+            held = 4 * stitching.band_voxels(plan) * labels * self.card.classes
+        fitting.check_memory(image, plan, batch, each, held, limit)
 
     def _measure(self, frame, image, t, statistics):
         name = image.name or "the image"
@@ -236,51 +226,72 @@ class Predictor:
         Normalizer("none").measure(frame, name)  # It refuses NaN, and measures nothing.
         return statistics
 
-    def _predict_frame(self, frame, affine, plan, *, blend, batch, uncertainty, bar):
+    def _predict_frame(
+        self, frame, affine, plan, *, blend, estimate, uncertainty, labels, batch, bar
+    ):  # fmt: skip
         """Predict an array `(*grid, channels)`; the result has its units."""
-        frame, out = tiles.pad(frame, plan.divisor), None
-        places = [place.along(plan.kept) for place in plan.places]
-        shares = None if blend == "crop" else tiles.shares(places, blend)
-        for first in range(0, len(places), batch):
-            some = range(first, min(first + batch, len(places)))
-            # An affine map of the whole image, applied where it is read: the image need
-            # not be held a second time.
-            x = np.stack([affine.apply(frame[plan.places[i].read]) for i in some])
-            y = self._select(self._call(x, plan), uncertainty)
-            if out is None:
-                back = self._back(affine, y.shape[-1] // (1 + uncertainty))
-                out = np.zeros((*plan.result(plan.padded), y.shape[-1]), np.float32)
-            for i, part in zip(some, y):
-                if blend == "crop":
-                    out[places[i].write] = part[places[i].keep]
-                else:
-                    out[places[i].read] += part * tiles.weight(shares[i])[..., None]
-            bar.update(len(some))
+        if len(self.card.scales) == 1:  # several scales are reflected as they are cut
+            frame = tiles.pad(frame, plan.divisor)
+        answers = self._answers(frame, affine, plan, uncertainty, labels, batch, bar)
+        if self.card.classes:
+            out = stitching.stitch_distributions(answers, plan, blend, estimate, uncertainty)
+        else:
+            out = stitching.stitch(answers, plan, blend)
         out = tiles.crop(out, plan.result(plan.shape), plan.result(plan.divisor))
         locations = out.shape[-1] // (1 + uncertainty)
+        back = self._back(affine, locations, labels)
         for plane in out:  # One at a time, so that no second copy is made.
             plane[..., :locations] = back.undo(plane[..., :locations])
             if uncertainty:
                 plane[..., locations:] *= back.gain
         return out
 
-    def _call(self, x, plan):
+    def _answers(self, frame, affine, plan, uncertainty, labels, batch, bar):
+        """Yield the index of each place and what the network says of it."""
+        run = self._run(labels)
+        for first in range(0, len(plan.places), batch):
+            some = range(first, min(first + batch, len(plan.places)))
+            x = np.stack([self._window(frame, affine, plan, plan.places[i].read) for i in some])
+            yield from zip(some, self._select(self._call(run, x, plan), uncertainty, labels))
+            bar.update(len(some))
+
+    def _window(self, frame, affine, plan, place):
+        """What the network reads of a place, normalised.
+
+        An affine map of the whole image is applied where it is read: the image need not be
+        held a second time.
+        """
+        if len(self.card.scales) == 1:
+            return affine.apply(frame[place])
+        own = len(place) - len(self.card.axes)
+        plane, window = frame[tuple(s.start for s in place[:own])], place[own:]
+        before = [b for b, _ in tiles.pad_amounts(plan.shape, plan.divisor)][own:]
+        start = [s.start - b for s, b in zip(window, before)]
+        size = [s.stop - s.start for s in window]
+        read = lambda slices: affine.apply(plane[slices])
+        return multiscale.cut(read, plane.shape[:-1], start, size, self.card.scales)
+
+    def _call(self, run, x, plan):
         """Call the network on `(batch, *tile, channels)`; refuse an answer of another grid."""
         x = x.reshape(len(x), *plan.tile, x.shape[-1])
-        y = self._run(x)
+        y = run(x)
         sizes = dict(zip(self.card.axes, plan.tile))
         expected = (len(x), *(sizes[letter] for letter in self.card.output_axes))
-        if y.shape[:-1] != expected:
+        inner = y.shape[len(expected) :]
+        if y.shape[: len(expected)] != expected or len(inner) != 1 + bool(self.card.classes):
             raise ValueError(
                 f"The model answers images of shape {x.shape} with shape {y.shape}, and its card "
                 f"promises {expected} and channels (axes {self.card.axes} to "
-                f"{self.card.output_axes})."
+                f"{self.card.output_axes}){' and classes' if self.card.classes else ''}."
             )
-        return y.reshape(len(x), *plan.result(plan.size), y.shape[-1])
+        return y.reshape(len(x), *plan.result(plan.size), *inner)
 
-    def _select(self, y, uncertainty):
-        """Drop the scale unless it is asked for; refuse channels that the card does not know."""
-        channels, names = y.shape[-1], self.card.output_channels
+    def _select(self, y, uncertainty, labels):
+        """Keep the channels that are wanted, with their scales; refuse those not on the card."""
+        if labels is not None and hasattr(self.model, "only"):
+            return y
+        axis = -2 if self.card.classes else -1
+        channels, names = y.shape[axis], self.card.output_channels
         if self.card.probabilistic:
             if channels % 2:
                 raise ValueError(
@@ -293,18 +304,25 @@ class Predictor:
                 f"The card names {len(names)} output channels ({', '.join(names)}), and the "
                 f"model answers with {channels}."
             )
-        return y if uncertainty else y[..., :channels]
+        wanted = list(range(channels) if labels is None else labels)
+        for label in wanted:
+            check_choice("label", label, range(channels))
+        scales = uncertainty and self.card.probabilistic
+        return np.take(y, wanted + [channels + i for i in wanted] * scales, axis)
 
-    def _back(self, affine, channels):
+    def _back(self, affine, channels, labels):
         """The map that gives a result with so many channels its units."""
         if self.card.undo == "none":
             return Affine(np.zeros(1), np.ones(1))
         if self.card.undo == "stored":
-            affine = Affine(np.asarray(self.card.target.offset), np.asarray(self.card.target.gain))
-        self._check_units(np.size(affine.gain), channels)
+            stored = (np.asarray(v) for v in (self.card.target.offset, self.card.target.gain))
+            affine = Affine(*stored)
+        if labels is not None and np.size(affine.gain) > 1:
+            affine = Affine(affine.offset[list(labels)], affine.gain[list(labels)])
+        fitting.check_units(self.card.undo, np.size(affine.gain), channels)
         return affine
 
-    def _images(self, result, image, plan, uncertainty):
+    def _images(self, result, image, plan, uncertainty, labels):
         grid = "".join(plan.result(plan.grid))
         channels = result.shape[-1] // (1 + uncertainty)
         axes = "".join(a for a in image.axes if a in "TC" + grid)
@@ -312,30 +330,38 @@ class Predictor:
             first = min(axes.index(letter) for letter in grid)
             axes = f"{axes[:first]}C{axes[first:]}"
         parts = (result[..., :channels], result[..., channels:])[: 1 + uncertainty]
+        names = self.card.output_channels
+        if labels is not None and names:
+            names = tuple(names[i] for i in labels)
         images = tuple(
             replace(
                 image,
                 array=rearrange(part, f"T{grid}C", axes),
                 axes=axes,
                 voxel_size={a: size for a, size in image.voxel_size.items() if a in axes},
-                channel_names=self.card.output_channels,
+                channel_names=names,
             )
             for part in parts
         )
         return images if uncertainty else images[0]
 
-    def _info(self, plan, blend, used):
-        whole = plan.whole
+    def _info(self, plan, used, how):
+        whole = plan.whole and not self.card.tile
         info = {
             "mode": "whole" if whole else "tiles",
             "tile": None if whole else list(plan.tile),
             "overlap": None if whole else list(plan.overlap),
-            "blend": None if whole else blend,
+            "blend": None if whole else how["blend"],
             "undo": self.card.undo,
             "statistics": [
                 {"offset": _floats(affine.offset), "gain": _floats(affine.gain)} for affine in used
             ],
         }
+        if self.card.classes:
+            info["estimate"] = how["estimate"]
+        if self.card.tile:
+            info["note"] = "The network reads windows of one size: the result depends on them."
+            return info
         operators = getattr(self.model, "operators", {})
         if operators and not whole:
             info["note"] = (
@@ -349,28 +375,6 @@ def _read(image, t, order):
     """Read one frame of a time series, or what there is, in the given axis order."""
     index = tuple(t if letter == "T" else slice(None) for letter in image.axes)
     return rearrange(np.asarray(image.array[index]), image.axes.replace("T", ""), order)
-
-
-def _channels(model, card):
-    """How many channels the network reads, or `None` where nothing says so."""
-    if card.input_channels:
-        return len(card.input_channels)
-    built = getattr(model, "get_build_config", dict)() or {}
-    shape = built.get("input_shape") or getattr(model, "input_shape", None) or (None,)
-    return shape[-1] if isinstance(shape[-1], int) else None
-
-
-def _check_voxel_size(image, trained, name):
-    both = [a for a in "ZYX" if image.voxel_size.get(a) and trained.get(a)]
-    off = [a for a in both if abs(image.voxel_size[a] / trained[a] - 1) > VOXEL_TOLERANCE + 1e-9]
-    if off:
-        sizes = ", ".join(f"{a} {image.voxel_size[a]:g} µm" for a in off)
-        known = ", ".join(f"{a} {trained[a]:g} µm" for a in off)
-        warnings.warn(
-            f"{name} has voxels of {sizes}, and the model was trained on {known}: resample it, or "
-            f"expect a worse result.",
-            stacklevel=4,
-        )
 
 
 def _floats(values):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.data.augment import back, check_square, draw, turn
+from gvtnets_tf.data.augment import Intensity, back, check_square, draw, turn
 from gvtnets_tf.data.patches import rng
 
 STACK = np.arange(2 * 3 * 4 * 2).reshape(2, 3, 4, 2)
@@ -57,3 +57,67 @@ def test_quarter_turns_of_oblong_patches_are_refused():
         check_square((3, 8, 4), "ZYX")
     with pytest.raises(ValueError, match=r"need the axes Y and X. Received: axes='ZY'"):
         check_square((3, 8), "ZY")
+
+
+# Other light.
+
+
+def test_the_brightness_of_a_patch_is_one_line():
+    x = np.linspace(-1, 1, 96, dtype=np.float32).reshape(4, 4, 6)
+    y = Intensity(gain=0.5, offset=0.3).apply(x, rng(0, 0), scales=3)
+    assert y.dtype == np.float32
+    slope, shift = np.polyfit(x.ravel(), y.ravel(), 1)
+    np.testing.assert_allclose(y, slope * x + shift, atol=1e-5)
+    assert slope != 1 and shift != 0
+
+
+def test_gain_and_offset_reach_as_far_as_they_say():
+    zero, one = np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
+    draws = [rng(0, i) for i in range(500)]
+    offsets = [Intensity(offset=0.25).apply(zero, r).item() for r in draws]
+    assert min(offsets) == pytest.approx(-0.25, abs=0.01)
+    assert max(offsets) == pytest.approx(0.25, abs=0.01)
+    gains = [Intensity(gain=0.25).apply(one, r).item() for r in draws]
+    assert min(gains) == pytest.approx(0.75, abs=0.01)
+    assert max(gains) == pytest.approx(1.25, abs=0.01)
+    assert np.mean(gains) == pytest.approx(1, abs=0.02)
+
+
+def test_noise_has_the_spread_it_says_in_every_voxel_by_itself():
+    x = np.zeros((40, 40, 4), np.float32)
+    y = Intensity(noise=0.2).apply(x, rng(0, 0), scales=2)
+    assert y.dtype == np.float32
+    assert y.std() == pytest.approx(0.2, rel=0.05)
+    assert np.abs(np.corrcoef(y.reshape(-1, 4).T) - np.eye(4)).max() < 0.1
+
+
+def test_a_channel_is_dropped_at_all_its_scales():
+    x = np.ones((2, 2, 12), np.float32)  # four channels at three scales
+    kept = [Intensity(drop=0.5).apply(x, rng(0, i), scales=3)[0, 0] for i in range(400)]
+    kept = np.reshape(kept, (400, 3, 4))
+    assert (kept == kept[:, :1]).all()
+    np.testing.assert_allclose(kept.mean((0, 1)), 0.5, atol=0.08)
+    assert set(np.unique(kept)) == {0, 1}
+    # A dropped channel is 0, which is the mean, whatever the offset is.
+    dark = Intensity(drop=0.5, offset=0.3).apply(x, rng(0, 1), scales=3)[0, 0]
+    assert 0 in dark
+
+
+def test_nothing_is_changed_by_default_and_the_same_numbers_give_the_same_patch():
+    x = np.random.default_rng(0).random((3, 4, 2), np.float32)
+    np.testing.assert_array_equal(Intensity().apply(x, rng(0, 0)), x)
+    before = x.copy()
+    light = Intensity(0.2, 0.1, 0.1, 0.1)
+    np.testing.assert_array_equal(light.apply(x, rng(0, 0)), light.apply(x, rng(0, 0)))
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("name", ["gain", "offset", "noise", "drop"])
+def test_changes_of_brightness_that_make_no_sense_are_refused(name):
+    with pytest.raises(ValueError, match=f"`augment.intensity.{name}` must be at least 0"):
+        Intensity(**{name: -0.1})
+    if name in ("gain", "drop"):
+        with pytest.raises(ValueError, match=f"`augment.intensity.{name}` must be below 1. Recei"):
+            Intensity(**{name: 1})
+    else:
+        Intensity(**{name: 1})

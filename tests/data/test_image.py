@@ -98,3 +98,27 @@ def test_an_image_comes_apart_along_an_axis(image):
     assert np.shares_memory(parts[2].array, image.array)
     assert len({part.name for part in parts}) == 4
     assert image.along("T") == [image]
+
+
+def test_a_channel_that_was_not_taken_is_nan_throughout(image):
+    assert image.missing == (False, False, False)  # whole numbers cannot be missing
+    array = image.array.astype(float)
+    array[1] = np.nan
+    array[2, 1, 1, 1] = np.nan  # a broken voxel is no missing channel
+    assert Image(array, "CZYX").missing == (False, True, False)
+    assert Image(np.moveaxis(array, 0, 1), "ZCYX").missing == (False, True, False)
+    assert Image(np.moveaxis(array, 0, -1), "ZYXC").missing == (False, True, False)
+    assert Image(array[1], "ZYX").missing == (True,)
+    assert Image(array[0], "ZYX").missing == (False,)
+
+
+def test_one_voxel_per_channel_tells_what_is_missing():
+    class Lazy:
+        shape, dtype, asked = (2, 50, 60), np.dtype("float32"), []
+
+        def __getitem__(self, index):
+            self.asked.append(index)
+            return np.array([np.nan, 1.0])
+
+    assert Image(Lazy(), "CYX").missing == (True, False)
+    assert Lazy.asked == [(slice(None), 0, 0)]

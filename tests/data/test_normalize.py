@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from gvtnets_tf.data import normalize
+from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.normalize import Normalizer
 
 MEASURED = ("percentile", "zscore", "unit")
@@ -173,3 +174,89 @@ def test_stored_numbers_are_for_as_many_channels():
     rule = Normalizer("fixed", offset=[1, 2], gain=[1, 1])
     with pytest.raises(ValueError, match=r"is for 2 channels. Received: an image with 3"):
         rule.measure(np.zeros((4, 3)))
+
+
+# Images with channels that were not taken.
+
+
+def labels(*channels, name="well"):
+    """An image of 6 x 7 pixels; `None` is a label that is missing."""
+    rng = np.random.default_rng(0)
+    planes = [
+        np.full((6, 7), np.nan) if c is None else c + rng.normal(size=(6, 7)) for c in channels
+    ]
+    return Image(np.stack(planes).astype(np.float32), "CYX", name=name)
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_images_are_measured_as_their_arrays(kind):
+    whole = [labels(1, 50), labels(3, 70)]
+    arrays = [image.numpy("YXC") for image in whole]
+    rule = Normalizer(kind)
+    for found, expected in (
+        (rule.measure_images(whole, "x"), rule.measure(iter(arrays))),
+        (rule.measure_images(whole[:1], "x"), rule.measure(arrays[0])),
+    ):
+        np.testing.assert_array_equal(found.offset, expected.offset)
+        np.testing.assert_array_equal(found.gain, expected.gain)
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_a_channel_is_measured_where_it_was_taken(kind):
+    images = [labels(1, None, None), labels(3, 70, None), labels(None, 90, None)]
+    rule = Normalizer(kind)
+    found = rule.measure_images(images, "the training targets")
+    assert found.offset.shape == found.gain.shape == (3,)
+    for c, taken in ((0, images[:2]), (1, images[1:])):
+        alone = rule.measure(i.numpy("YXC")[..., [c]] for i in taken)
+        assert (found.offset[c], found.gain[c]) == (alone.offset, alone.gain)
+    # One that nobody took keeps its values.
+    assert (found.offset[2], found.gain[2]) == (0, 1)
+    assert np.isnan(found.apply(images[0].numpy("YXC"))[..., 1:]).all()
+    assert np.isfinite(found.apply(images[0].numpy("YXC"))[..., 0]).all()
+
+
+def test_one_channel_at_a_time_is_measured_with_stored_numbers_too():
+    rule = Normalizer("fixed", offset=[1, 2, 3], gain=[4, 5, 6])
+    for image in (labels(1, None, 2), labels(None, None, None), labels(1, 1, 1)):
+        found = rule.measure_images([image], "targets")
+        np.testing.assert_array_equal(found.offset, [1, 2, 3])
+        np.testing.assert_array_equal(found.gain, [4, 5, 6])
+    for image in (labels(1, None), labels(1, None, 2, 3), labels(1, 2)):
+        count = image.shape[0]
+        with pytest.raises(ValueError, match=f"is for 3 channels. Received: an image with {count}"):
+            rule.measure_images([image], "targets")
+
+
+@pytest.mark.parametrize("place", [(1, 0, 0), (1, 3, 3)], ids=["first pixel", "another"])
+@pytest.mark.parametrize("kind", [*MEASURED, "none", "fixed"])
+def test_a_channel_that_is_missing_in_part_is_refused(kind, place):
+    rule = Normalizer(kind, offset=[0, 0], gain=[1, 1]) if kind == "fixed" else Normalizer(kind)
+    broken = labels(1, 50)
+    broken.array[place] = np.nan
+    for others in ([], [labels(1, 50)], [labels(None, 50)]):
+        with pytest.raises(ValueError, match=r"targets.* holds 1 values that are NaN or infinite"):
+            rule.measure_images([*others, broken], "targets")
+    broken = labels(1, 50)
+    broken.array[1] = np.nan
+    broken.array[1, 5, 5] = 3  # all but one pixel
+    with pytest.raises(ValueError, match=r"targets, channel 1 holds 41 values that are NaN"):
+        rule.measure_images([broken], "targets")
+
+
+def test_a_constant_channel_is_named_by_its_number_beside_missing_ones():
+    constant = labels(None, 5)
+    constant.array[1] = 7
+    with pytest.raises(ValueError, match=r"targets, channel 1 is constant.*around 7"):
+        Normalizer().measure_images([constant], "targets")
+
+
+@pytest.mark.parametrize("other", [labels(1), labels(1, None, 3)])
+def test_images_that_differ_in_their_channels_are_not_measured_together(other):
+    with pytest.raises(ValueError, match=r"the targets must have equally many channels. Rec"):
+        Normalizer().measure_images([labels(1, 2), other], "the targets")
+
+
+def test_no_image_at_all_is_refused():
+    with pytest.raises(ValueError, match="nothing to measure: targets is an empty list"):
+        Normalizer().measure_images([], name="targets")

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from gvtnets_tf.data import pipeline
+from gvtnets_tf.card import Card
+from gvtnets_tf.data import multiscale, pipeline
+from gvtnets_tf.data.augment import Intensity
 from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.normalize import Affine, Normalizer
 from gvtnets_tf.data.pipeline import Pair
+from gvtnets_tf.prediction.predictor import Predictor
 
 SAME = Normalizer("none")
 
@@ -327,3 +330,203 @@ def test_pairs_that_do_not_go_together_are_refused():
     for other, name in ((projection, "wing"), (channels, "colours")):
         with pytest.raises(ValueError, match=f"All pairs must have the same channels.*{name}"):
             pipeline.patches([pair(), other], (4, 4, 4), 1, 1)
+
+
+# Several scales, classes, other light
+
+
+def places(shape=(40, 48), name="places"):
+    """A pair of planes that tell where they are: input in counts, target as row and column."""
+    rows, columns = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    source = np.random.default_rng(0).integers(0, 1000, (2, *shape)).astype(np.uint16)
+    target = np.stack([rows, columns]).astype(np.float32)
+    return Pair.measured(
+        Image(source, "CYX", name=name), Image(target, "CYX"), Normalizer("zscore"), SAME
+    )
+
+
+def staining(**changes):
+    return options(patch=(8, 8), axes="YX", scales=(1, 2, 0.5)) | changes
+
+
+def cut_at(pair, start, image=None):
+    """The patch that `multiscale` makes at a place of an image, normalised as a whole."""
+    image = pair.input if image is None else image
+    whole = pair.input_affine.apply(image.numpy("YXC"))
+    return multiscale.cut(lambda index: whole[index], whole.shape[:2], start, (8, 8), (1, 2, 0.5))
+
+
+def test_inputs_at_several_scales_are_cuts_around_the_place_of_their_target():
+    one = places()
+    dataset = pipeline.patches([one], **staining())
+    assert dataset.element_spec[0].shape == (3, 8, 8, 6)
+    assert dataset.element_spec[1].shape == (3, 8, 8, 2)
+    batches = [
+        *passes(dataset)[0],
+        *passes(pipeline.grid([one], (8, 8), 7, "YX", scales=(1, 2, 0.5)))[0],
+    ]
+    seen = set()
+    for x, y in ((x, y) for xs, ys in batches for x, y in zip(xs, ys)):
+        start = tuple(y[0, 0].astype(int))
+        np.testing.assert_allclose(x, cut_at(one, start), atol=1e-5)
+        seen.add(start)
+    # Corners of the image are among them, where half of the outer cut is a reflection.
+    assert {(0, 0), (32, 40)} < seen
+
+
+def test_a_patch_of_a_region_sees_what_lies_around_it():
+    one, (top, left) = places(), (16, 24)
+    region = {"Y": (top, top + 16), "X": (left, left + 16)}
+    about = {"around": one.input, "origin": {"Y": top, "X": left}}
+    inner = Pair.measured(
+        one.input.crop(region), one.target.crop(region), Normalizer("zscore"), SAME, **about
+    )
+    # Its numbers are those of the whole, as they will be in a prediction.
+    np.testing.assert_array_equal(inner.input_affine.offset, one.input_affine.offset)
+    np.testing.assert_array_equal(inner.input_affine.gain, one.input_affine.gain)
+    starts = set()
+    for x, y in passes(pipeline.patches([inner], **staining(batch=20)))[0]:
+        for a, b in zip(x, y):
+            start = tuple(b[0, 0].astype(int))
+            np.testing.assert_allclose(a, cut_at(one, start), atol=1e-5)
+            starts.add(start)
+    rows, columns = zip(*starts)
+    assert (min(rows), max(rows)) == (top, top + 8)
+    assert (min(columns), max(columns)) == (left, left + 8)
+    # Without what lies around, it is reflected at the border of the region.
+    alone = Pair.measured(inner.input, inner.target, Normalizer("zscore"), SAME)
+    ((x, y),) = passes(pipeline.grid([alone], (8, 8), 4, "YX", scales=(1, 2, 0.5)))[0]
+    np.testing.assert_allclose(x[0], cut_at(alone, (0, 0)), atol=1e-5)
+    assert np.abs(x[0] - cut_at(one, (top, left))).max() > 0.1
+
+
+def test_all_scales_of_a_patch_are_turned_with_its_target():
+    ramp = np.add.outer(3.0 * np.arange(48), np.arange(48)).astype(np.float32)
+    whole, region = Image(ramp, "YX"), {"Y": (16, 32), "X": (16, 32)}
+    about = {"around": whole, "origin": {"Y": 16, "X": 16}}
+    one = Pair.measured(whole.crop(region), whole.crop(region), SAME, SAME, **about)
+    corners = set()
+    settings = staining(flip=True, rotate=True, batch=16)
+    for x, y in passes(pipeline.patches([one], **settings))[0]:
+        np.testing.assert_array_equal(y[..., 0], x[..., 0])
+        middle = y.mean((1, 2))[:, None, None]
+        inner = (slice(None), slice(1, -1), slice(1, -1))
+        for channel, step in ((1, 2), (2, 0.5)):
+            expected = middle + step * (y - middle)
+            np.testing.assert_allclose(x[..., [channel]][inner], expected[inner], rtol=1e-4)
+        corners |= {int(np.argmax(b[[0, 0, -1, -1], [0, -1, 0, -1]])) for b in y[..., 0]}
+    assert corners == {0, 1, 2, 3}
+
+
+def test_targets_become_classes_and_missing_labels_minus_one():
+    counts = [90, 100, 112, 113, 150, 187, 188, 200, 900]
+    target = np.full((2, 3, 3), np.nan)
+    target[0] = np.reshape(counts, (3, 3))
+    rule = Normalizer("fixed", offset=[100, 0], gain=[100, 1])
+    source = Image(np.zeros((3, 3)), "YX")
+    one = Pair.measured(source, Image(target, "CYX"), SAME, rule)
+    settings = {"patch": (3, 3), "batch": 1, "axes": "YX"}
+    for dataset in (
+        pipeline.patches([one], steps=1, classes=5, **settings),
+        pipeline.grid([one], classes=5, **settings),
+    ):
+        ((_, y),) = passes(dataset)[0]
+        # round(4 v), below and above clipped: 0.12 -> 0.48, 0.13 -> 0.52, 0.87 -> 3.48.
+        assert y[0, ..., 0].ravel().tolist() == [0, 0, 0, 1, 2, 3, 4, 4, 4]
+        assert (y[..., 1] == -1).all()
+        assert y.dtype == np.float32
+    ((_, y),) = passes(pipeline.grid([one], **settings))[0]
+    np.testing.assert_allclose(y[0, ..., 0].ravel(), (np.array(counts) - 100) / 100, rtol=1e-5)
+    assert np.isnan(y[..., 1]).all()
+
+
+def test_256_classes_of_8_bit_labels_are_their_counts():
+    counts = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    rule = Normalizer("fixed", offset=[0], gain=[255])
+    one = Pair.measured(Image(counts, "YX"), Image(counts, "YX"), SAME, rule)
+    ((_, y),) = passes(pipeline.grid([one], (16, 16), 1, "YX", classes=256))[0]
+    np.testing.assert_array_equal(y[0, ..., 0], counts)
+
+
+def test_images_that_lack_other_labels_are_mixed():
+    source = image((8, 8), "YX")
+    first, second = np.zeros((2, 2, 8, 8), np.float32) + np.eye(8, dtype=np.float32)
+    first[1], second[0] = np.nan, np.nan
+    pairs = [Pair.measured(source, Image(t, "CYX"), SAME, SAME) for t in (first, second)]
+    for weighting in ("uniform", "foreground"):
+        dataset = pipeline.patches(pairs, (4, 4), 8, 2, axes="YX", classes=3, weighting=weighting)
+        lacks = {tuple((y == -1).all((0, 1))) for _, ys in passes(dataset)[0] for y in ys}
+        assert lacks == {(False, True), (True, False)}
+
+
+def test_other_light_changes_inputs_only_and_not_where_they_are():
+    one, light = places(), Intensity(gain=0.5, offset=0.5, drop=0.5)
+    plain, lit, again = (
+        passes(pipeline.patches([one], **staining(steps=8, intensity=i)))[0]
+        for i in (None, light, light)
+    )
+    check_same([lit], [again])
+    kinds, lines = set(), []
+    for (x, y), (x2, y2) in zip(plain, lit):
+        np.testing.assert_array_equal(y, y2)
+        assert x2.dtype == np.float32
+        # Dropped or not, a channel is so at all three scales.
+        shown = x2.any((1, 2)).reshape(len(x2), 3, 2)
+        assert (shown == shown[:, :1]).all()
+        kinds |= {tuple(kept) for kept in shown[:, 0].tolist()}
+        lines += [np.polyfit(a.ravel(), b.ravel(), 1) for a, b in zip(x, x2) if b[0, 0].all()]
+    assert len(kinds) == 4
+    # Each patch has light of its own.
+    assert len(np.unique(np.round(lines, 3), axis=0)) == len(lines) > 3
+
+
+def test_the_same_patch_is_made_in_training_and_in_prediction():
+    shape = (32, 48)
+    counts = np.random.default_rng(0).integers(0, 1000, (3, *shape)).astype(np.uint16)
+    source = Image(counts, "CYX")
+    one = Pair.measured(source, image(shape, "YX"), Normalizer("percentile"), SAME)
+    trained = passes(pipeline.grid([one], (16, 16), 99, "YX", scales=(1, 2, 0.5)))[0][0][0]
+    seen = []
+
+    def model(x):
+        seen.extend(x)
+        return x[..., :1]
+
+    card = Card(
+        axes="YX", output_axes="YX", input=Normalizer("percentile"), undo="none",
+        input_channels=("z0", "z1", "z2"), scales=(1, 2, 0.5), tile=(16, 16),
+    )  # fmt: skip
+    Predictor(model, card)(counts, "CYX", overlap=0)
+    np.testing.assert_array_equal(seen, trained)
+    assert len(seen) == 6
+
+
+def test_only_what_a_patch_shows_is_read_at_several_scales():
+    array = Watched(np.zeros((3, 200, 300), np.uint16))
+    affine = Affine(np.zeros(3), np.ones(3))
+    one = Pair(
+        Image(array, "CYX"), image((200, 300), "YX"), affine, Affine(np.zeros(1), np.ones(1))
+    )
+    passes(pipeline.patches([one], **staining(batch=4, steps=5)))
+    sizes = [tuple(s.stop - s.start for s in index[1:]) for index in array.asked]
+    assert len(sizes) == 20
+    assert max(map(max, sizes)) <= 16
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"scales": (1, 2), "patch": (2, 4, 4)}, "Several scales are of YX windows"),
+        ({"scales": (1, 0.5), "axes": "YX", "patch": (4, 6)}, "6 pixels along X .* at scale 0.5"),
+        ({"scales": (2,)}, r"`scales` must hold 1, the window itself\. Received: \[2\]"),
+        ({"scales": ()}, r"`scales` must hold 1, the window itself\. Received: \[\]"),
+    ],
+)
+def test_impossible_scales_are_refused(changes, message):
+    for make in (pipeline.patches, pipeline.grid):
+        given = options(**changes)
+        if make is pipeline.grid:
+            given = {k: given[k] for k in given if k not in ("steps", "seed")}
+        shape, axes = ((10, 12), "YX") if given.get("axes") else ((4, 10, 12), "ZYX")
+        with pytest.raises(ValueError, match=message):
+            make([pair(shape, axes)], **given)

@@ -205,3 +205,179 @@ def test_channels_and_axes_are_taken_as_asked(tmp_path, model, pixels):
     np.save(tmp_path / "c.npy", np.moveaxis(pixels, 0, -1))
     predict(tmp_path / "c.npy", model, tmp_path / "d.tif", axes="YXZ", progress=False)
     np.testing.assert_array_equal(readers.read(tmp_path / "d.tif").numpy("ZYX"), 2 * pixels)
+
+
+def movie(path, frames=4, axes="TZYX"):
+    """Write a time series whose frames become brighter; return its path and pixels."""
+    x = np.random.default_rng(1).poisson(100, (frames, 4, 6, 8)).astype(np.float32)
+    x *= np.arange(1, frames + 1).reshape(-1, 1, 1, 1)
+    return writers.write(path, Image(x, axes, {"T": 2.0, **SIZE})), x
+
+
+def counting(function=np.copy, **card):
+    """A predictor, and the list of the shapes that its network was called with."""
+    calls = []
+
+    def network(x):
+        calls.append(x.shape)
+        return function(x)
+
+    return Predictor(network, Card(input=Normalizer("zscore"), undo="none", **card)), calls
+
+
+def test_chosen_frames_and_their_statistics_are_said_in_the_result(tmp_path):
+    path, x = movie(tmp_path / "m.tif")
+    model, calls = counting()
+    predict(path, model, tmp_path / "o.tif", frames="1::2", statistics="series", progress=False)
+    found = readers.read(tmp_path / "o.tif")
+    assert (found.axes, found.shape, len(calls)) == ("TZYX", (2, 4, 6, 8), 2)
+    assert found.voxel_size["T"] == pytest.approx(4.0)
+    expected = (x[1::2] - x[1::2].mean()) / x[1::2].std()
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
+    said = readers.read_metadata(tmp_path / "o.tif")
+    assert (said["frames"], said["statistics_of"]) == ("1::2", "series")
+    predict(path, model, tmp_path / "p.tif", progress=False)
+    said = readers.read_metadata(tmp_path / "p.tif")
+    assert (said["statistics_of"], len(said["statistics"])) == ("frame", 4)
+
+
+def test_a_series_that_stopped_goes_on_with_the_next_frame(tmp_path):
+    path, _ = movie(tmp_path / "m.tif")
+    out, answers = tmp_path / "o.ome.tif", []
+
+    def network(x):
+        if len(answers) == 2:
+            raise KeyboardInterrupt
+        answers.append(x.shape)
+        return np.concatenate([x, np.abs(x)], -1)
+
+    options = {"uncertainty": True, "progress": False, "gif": tmp_path / "m.gif"}
+    model, _ = counting(network, probabilistic=True)
+    with pytest.raises(KeyboardInterrupt):
+        predict(path, model, out, **options)
+    # Nothing is there under the names of the outputs.
+    assert {p.name for p in tmp_path.iterdir()} == {"m.tif", ".o.ome.tif.parts"}
+    with pytest.raises(FileExistsError, match=r"left parts of .*o\.ome\.tif.*go on with --resume"):
+        predict(path, None, out, **options)
+
+    good, calls = counting(lambda x: np.concatenate([x, np.abs(x)], -1), probabilistic=True)
+    with pytest.raises(ValueError, match=r"another one \(flips, options\): repeat its settings"):
+        predict(path, good, out, resume=True, flips=True, tile=4, **options)
+    written = predict(path, good, out, resume=True, batch=2, **options)
+    assert [p.name for p in written] == ["o.ome.tif", "o_uncertainty.ome.tif", "m.gif"]
+    assert len(calls) == 2  # of four frames, two were there
+    whole = predict(path, good, tmp_path / "w.ome.tif", uncertainty=True, progress=False)
+    for a, b in zip(written, whole):
+        np.testing.assert_array_equal(readers.read(a).numpy(), readers.read(b).numpy())
+        assert readers.read_metadata(a) == readers.read_metadata(b)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    # All is there: nothing is left to do, and a missing movie is made again.
+    before = len(calls)
+    predict(path, good, out, resume=True, **options)
+    assert len(calls) == before
+    (tmp_path / "m.gif").unlink()
+    predict(path, good, out, resume=True, **options)
+    assert ((tmp_path / "m.gif").exists(), len(calls)) == (True, before + 4)
+
+
+def test_a_movie_shows_one_plane_of_a_series(tmp_path):
+    from PIL import Image as Picture
+
+    path, x = movie(tmp_path / "m.tif")
+    model, _ = counting()
+    keep = {"progress": False, "statistics": "series"}
+    gif = tmp_path / "deep" / "m.gif"
+    written = predict(path, model, tmp_path / "o.tif", gif=gif, gif_plane=1, **keep)
+    assert written == [tmp_path / "o.tif", gif]
+    with Picture.open(gif) as shown:
+        assert (shown.n_frames, shown.size) == (4, (8, 6))
+        means = [np.asarray(shown.convert("L")).mean() for t in range(4) if not shown.seek(t)]
+    assert np.corrcoef(means, x[:, 1].mean((1, 2)))[0, 1] > 0.99  # one contrast for all
+    with pytest.raises(ValueError, match=r"m has no plane 4 to show: --gif-plane"):
+        predict(path, model, tmp_path / "p.tif", gif=tmp_path / "p.gif", gif_plane=4, **keep)
+    with pytest.raises(ValueError, match=r"`suffix of --gif` cannot be '\.png'"):
+        predict(path, model, tmp_path / "p.tif", gif=tmp_path / "p.png", **keep)
+    with pytest.raises(FileExistsError, match=r"m\.gif exists and is not overwritten"):
+        predict(path, model, tmp_path / "p.tif", gif=gif, **keep)
+    movie(tmp_path / "n.tif")
+    with pytest.raises(ValueError, match=r"p\.gif shows one series, and there are 2 inputs"):
+        predict(f"{tmp_path}/[mn].tif", model, tmp_path / "out", gif=tmp_path / "p.gif", **keep)
+
+
+def test_what_is_no_series_has_neither_frames_nor_a_movie(tmp_path, model, pixels):
+    path = put(tmp_path / "a.tif", pixels)
+    with pytest.raises(ValueError, match=r"a has no axis T: name its axes with --axes"):
+        predict(path, model, tmp_path / "o.tif", frames=":2", progress=False)
+    with pytest.raises(ValueError, match=r"--gif .* shows a time series, and a has no axis T"):
+        predict(path, model, tmp_path / "o.tif", gif=tmp_path / "o.gif", progress=False)
+    with pytest.raises(ValueError, match=r"No frame is left: `frames` '9:' of m, which has 4"):
+        predict(movie(tmp_path / "m.tif")[0], model, tmp_path / "o.tif", frames="9:")
+    assert not (tmp_path / "o.tif").exists()
+
+
+def test_a_file_is_resampled_to_the_model_and_back_or_told_its_voxels(tmp_path):
+    x = np.random.default_rng(0).poisson(100, (4, 12, 16)).astype(np.float32)
+    bare = writers.write(tmp_path / "bare.tif", Image(x, "ZYX"))
+    model, calls = counting(voxel_size={"Z": 0.5, "Y": 0.5, "X": 0.5})
+    with pytest.raises(ValueError, match=r"bare has no voxel size along Z.*with --voxel-size"):
+        predict(bare, model, tmp_path / "o.tif", resample=True, progress=False)
+    told = {"resample": True, "voxel_size": (1, 0.25, 0.25), "progress": False}
+    predict(bare, model, tmp_path / "o.tif", **told)
+    assert calls == [(1, 8, 6, 8, 1)]
+    found = readers.read(tmp_path / "o.tif")
+    assert found.shape == x.shape
+    assert found.voxel_size == pytest.approx({"Z": 1, "Y": 0.25, "X": 0.25})
+    said = readers.read_metadata(tmp_path / "o.tif")
+    assert said["resampled_to"] == {"Z": 0.5, "Y": 0.5, "X": 0.5}
+
+
+@pytest.mark.parametrize(
+    "voxel_size, message",
+    [
+        ((1, 1), r"has one number for each of the axes ZYX of .*a\.tif\. Received: \[1, 1\]"),
+        ((1, 0, 1), r"in micrometres, above zero, along Z, Y or X\. Received: Y 0"),
+        ({"Q": 1}, r"above zero, along Z, Y or X\. Received: Q 1"),
+    ],
+)
+def test_voxel_sizes_that_are_none_are_refused(tmp_path, model, pixels, voxel_size, message):
+    path = put(tmp_path / "a.tif", pixels)
+    with pytest.raises(ValueError, match=message):
+        predict(path, model, tmp_path / "o.tif", voxel_size=voxel_size, progress=False)
+
+
+def test_flips_are_averaged_and_said(tmp_path, pixels):
+    path = put(tmp_path / "a.tif", pixels)
+
+    def uneven(x):
+        return x + np.arange(x.shape[3], dtype=np.float32)[:, None]
+
+    model = Predictor(uneven, Card(input=Normalizer("none"), undo="none"))
+    predict(path, model, tmp_path / "o.tif", flips=True, progress=False)
+    np.testing.assert_allclose(readers.read(tmp_path / "o.tif").numpy(), pixels + 3.5)
+    assert readers.read_metadata(tmp_path / "o.tif")["flips"] is True
+
+
+def test_channels_are_found_by_the_names_of_the_card(tmp_path, pixels):
+    both = np.stack([pixels, pixels + 1])
+    path = tmp_path / "a.ome.tif"
+    writers.write(path, Image(both, "CZYX", SIZE, ("dna", "phase")))
+    card = Card(input=Normalizer("none"), undo="none", input_channels=("phase",))
+    predict(path, Predictor(np.copy, card), tmp_path / "o.tif", progress=False)
+    np.testing.assert_array_equal(readers.read(tmp_path / "o.tif").numpy("ZYX"), both[1])
+    missing = Predictor(np.copy, card.changed(input_channels=("DIC",)))
+    with pytest.raises(ValueError, match=r"a has no channel 'DIC', which the model reads: choo"):
+        predict(path, missing, tmp_path / "p.tif", progress=False)
+
+
+def test_a_thin_stack_is_predicted_and_that_is_said(tmp_path, pixels):
+    class Thick:
+        divisor = (16, 2, 2)
+
+        def __call__(self, x):
+            return x.copy()
+
+    path = put(tmp_path / "a.tif", pixels)
+    model = Predictor(Thick(), Card(input=Normalizer("none"), undo="none"))
+    with pytest.warns(UserWarning, match=r"a has 4 voxels along Z, fewer than 16, the least that"):
+        predict(path, model, tmp_path / "o.tif", progress=False)
+    np.testing.assert_array_equal(readers.read(tmp_path / "o.tif").numpy(), pixels)

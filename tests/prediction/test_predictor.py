@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, special
 
 from gvtnets_tf.card import Card
+from gvtnets_tf.data import multiscale
 from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.normalize import Affine, Normalizer
 from gvtnets_tf.prediction import memory
@@ -438,3 +439,293 @@ def test_a_subclassed_keras_model_tells_its_channels_once_it_is_built():
     np.testing.assert_array_equal(predictor(pixels, "CYX"), 2 * pixels)
     with pytest.raises(ValueError, match="reads 3 channels, and the image has 1"):
         predictor(pixels[0])
+
+
+# Windows, distributions, labels.
+
+
+def certain(values, classes=11):
+    """Logits of a network that is sure of these values from 0, the first class, to 1, the last."""
+    chosen = np.round(np.asarray(values) * (classes - 1)).astype(int)
+    return np.where(np.arange(classes) == chosen[..., None], 50, 0).astype(np.float32)
+
+
+class Staining(Model):
+    """A network of three labels, sure of 0.1 x, 0.5 and 0.9 of a class map of its first channel."""
+
+    labels = (0, 1, 2)
+
+    def only(self, labels):
+        part = Staining(self.function)
+        part.labels, part.shapes = tuple(self.labels[i] for i in labels), self.shapes
+        return part
+
+    def __call__(self, x):
+        self.shapes.append(x.shape)
+        return self.function(x)[..., list(self.labels), :]
+
+
+def three(x):
+    first = np.clip(x[..., 0], 0, 1)
+    return certain(np.stack([first, np.full_like(first, 0.5), 1 - first], -1))
+
+
+WINDOWS = Card(
+    axes="YX",
+    output_axes="YX",
+    input=Normalizer("fixed", offset=(0,), gain=(10,)),
+    target=Normalizer("fixed", offset=(100, 0, 7), gain=(1000, 2, 1)),
+    undo="stored",
+    output_channels=("DAPI", "MAP2", "NFH"),
+    scales=(1, 2, 0.5),
+    tile=(8, 8),
+    classes=11,
+    bytes_per_voxel=100.0,  # so that nothing is measured first
+)
+
+
+def tens(*shape):
+    """Counts that are one of the eleven classes."""
+    return np.random.default_rng(0).integers(0, 11, shape).astype(np.uint16)
+
+
+@pytest.mark.parametrize("blend", [None, "crop", "average", "ramp"])
+@pytest.mark.parametrize("shape", [(8, 8), (24, 16), (21, 30), (5, 30), (3, 2)])
+def test_a_sure_network_of_windows_gives_each_pixel_back_for_any_size(shape, blend):
+    model, image = Staining(three, divisor=(4, 4)), tens(*shape)
+    result = Predictor(model, WINDOWS)(image, blend=blend, batch=3)
+    assert result.shape == (3, *shape)
+    np.testing.assert_allclose(result[0], 100 + 100 * image, rtol=1e-5)
+    np.testing.assert_allclose(result[1], 1, rtol=1e-5)
+    np.testing.assert_allclose(result[2], 7 + 1 - image / 10, rtol=1e-5)
+    # It never sees another size, and three scales of its one channel.
+    assert {s[1:] for s in model.shapes} == {(8, 8, 3)}
+
+
+def test_windows_have_a_step_of_half_of_them_and_are_averaged():
+    seen = []
+
+    def note(x):
+        seen.extend(x[..., 0])
+        return certain(np.full((*x.shape[:-1], 1), len(seen) % 2))
+
+    image = np.arange(16 * 20.0).reshape(16, 20)
+    card = WINDOWS.changed(output_channels=(), undo="none", input=Normalizer("none"))
+    result, info = Predictor(Model(note, divisor=4), card).predict(
+        Image(image, "YX"), estimate="mean"
+    )
+    corners = [(y, x) for y in (0, 4, 8) for x in (0, 4, 8, 12)]
+    np.testing.assert_array_equal(
+        seen, [image[y : y + 8, x : x + 8].astype(np.float32) for y, x in corners]
+    )
+    # Windows say 1, 0, 1, 0 in turn: where two rows of them meet, half and half.
+    expected = np.zeros((16, 20))
+    count = np.zeros((16, 20))
+    for i, (y, x) in enumerate(corners):
+        expected[y : y + 8, x : x + 8] += (i + 1) % 2
+        count[y : y + 8, x : x + 8] += 1
+    np.testing.assert_allclose(result.array, expected / count, atol=1e-5)
+    assert (info["mode"], info["tile"], info["overlap"]) == ("tiles", [8, 8], [4, 4])
+    assert (info["blend"], info["estimate"]) == ("average", "mean")
+    assert "windows of one size" in info["note"]
+    assert json.loads(json.dumps(info)) == info
+
+
+def test_one_window_is_what_the_network_says_of_it():
+    keras = pytest.importorskip("keras")
+    from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
+
+    keras.utils.set_random_seed(0)
+    net = GlobalPixelTransformerNet(
+        out_channels=3, classes=11, filters=2, growth=2, encoder_depths=(1,), bottom_depth=1,
+        decoder_depths=(1,),
+    )  # fmt: skip
+    net.build((None, None, None, 3))
+    net.head.conv.kernel.assign(9 * net.head.conv.kernel)
+    image = noise(8, 8)
+    card = WINDOWS.changed(input=Normalizer("zscore"))
+    scaled = ((image - image.mean()) / image.std()).astype(np.float32)[..., None]
+    x = multiscale.cut(lambda index: scaled[index], (8, 8), (0, 0), (8, 8), (1, 2, 0.5))
+    p = special.softmax(np.asarray(net(x[None])[0]), axis=-1)
+    median = (np.cumsum(p, -1) >= 0.5).argmax(-1) / 10
+    predictor = Predictor(net, card)
+    expected = median * [1000, 2, 1] + [100, 0, 7]
+    np.testing.assert_allclose(predictor(image), np.moveaxis(expected, -1, 0), rtol=1e-5)
+    mean = p @ np.linspace(0, 1, 11)
+    expected = mean * [1000, 2, 1] + [100, 0, 7]
+    found = predictor(image, estimate="mean")
+    np.testing.assert_allclose(found, np.moveaxis(expected, -1, 0), rtol=1e-4)
+    # Some labels go through a smaller network, and answer the same.
+    part = predictor(image, estimate="mean", labels=["NFH", "DAPI"])
+    np.testing.assert_allclose(part, found[[2, 0]], rtol=1e-4)
+
+
+def test_a_window_at_the_border_sees_the_image_reflected():
+    seen = []
+    image = np.arange(64.0).reshape(8, 8)
+    model = Model(lambda x: (seen.extend(x), certain(np.full((*x.shape[:-1], 1), 0)))[1])
+    card = WINDOWS.changed(output_channels=(), undo="none", input=Normalizer("none"), tile=(4, 4))
+    Predictor(model, card)(image)
+    whole = np.pad(image, 4, mode="reflect")
+    outer = whole[2:10, 2:10]  # of the first window: two pixels before and after it
+    # The middle of the outer cut: four of its pixels are means of 4 x 4 with weights 1 3 3 1.
+    line = np.array([1, 3, 3, 1]) / 8
+    for y, x in np.ndindex(2, 2):
+        block = outer[1 + 2 * y : 5 + 2 * y, 1 + 2 * x : 5 + 2 * x]
+        assert seen[0][1 + y, 1 + x, 1] == pytest.approx(line @ block @ line, rel=1e-5)
+
+
+@pytest.mark.parametrize("labels", [["NFH"], [2], ("MAP2", 0), ["NFH", "NFH"]])
+@pytest.mark.parametrize("cut", [True, False], ids=["smaller network", "chosen afterwards"])
+def test_labels_go_by_name_or_number_in_the_order_asked_for(labels, cut):
+    model, image = (Staining if cut else Model)(three), tens(20, 13)
+    predictor = Predictor(model, WINDOWS)
+    whole = predictor(image)
+    names = WINDOWS.output_channels
+    indices = [names.index(x) if isinstance(x, str) else x for x in labels]
+    result, _ = predictor.predict(Image(image, "YX"), labels=labels)
+    assert result.channel_names == tuple(names[i] for i in indices)
+    found = result.array if result.axes == "CYX" else result.array[None]
+    np.testing.assert_allclose(found, whole[indices], rtol=1e-6)
+
+
+def test_labels_that_were_never_learned_are_predicted_only_if_asked_for():
+    predictor = Predictor(Staining(three), WINDOWS.changed(trained_channels=("DAPI", "NFH")))
+    image = Image(tens(12, 12), "YX")
+    result, _ = predictor.predict(image)
+    assert result.channel_names == ("DAPI", "NFH")
+    result, _ = predictor.predict(image, labels=["MAP2"])
+    assert (result.axes, result.channel_names) == ("YX", ("MAP2",))
+    np.testing.assert_allclose(result.array, 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("undo", ["stored", "none"])
+def test_labels_of_a_regression_are_chosen_too(undo):
+    card = WINDOWS.changed(classes=None, scales=(1,), tile=(), undo=undo)
+    model = Model(lambda x: np.concatenate([x, 2 * x, 3 * x], -1))
+    image = tens(9, 9)
+    gains, offsets = ((1, 2), (7, 0)) if undo == "stored" else ((1, 1), (0, 0))
+    result = Predictor(model, card)(image, labels=["NFH", 1])
+    expected = [f * image / 10 * g + o for f, g, o in zip((3, 2), gains, offsets)]
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_the_spread_of_a_distribution_is_its_uncertainty_in_the_units_of_the_labels():
+    # Half of the time 0.2, half of the time 0.6: the spread is 0.2.
+    logits = np.where(np.isin(np.arange(11), (2, 6)), 50, 0).astype(np.float32)
+    model = Model(lambda x: np.broadcast_to(logits, (*x.shape[:-1], 3, 11)))
+    predictor, image = Predictor(model, WINDOWS), Image(tens(13, 9), "YX", {"Y": 0.5})
+    (value, spread), _ = predictor.predict(image, uncertainty=True, estimate="mean")
+    assert value.shape == spread.shape == (3, 13, 9)
+    assert value.channel_names == spread.channel_names == ("DAPI", "MAP2", "NFH")
+    np.testing.assert_allclose(value.array[:, 0, 0], [500, 0.8, 7.4], rtol=1e-4)
+    np.testing.assert_allclose(spread.array[:, 0, 0], [200, 0.4, 0.2], rtol=1e-3)
+    (_, spread), _ = predictor.predict(image, uncertainty=True, labels=["NFH"])
+    np.testing.assert_allclose(spread.array, 0.2, rtol=1e-3)
+    assert spread.voxel_size == {"Y": 0.5}
+
+
+def test_planes_of_a_stack_go_through_windows_one_by_one():
+    model, stack = Staining(three, divisor=4), tens(3, 11, 14)
+    predictor = Predictor(model, WINDOWS)
+    result, info = predictor.predict(Image(stack, "ZYX"), uncertainty=True, batch=5)
+    assert [part.axes for part in result] == ["CZYX"] * 2
+    np.testing.assert_allclose(result[0].array[0], 100 + 100 * stack, rtol=1e-5)
+    np.testing.assert_allclose(result[1].array, 0, atol=0.5)
+    for z in range(3):
+        np.testing.assert_allclose(result[0].array[:, z], predictor(stack[z]), rtol=1e-5)
+    series = predictor(stack, "TYX")
+    np.testing.assert_allclose(series, np.moveaxis(result[0].array, 0, 1), rtol=1e-5)
+    assert info["tile"] == [8, 8]
+
+
+def test_windows_are_read_in_batches_and_counted(capsys):
+    model = Staining(three, divisor=4)
+    Predictor(model, WINDOWS)(tens(16, 20), batch=5, progress=True)
+    assert [s[0] for s in model.shapes] == [5, 5, 2]
+    assert "12/12" in capsys.readouterr().err
+
+
+def test_memory_of_windows_counts_the_distributions_of_a_band():
+    model = Staining(three, divisor=4)
+    card = WINDOWS.changed(bytes_per_voxel=1000.0)
+    predictor, image = Predictor(model, card), Image(tens(400, 1000), "YX", name="well")
+    # A call: 64 pixels; a band: 8 rows of 1000 pixels, three labels, eleven classes.
+    need = 1000 * 64 + 4 * 8 * 1000 * 3 * 11
+    predictor.predict(image.crop({"Y": (0, 8)}), max_memory=need)
+    expected = r"well does not fit the memory: 1 x \(8, 8\) .*1.1 MiB.* fewer labels with --labels"
+    with pytest.raises(ValueError, match=expected):
+        predictor.predict(image, max_memory=need - 1)
+    predictor.predict(image.crop({"Y": (0, 8)}), max_memory=need - 1, labels=["NFH"])
+
+
+WINDOW_ERRORS = {
+    "whole": ({"whole": True}, r"Pass `whole` or `tile`, not both.*a model of \(8, 8\) windows"),
+    "name": ({"labels": ["DAPY"]}, r"`label` cannot be 'DAPY'. Did you mean 'DAPI'"),
+    "number": ({"labels": [3]}, r"`label` cannot be 3. Choose one of \['0', '1', '2', 'DAPI'"),
+    "none": ({"labels": []}, r"Ask for at least one label, or leave `labels` out. Received: \[\]"),
+    "negative": ({"labels": [-1]}, r"`label` cannot be -1"),
+    "estimate": ({"estimate": "meen"}, r"`estimate` cannot be 'meen'. Did you mean 'mean'"),
+    "scales": ({"tile": 6}, r"window of 6 pixels along Y cannot be cut at scale 0.5"),
+    "odd": ({"tile": (8, 8, 8)}, r"`tile` is one number, or one for each axis of YX"),
+}
+
+
+@pytest.mark.parametrize("case", WINDOW_ERRORS)
+def test_what_windows_cannot_do_is_refused_by_name(case):
+    given, message = WINDOW_ERRORS[case]
+    model = Staining(three)
+    with pytest.raises(ValueError, match=message):
+        Predictor(model, WINDOWS)(tens(16, 16), **given)
+    assert model.shapes == []
+
+
+@pytest.mark.parametrize("label, text", [(7, "cannot be 7"), (-2, "cannot be -2")])
+def test_labels_without_names_are_numbers_that_there_are(label, text):
+    card = WINDOWS.changed(classes=None, output_channels=(), undo="none", target=Normalizer())
+    with pytest.raises(ValueError, match=f"`label` {text}"):
+        Predictor(Model(lambda x: x[..., :3]), card)(tens(8, 8), labels=[label])
+
+
+@pytest.mark.parametrize("shape", [(21, 30), (3, 2), (24, 24), (5, 30)])
+def test_beyond_the_border_windows_see_the_reflection_of_the_image(shape):
+    seen = {}
+
+    class Looking:
+        divisor = 4
+
+        def __call__(self, x):
+            seen.setdefault("x", []).extend(np.asarray(x))
+            return np.zeros((*x.shape[:-1], 1), np.float32)
+
+    card = Card(
+        axes="YX", output_axes="YX", input=Normalizer("none"), target=Normalizer("none"),
+        undo="none", scales=(1, 2, 0.5), tile=(8, 8),
+    )  # fmt: skip
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    Predictor(Looking(), card)(image)
+    far = 60
+    around = np.pad(image, far, mode="reflect")[..., None]
+    expected = [
+        multiscale.cut(
+            lambda index: around[index], around.shape[:2], (y + far, x + far), (8, 8), (1, 2, 0.5)
+        )
+        for y in range(-8, shape[0] + 8)
+        for x in range(-8, shape[1] + 8)
+    ]
+    for x in seen["x"]:
+        assert any(np.array_equal(x, e) for e in expected)
+
+
+def test_a_network_without_the_classes_its_card_promises_is_refused():
+    with pytest.raises(ValueError, match=r"promises \(1, 8, 8\) and channels .*and classes"):
+        Predictor(Model(), WINDOWS)(tens(8, 8))
+    card = WINDOWS.changed(classes=None)
+    with pytest.raises(ValueError, match=r"promises \(1, 8, 8\) and channels \(axes YX to YX\)\."):
+        Predictor(Model(three), card)(tens(8, 8))
+
+
+def test_a_network_of_windows_counts_channels_without_its_scales():
+    card = WINDOWS.changed(input_channels=("z0", "z1"))
+    with pytest.raises(ValueError, match=r"reads 2 channels \(z0, z1\), and the image has 1"):
+        Predictor(Staining(three), card)(tens(8, 8))

@@ -1,0 +1,20 @@
+"""Look for pairs that do not belong together, and say how."""
+
+from gvtnets_tf.cli.shared import pair_words
+
+
+def words(p):
+    pair_words(p, required=True)
+    p.add_argument("--axes", help="axes of the files, e.g. ZYX")
+
+
+def run(args):
+    from gvtnets_tf.data.pairs import check_pairs, match
+
+    pairs = match(args.inputs, args.targets, pair_by=args.pair_by)
+    found = check_pairs(pairs, args.axes, args.input_channels, args.target_channels)
+    for finding in found:
+        print(f"{finding.level}: {finding.pair[0]} and {finding.pair[1]}: {finding.message}")
+    print(f"{len(pairs)} pairs, {len(found)} findings")
+    if any(finding.level == "error" for finding in found):
+        raise ValueError("Some pairs cannot be used: see the lines above.")

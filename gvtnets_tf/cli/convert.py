@@ -1,0 +1,36 @@
+"""Turn a published checkpoint into a model folder."""
+
+from pathlib import Path
+
+from gvtnets_tf.cli.shared import start_tensorflow
+
+
+def words(p):
+    p.add_argument("kind", choices=["tf1", "fnet"], help="TensorFlow 1 (GVTNets), or pytorch_fnet")
+    p.add_argument("source", help="prefix of a TensorFlow checkpoint; .npz, .safetensors, .pt, .p")
+    p.add_argument("--preset", help="of tf1: label_free, denoising or projection")
+    p.add_argument("--out", type=Path, required=True, help="model folder to make")
+    p.add_argument(
+        "--normalize", choices=["none", "zscore", "percentile"], help="as published by default"
+    )
+    p.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def run(args):
+    from gvtnets_tf.files import check_free
+
+    if (args.kind == "tf1") != bool(args.preset):
+        raise ValueError(
+            "--preset says which released checkpoint it is: give it with tf1, and only there."
+        )
+    check_free(args.out, args.force)
+    start_tensorflow()
+    from gvtnets_tf.zoo.convert import convert_fnet, convert_tf1
+
+    options = {"force": args.force}
+    if args.normalize is not None:
+        options["normalize"] = args.normalize
+    if args.kind == "tf1":
+        print(convert_tf1(args.source, args.out, args.preset, **options))
+    else:
+        print(convert_fnet(args.source, args.out, **options))

@@ -1,0 +1,21 @@
+"""Denoise a simulated stack with the shipped network, beside plain baselines."""
+
+from pathlib import Path
+
+from gvtnets_tf.cli.shared import start_tensorflow
+
+
+def words(p):
+    p.add_argument("--out", type=Path, default=Path("gvtnets-demo"), help="folder to write")
+    p.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def run(args):
+    from gvtnets_tf.files import check_free
+
+    check_free(args.out, args.force)
+    start_tensorflow()
+    from gvtnets_tf.demonstration import demo, show
+
+    print(show(demo(args.out, args.force)))
+    print(args.out)

@@ -1,0 +1,34 @@
+"""Score predictions against targets, with a table and figures."""
+
+from pathlib import Path
+
+from gvtnets_tf.cli.shared import channel, regions
+
+
+def words(p):
+    p.add_argument("--predictions", required=True, help="quoted glob or folder")
+    p.add_argument("--targets", required=True, help="quoted glob or folder: the truth")
+    p.add_argument("--baseline", help="quoted glob or folder: another method")
+    p.add_argument("--inputs", help="quoted glob or folder: shown in the figures")
+    p.add_argument("--out", type=Path, help="folder for the table and the figures")
+    p.add_argument("--axes", help="axes of the files, in place of what they say")
+    p.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
+    p.add_argument("--region", action="append", metavar="AXIS:START:STOP", help="score only this")
+    p.add_argument(
+        "--staining", type=int, nargs="?", const=1_000_000, metavar="PIXELS", help="also score "
+        "all images of a label together, as the paper of virtual staining, on so many pixels",
+    )  # fmt: skip
+    p.add_argument("--json", action="store_true", help="print the scores as JSON")
+    p.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def run(args):
+    from gvtnets_tf.evaluation import evaluate
+
+    report = evaluate(
+        args.predictions, args.targets, args.out, args.baseline, axes=args.axes,
+        target_channels=args.target_channels, regions=regions(args.region),
+        inputs=args.inputs, force=args.force,
+        staining=None if args.staining is None else {"pixels": args.staining},
+    )  # fmt: skip
+    print(report.json() if args.json else report)

@@ -1,0 +1,61 @@
+"""What the commands share."""
+
+import importlib
+import os
+import sys
+
+
+def start_tensorflow():
+    """Import TensorFlow without the lines that it writes before its log level counts."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            importlib.import_module("tensorflow")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def regions(texts):
+    """Read `X:540:720` as `{"X": (540, 720)}`."""
+    regions = {}
+    for text in texts or ():
+        try:
+            axis, start, stop = text.split(":")
+            regions[axis.upper()] = (int(start), int(stop))
+        except ValueError as error:
+            raise ValueError(
+                f"--region must be AXIS:START:STOP, e.g. X:540:720. Received: {text!r}."
+            ) from error
+    return regions
+
+
+def given(args, names):
+    """Those of the flags that were given."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def one(values):
+    """One number stands for all axes."""
+    return values[0] if values and len(values) == 1 else values
+
+
+def channel(text):
+    """A channel by its index or by its name."""
+    return int(text) if text.isdigit() else text
+
+
+def pair_words(p, required):
+    p.add_argument("--inputs", required=required, help="quoted glob or folder")
+    p.add_argument("--targets", required=required, help="quoted glob or folder")
+    p.add_argument("--pair-by", choices=["name", "order"], default="name" if required else None)
+    p.add_argument("--input-channels", type=channel, nargs="+", metavar="C")
+    p.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
+
+
+def say(message):
+    """Say something in one line on standard error."""
+    print(f"gvtnets: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,0 +1,57 @@
+"""Train a network by a recipe, or by a preset and two globs."""
+
+from pathlib import Path
+
+from gvtnets_tf.cli.shared import given, pair_words, start_tensorflow
+
+RECIPE_FLAGS = ("preset", "patch", "batch", "steps", "seed", "select")
+DATA_FLAGS = (
+    "inputs", "targets", "isl", "conditions", "labels", "axes", "input_channels",
+    "target_channels", "pair_by",
+)  # fmt: skip
+
+
+def words(p):
+    p.add_argument("recipe", type=Path, nargs="?", help="YAML file")
+    p.add_argument("--out", type=Path, required=True, help="model folder to make")
+    p.add_argument("--preset", help="published architecture, e.g. denoising")
+    pair_words(p, required=False)
+    p.add_argument("--isl", metavar="FOLDER", help="of the in-silico labeling data set, as it is")
+    p.add_argument("--conditions", nargs="+", metavar="A", help="of that data set, e.g. B D")
+    p.add_argument("--labels", nargs="+", metavar="NAME", help="of that data set; by default all")
+    p.add_argument("--axes", help="axes of the files, e.g. ZYX")
+    p.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="e.g. 16 64 64")
+    p.add_argument("--batch", type=int, help="patches per step")
+    p.add_argument("--steps", type=int)
+    p.add_argument("--seed", type=int)
+    p.add_argument("--select", type=float, help="share kept for choosing the best weights")
+    p.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
+    p.add_argument("--from", dest="start", metavar="MODEL", help="zoo name or folder to start from")
+    p.add_argument("--tensorboard", action="store_true", help="write logs to OUT/tensorboard")
+    p.add_argument("--deterministic", action="store_true", help="the same bits on every run")
+    p.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def run(args):
+    start_tensorflow()
+    from gvtnets_tf.recipe import Recipe
+    from gvtnets_tf.training import train
+    from gvtnets_tf.zoo import load
+
+    values, data = given(args, RECIPE_FLAGS), given(args, DATA_FLAGS)
+    if args.recipe is not None and (values or data):
+        raise ValueError(
+            f"A recipe says everything; the flags {', '.join([*values, *data])} would be ignored. "
+            f"Write them into {args.recipe}, or leave the recipe out."
+        )
+    named = "isl" in data or {"inputs", "targets"} <= data.keys()
+    if args.recipe is None and not ("preset" in values and named):
+        raise ValueError("Give a recipe, or --preset with --inputs and --targets, or with --isl.")
+    recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse({**values, "data": data})
+    start = load(args.start).model if args.start else None
+    print(
+        train(
+            recipe, args.out, resume=args.resume, start=start, tensorboard=args.tensorboard,
+            deterministic=args.deterministic, force=args.force,
+        )
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""List the trained networks that have a name, show one, or fetch its weights."""
+
+import argparse
+import json
+from pathlib import Path
+
+from gvtnets_tf.cli.shared import say, start_tensorflow
+
+
+def words(p):
+    actions = p.add_subparsers(metavar="ACTION", dest="action", required=True)
+
+    def action(name, about):
+        p = actions.add_parser(name, help=about, description=about)
+        p.add_argument("--debug", action="store_true", default=argparse.SUPPRESS)
+        if name != "list":
+            p.add_argument("name", metavar="NAME", help="as `gvtnets zoo list` shows it")
+        if name != "fetch":
+            p.add_argument("--json", action="store_true", help="print JSON")
+        return p
+
+    action("list", "A line for each name: task, where its weights are, licence.")
+    action("show", "All that is known of one network.")
+    p = action("fetch", "Download, check and convert published weights; print their folder.")
+    p.add_argument("--force", action="store_true", help="fetch again what is there")
+    p.add_argument("--cache", type=Path, help="folder to keep it in, in place of the user's cache")
+
+
+def run(args):
+    {"list": _list, "show": _show, "fetch": _fetch}[args.action](args)
+
+
+def _list(args):
+    from gvtnets_tf.zoo import names, places
+
+    known = {name: places.known(name) for name in names.registry()}
+    print(json.dumps(known, indent=2) if args.json else names.table(known))
+
+
+def _show(args):
+    from gvtnets_tf.zoo import names, places
+
+    known = places.known(args.name)
+    print(json.dumps(known, indent=2) if args.json else names.card(args.name, known))
+
+
+def _fetch(args):
+    from gvtnets_tf.zoo import fetching, names
+
+    say(f"licence of {args.name}: {names.about(args.name)['licence']}")
+    print(fetching.fetch(args.name, args.force, args.cache, start=start_tensorflow))

@@ -1,0 +1,109 @@
+"""A window of an image at several scales around one centre, as a network reads it.
+
+Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of microscopy
+images, section III-D. https://doi.org/10.1109/TMI.2020.2968504
+"""
+
+import numpy as np
+
+AXES = "YX"
+
+
+def check_scales(scales, size, axes):
+    """Refuse scales that a window cannot be cut at.
+
+    Args:
+        scales: sequence of float. Extent of each cut, relative to the window.
+        size: tuple of int. Pixels of the window along each axis.
+        axes: str. Spatial axes of the window.
+
+    Returns:
+        Tuple of float.
+
+    Raises:
+        ValueError: naming the scale, the axis, and what would do.
+    """
+    scales = tuple(float(s) for s in scales)
+    if 1.0 not in scales:
+        given = ", ".join(f"{s:g}" for s in scales)
+        raise ValueError(f"`scales` must hold 1, the window itself. Received: [{given}].")
+    if scales == (1.0,):
+        return scales
+    if axes != AXES:
+        raise ValueError(f"Several scales are of {AXES} windows. Received: axes={axes!r}.")
+    for scale in scales:
+        for letter, n in zip(axes, size):
+            extent = n * scale
+            if scale <= 0 or extent != round(extent) or (round(extent) - n) % 2:
+                raise ValueError(
+                    f"A window of {n} pixels along {letter} cannot be cut at scale {scale:g} "
+                    f"around the same centre, which needs {extent:g} pixels, an even number more "
+                    f"or less: use a multiple of 4 with scales such as 2 and 0.5."
+                )
+    return scales
+
+
+def cut(read, shape, start, size, scales=(1,)):
+    """Cut a window at several scales, each brought to its size.
+
+    What lies beyond the border of the image is its reflection. A larger cut is shrunk
+    by a filter as wide as it shrinks (every pixel counts), a smaller one is enlarged
+    linearly.
+
+    Args:
+        read: function of a tuple of slices, inside the image, to an array
+            `(y, x, channels)`.
+        shape: tuple of int. Pixels of the image along y and x.
+        start: tuple of int. First pixel of the window.
+        size: tuple of int. Pixels of the window.
+        scales: sequence of float. `(1, 2, 0.5)` is the paper's: the window, twice and half of it.
+
+    Returns:
+        Float32 array `(*size, len(scales) * channels)`, scale by scale.
+    """
+    reach = [max(round(n * max(scales)), n) for n in size]
+    block = _reflected(
+        read, shape, [s - (r - n) // 2 for s, r, n in zip(start, reach, size)], reach
+    )
+    parts = []
+    for scale in scales:
+        part = block
+        for axis, (r, n) in enumerate(zip(reach, size)):
+            extent = round(n * scale)
+            before = (r - extent) // 2
+            part = part[(slice(None),) * axis + (slice(before, before + extent),)]
+        parts.append(_resized(part, size))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def _reflected(read, shape, start, size):
+    """Read a block that may reach beyond the image, where the image is reflected."""
+    stop = [s + n for s, n in zip(start, size)]
+    inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(start, stop, shape))
+    before = [max(-a, 0) for a in start]
+    after = [max(b - n, 0) for b, n in zip(stop, shape)]
+    # Reflection reaches back into the image by as much as it reaches out of it.
+    wide = tuple(
+        slice(min(s.start, max(n - 1 - a, 0)) if a else s.start, max(s.stop, min(b + 1, n)))
+        for s, b, a, n in zip(inside, before, after, shape)
+    )
+    block = np.asarray(read(wide), np.float32)
+    block = np.pad(block, [*zip(before, after), (0, 0)], mode="reflect")
+    return block[
+        tuple(
+            slice(i.start - w.start, i.start - w.start + n) for i, w, n in zip(inside, wide, size)
+        )
+    ]
+
+
+def _resized(block, size):
+    """Bring an array `(y, x, channels)` to another size."""
+    if block.shape[:2] == tuple(size):
+        return block
+    from PIL import Image
+
+    planes = [
+        Image.fromarray(np.ascontiguousarray(plane)).resize(size[::-1], Image.Resampling.BILINEAR)
+        for plane in np.moveaxis(block, -1, 0)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)

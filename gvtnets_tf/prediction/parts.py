@@ -1,0 +1,117 @@
+"""Results that wait in a hidden folder until all of them are there."""
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from gvtnets_tf.data import readers, writers
+from gvtnets_tf.files import remove, staged
+
+SETTINGS = "settings"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Finished parts of a result, each under its number.
+
+    Attributes:
+        folder: `Path`, made when the first part is put there.
+        settings: mapping of what all parts depend on, in values that JSON can hold.
+        prefix: str. What the names of these parts begin with.
+    """
+
+    folder: Path
+    settings: dict
+    prefix: str = ""
+
+    def inner(self, prefix):
+        """Parts with numbers of their own in the same folder."""
+        return Parts(self.folder, self.settings, f"{self.prefix}{prefix}-")
+
+    def get(self, number):
+        """What `put` kept under a number: `(images, info)`, or `None`."""
+        about = self._file(number)
+        if not about.is_file():
+            return None
+        kept = json.loads(about.read_text())
+        return [readers.read(self.folder / name) for name in kept["files"]], kept["info"]
+
+    def put(self, number, images, info):
+        """Keep the images of a part, and how they were made."""
+        _write(self.folder / f"{SETTINGS}.json", self.settings)
+        about = self._file(number)
+        names = [f"{about.stem}_{i}.tif" for i in range(len(images))]
+        for name, image in zip(names, images):
+            writers.write(self.folder / name, image, force=True)
+        # The last to appear: with it, the part is whole.
+        _write(about, {"files": names, "info": info})
+
+    def _file(self, number):
+        return self.folder / f"{self.prefix}{number:06}.json"
+
+
+def place(out):
+    """Where the parts of an output wait: a hidden folder beside it."""
+    return out.with_name(f".{out.name}.parts")
+
+
+def check_none(out, *, resume=False, force=False):
+    """Refuse to lose what a stopped run has left, unless it is asked for.
+
+    Raises:
+        FileExistsError: saying how to go on, and how to start anew.
+    """
+    if place(out).exists() and not (resume or force):
+        raise FileExistsError(
+            f"A run that stopped left parts of {out} in {place(out)}: go on with --resume "
+            f"(`resume=True`), or start anew with --force (`force=True`)."
+        )
+
+
+@contextlib.contextmanager
+def parts(out, settings, *, resume=False, force=False):
+    """Open the parts of an output; they are removed when all is done.
+
+    On an error, or when the process is stopped, finished parts stay where they are, so
+    that the next run can go on with them.
+
+    Args:
+        out: `Path` that the parts will become.
+        settings: mapping of what the parts depend on. A run goes on only with its own.
+        resume: bool. Go on with what is there.
+        force: bool. Start anew.
+
+    Yields:
+        `Parts`.
+
+    Raises:
+        FileExistsError: as `check_none`.
+        ValueError: naming the settings that the stopped run had otherwise.
+    """
+    check_none(out, resume=resume, force=force)
+    folder, settings = place(out), json.loads(json.dumps(settings, default=str))
+    if not (resume and _same(out, settings, force)):
+        remove(folder)
+    yield Parts(folder, settings)
+    remove(folder)
+
+
+def _same(out, settings, force):
+    """Whether the parts that are there belong to these settings."""
+    file = place(out) / f"{SETTINGS}.json"
+    if not file.is_file():
+        return False
+    before = json.loads(file.read_text())
+    other = [key for key in sorted({*before, *settings}) if before.get(key) != settings.get(key)]
+    if other and not force:
+        raise ValueError(
+            f"The run that stopped before {out} was whole was another one ({', '.join(other)}): "
+            f"repeat its settings, or start anew with --force (`force=True`)."
+        )
+    return not other
+
+
+def _write(file, values):
+    with staged(file, force=True) as beside:
+        beside.write_text(json.dumps(values))

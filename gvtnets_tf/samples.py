@@ -1,0 +1,240 @@
+"""Pairs of images that a recipe names, and the part of the data each belongs to."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from gvtnets_tf.data import isl, readers
+from gvtnets_tf.data import pairs as pairing
+from gvtnets_tf.data.image import Image
+from gvtnets_tf.data.pipeline import check_same_size
+from gvtnets_tf.data.resample import resample
+
+PARTS = ("train", "select", "report")
+WAYS = ("csv", "npz", "isl", "inputs")  # of naming files: one of them
+KEYS = (
+    *WAYS, "root", "targets", "conditions", "split", "labels", "axes", "target_axes",
+    "input_channels", "target_channels", "pair_by", "regions", "resize",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One pair of images, and the part of the data it belongs to.
+
+    Attributes:
+        input, target: `Image`, on disk where possible.
+        part: `"train"`, `"select"`, `"report"`, or `""` where nothing was said.
+        around: `Image`, the whole input of which `input` is a region, for networks that
+            look beyond a patch; `None` where `input` is all there is.
+        origin: mapping from axis letter to the first voxel of `input` in `around`.
+        resize: tuple of float. Factors along Z, Y and X by which both images are to be
+            resized once they were measured; empty for none.
+    """
+
+    input: Image
+    target: Image
+    part: str = ""
+    around: Image | None = None
+    origin: Mapping = field(default_factory=dict)
+    resize: tuple = ()
+
+    def resized(self):
+        """The pair at the size that the network sees, in memory."""
+        if not self.resize:
+            return self
+        return replace(
+            self,
+            input=_resized(self.input, self.resize),
+            target=_resized(self.target, self.resize),
+            resize=(),
+        )
+
+    def along(self, letter):
+        """Take the pair apart along an axis; a pair without it is passed over.
+
+        Raises:
+            ValueError: naming both images, if they have not as many entries.
+        """
+        inputs, targets = (image.along(letter) for image in (self.input, self.target))
+        if len(inputs) != len(targets):
+            raise ValueError(
+                f"{self.input.name} has {len(inputs)} entries along {letter}, "
+                f"{self.target.name} has {len(targets)}: they must be equal."
+            )
+        around = [None] * len(inputs)
+        if self.around is not None:
+            first = self.origin.get(letter, 0)
+            around = self.around.along(letter)[first : first + len(inputs)]
+        return [
+            replace(self, input=i, target=t, around=a) for i, t, a in zip(inputs, targets, around)
+        ]
+
+    def crop(self, region):
+        """Keep a region, `{axis: (start, stop)}`; a target without Z passes its Z over."""
+        at = dict(self.origin)
+        for axis, (start, _) in region.items():
+            at[axis] = at.get(axis, 0) + start
+        own = {a: tuple(r) for a, r in region.items() if a in self.target.axes or a != "Z"}
+        return replace(
+            self,
+            input=self.input.crop({a: tuple(r) for a, r in region.items()}),
+            target=self.target.crop(own),
+            around=self.input if self.around is None else self.around,
+            origin=at,
+        )
+
+
+def opened(data):
+    """Open all pairs that the `data` of a recipe names.
+
+    Returns:
+        List of `Sample`, one per pair of files or region of one.
+
+    Raises:
+        ValueError, FileNotFoundError: naming the file and what is wrong with it.
+    """
+    _check_resize(data)
+    found = []
+    for input, target, part in _images(data):
+        chosen = (
+            input.select_channels(data.get("input_channels")),
+            target.select_channels(data.get("target_channels")),
+        )
+        check_same_size(*chosen)  # before a region hides it
+        regions, resize = data.get("regions"), tuple(data.get("resize") or ())
+        sample = Sample(*chosen, part, resize=resize)
+        found += (
+            [replace(sample.crop(r), part=p) for p, r in regions.items()] if regions else [sample]
+        )
+    if not found:
+        raise ValueError("The recipe names no data: give `inputs` and `targets`, or `csv`.")
+    return found
+
+
+def _check_resize(data):
+    resize = data.get("resize")
+    if resize is None:
+        return
+    if data.get("regions"):
+        raise ValueError("`regions` count voxels before, patches after `resize`: use only one.")
+    if len(resize) not in (2, 3) or not all(0 < f < math.inf for f in resize):
+        raise ValueError(
+            f"`resize` has a factor above zero for Z, Y and X, or for Y and X. Received: {resize}."
+        )
+
+
+def _resized(image, factors):
+    """Resize an image by cubic interpolation (see `resample`) and hold it in memory."""
+    factors = dict(zip("ZYX"[-len(factors) :], factors))
+    # A voxel as large as its factor, resampled to one, has the size wanted.
+    found = resample(replace(image, voxel_size=factors), dict.fromkeys(factors, 1.0))
+    sizes = {a: size / factors.get(a, 1) for a, size in image.voxel_size.items()}
+    return replace(found, array=found.numpy(), voxel_size=sizes)
+
+
+def divided(samples, select, gap):
+    """Divide samples into those to train on and those to choose the best weights by.
+
+    Where the data say nothing, whole files at even distances are kept for it; below
+    five files a block at the end of X, with a gap before it. Only then is each taken apart
+    along T, so that frames of one movie stay together.
+
+    Args:
+        samples: list of `Sample`.
+        select: float. Share to keep.
+        gap: int. Voxels along X between the two, of one patch.
+
+    Returns:
+        Two lists of `Sample`.
+
+    Raises:
+        ValueError: naming the image that is too small to be divided.
+    """
+    parts = _divided(samples, select, gap)
+    return tuple([frame for sample in part for frame in sample.along("T")] for part in parts)
+
+
+def _divided(samples, select, gap):
+    train = [s for s in samples if s.part in ("train", "")]
+    chosen = [s for s in samples if s.part == "select"]
+    if chosen or not select:
+        return train, chosen
+    if len(train) < 5:
+        return _cut_end(train, select, gap)
+    count = max(1, round(select * len(train)))
+    kept = {len(train) * i // count - 1 for i in range(1, count + 1)}
+    return [s for i, s in enumerate(train) if i not in kept], [train[i] for i in sorted(kept)]
+
+
+def _cut_end(samples, select, gap):
+    parts = [], []
+    for s in samples:
+        width = s.input.sizes["X"]
+        block = max(gap, round(width * select))
+        if width < block + 2 * gap:
+            raise ValueError(
+                f"{s.input.name} has {width} voxels along X: too few to keep {block} of them "
+                f"for choosing the best weights, with a gap of one patch ({gap}). Use a "
+                f"smaller patch, give `regions`, or `select: 0`."
+            )
+        for part, x in zip(parts, ((0, width - block - gap), (width - block, width))):
+            part.append(s.crop({"X": x}))
+    return parts
+
+
+def _images(data):
+    """Yield (input, target, part) of the files that the mapping names."""
+    ways = [key for key in WAYS if data.get(key)]
+    if len(ways) != 1 or (ways == ["inputs"] and not data.get("targets")):
+        raise ValueError(
+            f"`data` must name its files in one way: `csv`, `npz`, `isl`, or `inputs` with "
+            f"`targets`. Received: {ways or 'none of them'}."
+        )
+    only_isl = [key for key in ("conditions", "split", "labels") if data.get(key)]
+    if only_isl and ways != ["isl"]:
+        raise ValueError(
+            f"{', '.join(f'`{key}`' for key in only_isl)} are of the in-silico labeling data "
+            f"(`isl`): leave them out, or choose channels with `target_channels`. Received: "
+            f"{ways[0]!r}."
+        )
+    return OPEN[ways[0]](data, Path(data.get("root", ".")))
+
+
+def _from_npz(data, root):
+    for path in pairing.expand(str(root / data["npz"])):
+        for input, target in readers.read_npz(path):
+            yield input, target, ""
+
+
+def _from_isl(data, root):
+    """Wells of the in-silico-labeling data; those it calls `test` are the report part."""
+    parts = {"train": "", "test": "report"}
+    labels = data.get("labels", isl.LABELS)
+    for well in isl.wells(root / data["isl"], data.get("conditions"), data.get("split")):
+        yield well.input(), well.target(labels), parts.get(well.split, "")
+
+
+def _from_csv(data, root):
+    return _rows(pairing.from_csv(root / data["csv"], root=root), data)
+
+
+def _from_globs(data, root):
+    by = data.get("pair_by", "name")
+    found = pairing.match(str(root / data["inputs"]), str(root / data["targets"]), pair_by=by)
+    return _rows([pairing.Row(input, target, "") for input, target in found], data)
+
+
+def _rows(rows, data):
+    axes, target_axes = data.get("axes"), data.get("target_axes", data.get("axes"))
+    for row in rows:
+        input, target = readers.read(row.input, axes), readers.read(row.target, target_axes)
+        if row.input_channel is not None:
+            input = input.select_channels([row.input_channel])
+        if row.target_channel is not None:
+            target = target.select_channels([row.target_channel])
+        yield input, target, row.split or ""
+
+
+OPEN = {"npz": _from_npz, "isl": _from_isl, "csv": _from_csv, "inputs": _from_globs}
