@@ -2,9 +2,9 @@
 
     python benchmarks/networks.py [--json FILE] [--rounds N] [--quick]
 
-The presets `label_free`, `denoising` and `unet`, and CARE with csbdeep's defaults for stacks,
-one channel in and one out. A prediction is one call, in graph mode as `Predictor` makes it, on
-32 x 128 x 128 voxels; a step is `train_on_batch` on 16 x 64 x 64, batch 1, with Adam and the
+The presets `label_free`, `denoising`, `unet` and `fnet`, and CARE with csbdeep's defaults for
+stacks, one channel in and one out. A prediction is one call, in graph mode as `Predictor` makes
+it, on 32 x 128 x 128 voxels; a step is `train_on_batch` on 16 x 64 x 64, batch 1, with Adam and the
 loss of the published recipe. All in float32, `label_free` and `denoising` also in bfloat16 (the
 dtype policy "mixed_bfloat16").
 
@@ -20,7 +20,7 @@ import math
 
 import timing
 
-PRESETS = {"label_free": "mse", "denoising": "laplace", "unet": "mae"}
+PRESETS = {"label_free": "mse", "denoising": "laplace", "unet": "mae", "fnet": "mse"}
 BFLOAT16 = "mixed_bfloat16"
 NETWORKS = [
     ("care", "float32"),
@@ -29,8 +29,8 @@ NETWORKS = [
     ("denoising", BFLOAT16),
 ]
 GRIDS = {"predict": (32, 128, 128), "step": (16, 64, 64)}
-QUICK = {"predict": (8, 32, 32), "step": (8, 16, 16)}
-WARM_UP = ((8, 8, 8), (16, 16, 16))  # two, so that the graph settles on one for all
+QUICK = {"predict": (16, 32, 32), "step": (16, 16, 16)}
+WARM_UP = ((16, 16, 16), (16, 32, 16))  # two, so that the graph settles on one for all
 CONVOLUTION, CHANNELS = (32, 64, 64), 64
 PRODUCTS = ("Conv2D", "Conv3D", "Conv3DBackpropInputV2", "MatMul", "BatchMatMulV2")
 
@@ -137,7 +137,13 @@ def measure(quick, rounds):
             "gflops_to_convolution": gflop / seconds[*case, "predict"] / speed,
         }
     weights = {name: model.count_params() for (name, _), model in models.items()}
-    return {"weights": weights, "convolution_gflops": speed, **rows}
+    to_fnet = {
+        f"{kind}_{what}": rows[kind]["label_free float32"][key] / rows[kind]["fnet float32"][key]
+        for kind in grids
+        for what, key in (("time", "seconds"), ("memory", "peak_mib"))
+    }
+    to_fnet["weights"] = weights["label_free"] / weights["fnet"]
+    return {"weights": weights, "convolution_gflops": speed, "label_free_to_fnet": to_fnet, **rows}
 
 
 def _row(case, kind, seconds, peaks):

@@ -23,6 +23,7 @@ BENCHMARKS = {
     "attention": ([], ["--quick", "--rounds", "1"]),
     "networks": ([], ["--quick", "--rounds", "1"]),
     "exports": ([], ["--quick", "--rounds", "1"]),
+    "staining": ([], ["--quick", "--rounds", "1"]),
     "pipeline": (["--rounds", "3"], ["--steps", "2", "--rounds", "1"]),
 }
 

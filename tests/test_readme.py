@@ -52,7 +52,7 @@ def test_the_python_of_the_readme_runs_and_leaves_what_it_says(readme):
 def test_the_cheap_commands_of_the_readme_run(readme, monkeypatch, capfd):
     monkeypatch.chdir(readme)
     cheap = [words for words in commands(ROOT / "README.md") if words[0] not in ("train", "demo")]
-    assert {words[0] for words in cheap} == {"check-pairs", "predict", "evaluate"}
+    assert {w[0] for w in cheap} == {"check-pairs", "predict", "evaluate", "zoo", "export"}
     for words in cheap:
         cli.main(words)
     printed = capfd.readouterr().out

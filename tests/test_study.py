@@ -17,7 +17,6 @@ from gvtnets_tf.data import allen, pairs, readers
 from gvtnets_tf.data.normalize import Normalizer
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.recipe import Recipe
-from gvtnets_tf.samples import KEYS
 from gvtnets_tf.zoo import load
 
 WORDS = (
@@ -241,7 +240,6 @@ def test_two_models_with_few_volumes_get_no_p(tmp_path, untrained):
     assert not any(math.isnan(rows[0][k]) for k in ("r_sd", "l2_train", "l2_report"))
 
 
-@pytest.mark.xfail("resize" not in KEYS, reason="recipes do not resize yet", strict=True)
 @pytest.mark.parametrize("name, batch, steps", [("fnet", 24, 50_000), ("label_free", 16, 100_000)])
 def test_every_structure_has_a_recipe_with_the_published_numbers(tmp_path, name, batch, steps):
     for structure, known in allen.STRUCTURES.items():
