@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := zarr,io,care,dask,onnx,litert,tensorboard
+EXTRAS := zarr,io,care,dask,onnx,litert,tensorboard,czi,nd2,download,bioimageio,serving
 
 .PHONY: demo test test-all lint docs bench clean
 

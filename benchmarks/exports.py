@@ -1,12 +1,14 @@
-"""Every preset in every format of `gvtnets export`: how far off, how large, how fast.
+"""Networks in every format of `gvtnets export`: how far off, how large, how fast.
 
     python benchmarks/exports.py [--json FILE] [--rounds N] [--quick]
 
-The networks have their published size and arbitrary weights, one channel in and one out. Each
-artefact is run by its own runtime at two grids; the difference is the largest one, relative to
-the range of what the network answers here. Bytes are those of the whole folder. Times are of
-the network alone on 16 x 64 x 64 voxels, relative to the network in graph mode as `Predictor`
-calls it, the best of several rounds that take turns; every runtime may use all cores.
+The networks have their published size and arbitrary weights, one channel in and one out (that
+of virtual staining: its 39 in, 8 labels of 256 classes out). Each artefact is run by its own
+runtime at two grids; the difference is the largest one, relative to the range of what the
+network answers here. Bytes are those of the whole folder. Times are of the network alone on
+`TIMED` voxels, relative to the network in graph mode as `Predictor` calls it, the best of
+several rounds that take turns; every runtime may use all cores. A format that a network cannot
+be written in has the reason instead of numbers.
 """
 
 import os
@@ -19,49 +21,86 @@ FORMATS = {
     "savedmodel": ("savedmodel", None),
     "litert": ("litert", None),
     "litert_float16": ("litert", "float16"),
+    "litert_int8": ("litert", "int8"),
     "onnx": ("onnx", None),
+    "bioimageio": ("bioimageio", None),
+}
+# Preset, what is changed in it, and channels that go in.
+NETWORKS = {
+    "label_free": ("label_free", {}, 1),
+    "denoising": ("denoising", {}, 1),
+    "projection": ("projection", {}, 1),
+    "unet": ("unet", {}, 1),
+    "fnet": ("fnet", {}, 1),
+    "label_free_2d": ("label_free", {"rank": 2}, 1),
+    "denoising_2d": ("denoising", {"rank": 2}, 1),
+    "gpt_virtual_staining": ("gpt_virtual_staining", {}, 39),
 }
 REPEATS = (1, 2)  # grids, in multiples of the divisor
-TIMED, QUICK = (16, 64, 64), (16, 16, 16)
+TIMED = {"ZYX": (16, 64, 64), "YX": (128, 128)}
+QUICK = {"ZYX": (16, 16, 16), "YX": (16, 16)}
 
 
-def predictor(name, quick):
+def predictor(preset, changes, channels, quick):
     """A preset with weights that keep features of order one, and its card."""
     import keras
+    import numpy as np
 
     from gvtnets_tf.card import Card
+    from gvtnets_tf.data.normalize import Normalizer
     from gvtnets_tf.models.presets import PRESETS
     from gvtnets_tf.prediction.predictor import Predictor
 
     keras.utils.set_random_seed(0)
-    about = PRESETS[name]
+    about = PRESETS[preset]
     small = {"filters": 2} if quick and "filters" in about.config else {}
-    model = about.build(**small)
-    model.build((None,) * (1 + len(about.axes)) + (1,))
-    card = Card(about.axes, about.output_axes, probabilistic=bool(about.config.get("scale_head")))
+    model = about.build(**small, **changes)
+    model.build((None,) * (1 + model.rank) + (channels,))
+    axes = about.axes[-model.rank :]
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if not np.any(weight):  # a bias of zero would be left out of a graph
+            weight.assign(rng.normal(0, 0.01, weight.shape))
+    # Normalisation is not measured here.
+    card = Card(
+        axes, axes if about.axes == about.output_axes else about.output_axes,
+        input=Normalizer("none"), undo="none", classes=about.config.get("classes"),
+        probabilistic=bool(about.config.get("scale_head")),
+    )  # fmt: skip
     return Predictor(model, card)
 
 
 def runner(path, form):
     """An exported network as a function from an array to a dict of arrays."""
-    if form == "savedmodel":
-        import tensorflow as tf
+    return {
+        "savedmodel": run_savedmodel,
+        "litert": run_litert,
+        "onnx": run_onnx,
+        "bioimageio": run_bioimageio,
+    }[form](path)
 
-        loaded = tf.saved_model.load(str(path / "1"))
 
-        def run(x):
-            found = loaded.signatures["normalized"](image=tf.constant(x))
-            return {name: y.numpy() for name, y in found.items()}
+def run_savedmodel(path):
+    import tensorflow as tf
 
-        return run
-    if form == "litert":
-        from ai_edge_litert.interpreter import Interpreter
+    loaded = tf.saved_model.load(str(path / "1"))
 
-        threads = len(os.sched_getaffinity(0))
-        signature = Interpreter(
-            str(path / "model.tflite"), num_threads=threads
-        ).get_signature_runner()
-        return lambda x: signature(image=x)
+    def run(x):
+        found = loaded.signatures["normalized"](image=tf.constant(x))
+        return {name: y.numpy() for name, y in found.items()}
+
+    return run
+
+
+def run_litert(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    threads = len(os.sched_getaffinity(0))
+    signature = Interpreter(str(path / "model.tflite"), num_threads=threads).get_signature_runner()
+    return lambda x: signature(image=x)
+
+
+def run_onnx(path):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path / "model.onnx"))
@@ -69,7 +108,23 @@ def runner(path, form):
     return lambda x: dict(zip(names, session.run(None, {"image": x})))
 
 
-def difference(made, run):
+def run_bioimageio(path):
+    """By `bioimageio.core`, which prefers the ONNX weights."""
+    from bioimageio import core
+    from bioimageio.core.digest_spec import create_sample_for_model
+
+    model = core.load_model_description(path / "bioimageio.yaml")
+    pipeline = core.create_prediction_pipeline(model, weight_format="onnx").__enter__()
+
+    def run(x):
+        sample = create_sample_for_model(model, inputs={"image": x})
+        found = pipeline.predict_sample_without_blocking(sample)
+        return {name: y.data.data for name, y in found.members.items()}
+
+    return run
+
+
+def difference(made, channels, run):
     """Largest difference at all grids, relative to the range of what is expected."""
     import numpy as np
 
@@ -77,7 +132,7 @@ def difference(made, run):
     for repeat in REPEATS:
         # A projection has a divisor of one along Z: some planes more.
         grid = [max(d, 4) * repeat for d in made.divisor]
-        x = rng.standard_normal((repeat, *grid, 1), np.float32)
+        x = rng.standard_normal((repeat, *grid, channels), np.float32)
         expected, found = made.model(x).numpy(), run(x)
         parts = [found[name] for name in ("prediction", "uncertainty") if name in found]
         y = np.concatenate(parts, axis=-1)
@@ -88,28 +143,34 @@ def difference(made, run):
 
 
 def measure(quick, rounds):
+    return {name: measure_one(*about, quick, rounds) for name, about in NETWORKS.items()}
+
+
+def measure_one(preset, changes, channels, quick, rounds):
     import numpy as np
 
     from gvtnets_tf import export
-    from gvtnets_tf.models.presets import PRESETS
     from gvtnets_tf.prediction import memory
 
-    found = {}
-    x = np.random.default_rng(0).standard_normal((1, *(QUICK if quick else TIMED), 1), np.float32)
-    for name in PRESETS:
-        made = predictor(name, quick)
-        numbers, ways = {}, {"keras": memory.runner(made.model)}
-        with tempfile.TemporaryDirectory() as folder:
-            for label, (form, quantize) in FORMATS.items():
+    made = predictor(preset, changes, channels, quick)
+    grid = (QUICK if quick else TIMED)[made.card.axes]
+    x = np.random.default_rng(0).standard_normal((1, *grid, channels), np.float32)
+    numbers, ways = {}, {"keras": memory.runner(made.model)}
+    with tempfile.TemporaryDirectory() as folder:
+        for label, (form, quantize) in FORMATS.items():
+            try:
                 path = export(made, Path(folder) / label, form, quantize)
-                ways[label] = runner(path, form)
-                size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-                numbers[label] = {"difference": difference(made, ways[label]), "bytes": size}
-            seconds = timing.best({k: lambda w=w: w(x) for k, w in ways.items()}, rounds)
-        for label in FORMATS:
-            numbers[label]["time_to_keras"] = seconds[label] / seconds["keras"]
-        found[name] = {"weights": made.model.count_params(), **numbers}
-    return found
+            except ValueError as error:
+                numbers[label] = {"cannot": str(error)}
+                continue
+            ways[label] = runner(path, form)
+            size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+            off = difference(made, channels, ways[label])
+            numbers[label] = {"difference": off, "bytes": size}
+        seconds = timing.best({k: lambda w=w: w(x) for k, w in ways.items()}, rounds)
+    for label in ways.keys() - {"keras"}:
+        numbers[label]["time_to_keras"] = seconds[label] / seconds["keras"]
+    return {"weights": made.model.count_params(), "keras_seconds": seconds["keras"], **numbers}
 
 
 if __name__ == "__main__":

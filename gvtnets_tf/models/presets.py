@@ -96,6 +96,18 @@ _STAINING = {
     "steps": 100_000,
 }
 
+
+def _staining(source, **config):
+    return Preset(
+        model=GlobalPixelTransformerNet,
+        source=source,
+        config={**_TABLE_II, **config},
+        axes="YX",
+        output_axes="YX",
+        training=_STAINING,
+    )
+
+
 PRESETS = {
     "label_free": Preset(
         model=GVTNet,
@@ -184,32 +196,23 @@ PRESETS = {
             "steps": 50_000,
         },
     ),
-    "gpt_virtual_staining": Preset(
-        model=GlobalPixelTransformerNet,
-        source="Liu, Yuan, Wang & Ji (2020), Table II (168 channels by its own rule, where 165 is "
+    "gpt_virtual_staining": _staining(
+        "Liu, Yuan, Wang & Ji (2020), Table II (168 channels by its own rule, where 165 is "
         "printed) and section IV-B",
-        config={**_TABLE_II, "block": "dense", "resample": "transformer"},
-        axes="YX",
-        output_axes="YX",
-        training=_STAINING,
+        block="dense",
+        resample="transformer",
     ),
-    "gpt_dense_unet": Preset(
-        model=GlobalPixelTransformerNet,
-        source="Liu, Yuan, Wang & Ji (2020), Table IV, 'Multi-scale U-Nets with DBs'; that its "
+    "gpt_dense_unet": _staining(
+        "Liu, Yuan, Wang & Ji (2020), Table IV, 'Multi-scale U-Nets with DBs'; that its "
         "convolutions are 2x2 of stride 2 is a choice of this package",
-        config={**_TABLE_II, "block": "dense", "resample": "convolution"},
-        axes="YX",
-        output_axes="YX",
-        training=_STAINING,
+        block="dense",
+        resample="convolution",
     ),
-    "gpt_unet": Preset(
-        model=GlobalPixelTransformerNet,
-        source="Liu, Yuan, Wang & Ji (2020), Table IV, 'Multi-scale U-Nets'; widths of Table II "
+    "gpt_unet": _staining(
+        "Liu, Yuan, Wang & Ji (2020), Table IV, 'Multi-scale U-Nets'; widths of Table II "
         "and two convolutions per level are a choice of this package",
-        config={**_TABLE_II, "block": "convolution", "resample": "convolution"},
-        axes="YX",
-        output_axes="YX",
-        training=_STAINING,
+        block="convolution",
+        resample="convolution",
     ),
 }
 

@@ -1,6 +1,7 @@
 """What is exported is run in its own runtime, and answers as the network does here."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,8 @@ from laws import set_weights
 from gvtnets_tf import cli, export, folder
 from gvtnets_tf.card import Card
 from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.exporting.graphs import without_chunks
+from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 from gvtnets_tf.prediction.predictor import Predictor
@@ -202,13 +205,112 @@ def test_a_file_answers_as_the_network_at_two_sizes(tmp_path, noise, kind, case)
             check(found[name], y, tolerance)
 
 
-def test_float16_halves_the_file(tmp_path):
-    made = predictor("image", filters=16)
-    sizes = [
-        (export(made, tmp_path / str(kind), "litert", kind) / "model.tflite").stat().st_size
-        for kind in (None, "float16")
-    ]
-    assert 0.4 < sizes[1] / sizes[0] < 0.65
+def trained():
+    """A network of planes with weights of the size that training leaves them in."""
+    keras.utils.set_random_seed(0)
+    model = GVTNet(**{**SMALL, "rank": 2, "filters": 32, "depth": 2, "up": "gvto_v2"})
+    model.build((None, None, None, 1))
+    return Predictor(model, Card(axes="YX", output_axes="YX"))
+
+
+def test_float16_halves_a_file_and_int8_makes_it_a_third(tmp_path, noise):
+    pytest.importorskip("ai_edge_litert")
+    made = trained()
+    paths = [export(made, tmp_path / str(k), "litert", k) for k in (None, "float16", "int8")]
+    whole, half, third = ((path / "model.tflite").stat().st_size for path in paths)
+    assert 0.4 < half / whole < 0.65
+    assert third / whole < 0.4
+    function = lite(paths[2])
+    for batch in (1, 2):
+        x = noise(batch, 16 * batch, 24, 1)
+        check(function(x)["prediction"], made.model(x).numpy(), 0.05)
+
+
+@pytest.mark.parametrize(
+    "case, changes, message",
+    [
+        ("stack", {}, r"is for networks of planes.* use 'float16'.* Received: .* of ZYX"),
+        (
+            "image",
+            {"depth": 2, "up": "gvto_v2"},
+            r"makes a file of \d+ bytes out of \d+.* use 'float16'",
+        ),
+        # Weights that no training leaves: features grow from level to level.
+        pytest.param(
+            "image",
+            {"filters": 16},
+            r"changes the answer .* by up to \d\d% of its range: use 'float16'",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_int8_that_does_not_shrink_or_changes_the_answer_is_refused(
+    tmp_path, case, changes, message
+):
+    pytest.importorskip("ai_edge_litert")
+    with pytest.raises(ValueError, match=message):
+        export(predictor(case, **changes), tmp_path / "out", "litert", "int8")
+    assert not list(tmp_path.iterdir())
+
+
+def projection_in_chunks():
+    softmax = {**SMALL, "batch_norm": False, "softmax": True, "chunk": 5}
+    model = ProjectionGVTNet(projection={"filters": 2}, restoration=softmax)
+    model.build((None, None, None, None, 1))
+    set_weights(model)
+    return Predictor(model, Card(axes="ZYX", output_axes="YX"))
+
+
+def staining():
+    """Windows at two scales in, a distribution over three intensities for two labels out."""
+    model = GlobalPixelTransformerNet(
+        out_channels=2, classes=3, filters=4, growth=2, encoder_depths=(1,), bottom_depth=1,
+        decoder_depths=(1,), chunk=7,
+    )  # fmt: skip
+    model.build((None, None, None, 2))
+    set_weights(model)
+    fixed = Normalizer("fixed", offset=(0.0, 0.0), gain=(1.0, 1.0))
+    card = Card(
+        axes="YX", output_axes="YX", target=fixed, undo="stored", scales=(1, 2), tile=(8, 8),
+        classes=3, output_channels=("a", "b"), trained_channels=("b",),
+    )  # fmt: skip
+    return Predictor(model, card)
+
+
+CHUNKED = {
+    "image": lambda: predictor("image", softmax=True, chunk=3),
+    "projection": projection_in_chunks,
+    "staining": staining,
+}
+
+
+@pytest.mark.parametrize("case", CHUNKED)
+def test_a_network_of_chunks_is_another_without_them(case, noise):
+    made = CHUNKED[case]()
+    plain = without_chunks(made.model)
+    assert plain is not made.model and without_chunks(plain) is plain
+    grid = [2 * d for d in made.divisor]
+    x = noise(1, *grid, made.model.get_build_config()["input_shape"][-1])
+    check(plain(x).numpy(), made.model(x).numpy(), 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["litert", "onnx"])
+@pytest.mark.parametrize("case", ["image", "staining"])
+def test_chunks_are_left_out_of_a_file(tmp_path, noise, kind, case):
+    form, options, run, packages, tolerance = FILES[kind]
+    for package in packages:
+        pytest.importorskip(package)
+    made = CHUNKED[case]()
+    path = export(made, tmp_path / "model", form, **options)
+    x = noise(2, 8, 8, made.model.get_build_config()["input_shape"][-1])
+    check(run(path)(x)["prediction"], made.model(x).numpy(), tolerance)
+    about = json.loads((path / "metadata.json").read_text())
+    if case == "staining":
+        assert about["outputs"]["prediction"] == {
+            "dtype": "float32", "axes": "NYXCK", "channels": 2,
+        }  # fmt: skip
+        assert about["windows"] == {"tile": [8, 8], "scales": [1, 2], "classes": 3}
+        assert about["trained_channel_names"] == ["b"]
 
 
 def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
@@ -249,11 +351,12 @@ def test_the_command_exports_a_model_folder(tmp_path, capsys):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"format": "bioimageio"}, "`format` cannot be 'bioimageio' yet: use 'onnx'"),
         ({"format": "savedmodle"}, "`format` cannot be 'savedmodle'. Did you mean 'savedmodel'?"),
-        ({"quantize": "int8"}, "`quantize` cannot be 'int8': .* Use 'float16' with format"),
+        ({"quantize": "int8"}, "`quantize` is of format 'litert': .* Received: quantize='int8'"),
         ({"quantize": "float61"}, "`quantize` cannot be 'float61'. Did you mean 'float16'?"),
         ({"format": "onnx", "quantize": "float16"}, "`quantize` is of format 'litert': leave it"),
+        ({"format": "litert", "warm_up": [(8, 8)]}, "`warm_up` is of format 'savedmodel'"),
+        ({"format": "onnx", "authors": ["A. Uthor"]}, "`authors` is of format 'bioimageio'"),
     ],
 )
 def test_what_cannot_be_made_says_what_to_use(tmp_path, options, message):
@@ -269,10 +372,9 @@ def test_a_network_that_cannot_be_written_says_why(tmp_path, monkeypatch):
     half = predictor("image", dtype="mixed_bfloat16")
     with pytest.raises(ValueError, match=r"precision='float32'.* Received: .* in bfloat16"):
         export(half, out)
-    chunked = predictor("image", softmax=True, chunk=3)
-    for form in ("litert", "onnx"):
-        with pytest.raises(ValueError, match=r"chunks cannot be written as .* Received: chunk=3"):
-            export(chunked, out, form)
+    for form in ("savedmodel", "bioimageio"):
+        with pytest.raises(ValueError, match=r"windows.* use 'onnx' or 'litert'.* classes=3"):
+            export(staining(), out, form)
     named = predictor("image")
     named.card = named.card.changed(output_channels=("a", "b"))
     with pytest.raises(ValueError, match="The card names 2 output channels"):
@@ -283,11 +385,34 @@ def test_a_network_that_cannot_be_written_says_why(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_onnx_that_its_runtime_does_not_read_is_refused(tmp_path):
+    pytest.importorskip("tf2onnx")
+    # The converter drops the bias of zero, and then a reshape too many.
+    made = staining()
+    made.model.head.conv.bias.assign([0.0] * 6)
+    with pytest.raises(ValueError, match=r"(?s)cannot be written as ONNX.* use another format"):
+        export(made, tmp_path / "out", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_package_names_its_extra_and_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'gvtnets_tf\[onnx\]'"):
         export(predictor("image"), tmp_path / "out", "onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_with_the_suffix_zip_makes_a_zip(tmp_path):
+    made = predictor("image")
+    path = export(made, tmp_path / "model.zip")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.zip"]
+    shutil.unpack_archive(path, tmp_path / "model")
+    loaded = tf.saved_model.load(str(tmp_path / "model" / "1"))
+    image = counts((9, 6, 1))
+    found = loaded.signatures["serving_default"](image=tf.constant(image[None]))
+    check(found["prediction"][0].numpy(), made(image, "YXC", whole=True), 1e-5)
+    with pytest.raises(FileExistsError, match=r"model.zip exists and is not overwritten"):
+        export(made, path)
 
 
 def test_an_export_that_is_there_is_kept_unless_forced(tmp_path):

@@ -4,9 +4,44 @@ The graph needs none of this package once it is saved. Statistics are measured p
 that images in a batch do not change each other's results.
 """
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
+from gvtnets_tf.models.base import ImageModel
+
 OUTPUTS = ("prediction", "uncertainty")
+
+
+def without_chunks(model):
+    """Get a network whose softmax attention is computed at once.
+
+    Chunks save memory and do not change the result, and converters fail on their loop.
+
+    Args:
+        model: a built network.
+
+    Returns:
+        `model` itself if it has no chunks, or is not a network of this package; otherwise
+        another with the same weights.
+    """
+    if not isinstance(model, ImageModel):
+        return model
+    config = model.get_config()
+    plain = _without(config, "chunk")
+    if plain == config:
+        return model
+    twin = type(model).from_config(plain)
+    twin.build(model.get_build_config()["input_shape"])
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _without(config, key):
+    """A copy of nested mappings in which every `key` is `None`."""
+    if not isinstance(config, Mapping):
+        return config
+    return {k: None if k == key else _without(v, key) for k, v in config.items()}
 
 
 def network(predictor, channels):

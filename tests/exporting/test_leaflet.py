@@ -1,0 +1,59 @@
+"""A card as a page that people read."""
+
+import pytest
+
+from gvtnets_tf.card import Card
+from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.exporting import leaflet
+from gvtnets_tf.prediction.predictor import Predictor
+
+FIXED = Normalizer("fixed", offset=(100.0,), gain=(7.0,))
+
+
+def page(name="", **card):
+    return leaflet.page(Predictor(lambda x: x, Card(**card)), name)
+
+
+@pytest.mark.parametrize(
+    "card, normalised, units",
+    [
+        (
+            {"input": Normalizer(low=1, high=99.5)},
+            "percentiles 1 and 99.5 of each image and channel become 0 and 1",
+            "none; for those of the input, multiply by the difference of the percentiles 99.5 and "
+            "1 of the input, and add the lower one",
+        ),
+        (
+            {"input": Normalizer("zscore"), "undo": "none"},
+            "each image and channel gets mean 0 and standard deviation 1",
+            "none, as the network was trained",
+        ),
+        (
+            {"input": Normalizer("unit"), "target": FIXED, "undo": "stored"},
+            "the smallest and the largest value of each image and channel become -1 and 1",
+            "those of the training targets, by stored values",
+        ),
+        ({"input": FIXED}, "stored values: offset [100.0], gain [7.0]", "those of the input"),
+        ({"input": Normalizer("none")}, "none", "those of the input"),
+    ],
+)
+def test_a_page_says_how_an_image_is_normalised_and_what_units_come_out(card, normalised, units):
+    lines = page(**card).splitlines()
+    assert f"| normalisation (in the preprocessing) | {normalised} |" in lines
+    assert f"| units of results | {units} |" in lines
+
+
+def test_a_page_says_what_the_card_knows_and_nothing_of_the_rest():
+    text = page(
+        "dna", input_channels=("light",), output_channels=("DNA",), voxel_size={"Z": 0.29},
+        training={"steps": 5}, provenance="a checkpoint", licence="GPL-3.0",
+    )  # fmt: skip
+    for line in (
+        "# dna (function)", "DNA out of light, axes ZYX, by function of gvtnets_tf.",
+        "| voxel size | Z 0.29 µm |", "| training | steps: 5 |", "| comes from | a checkpoint |",
+        "| licence | GPL-3.0 |", "| input | light, axes ZYX, then channels |",
+    ):  # fmt: skip
+        assert line in text.splitlines()
+    rest = page()
+    assert "# function of gvtnets_tf" in rest
+    assert not any(word in rest for word in ("voxel size", "| training", "licence", "cite"))
