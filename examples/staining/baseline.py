@@ -27,7 +27,7 @@ TRAIN, SELECT = slice(0, 448), slice(448, 576)
 
 
 def describe(planes):
-    """Return features `(y, x, feature)` of planes `(z, y, x)`, standardised on the train columns."""
+    """Features `(y, x, feature)` of planes `(z, y, x)`, standardised on the train columns."""
     mean, spread = (f(planes[..., TRAIN], axis=(1, 2), keepdims=True) for f in (np.mean, np.std))
     planes = (planes - mean) / spread
     features = [
