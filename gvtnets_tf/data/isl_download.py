@@ -38,7 +38,7 @@ def download(
 
     A file that is there and whole is not fetched again, so a download that broke off goes on
     where it was. By the sizes and counts that the GPT paper prints, planes and labels are about
-    40 GB before compression. Licence: CC BY 4.0; cite Christiansen et al. (2018),
+    40 GB before compression. Cite Christiansen et al. (2018),
     https://doi.org/10.1016/j.cell.2018.03.040.
 
     Args:
