@@ -1,8 +1,9 @@
 """A trained network as a folder that runs without this package.
 
 A SavedModel for TensorFlow Serving takes camera counts of any size: normalisation, padding
-and units are in its graph. LiteRT, ONNX and bioimage.io hold the network alone; what is
-beside it, `metadata.json` or `bioimageio.yaml`, says what goes in and what comes out.
+and units are in its graph, unless the network reads windows. LiteRT, ONNX and bioimage.io hold
+the network alone; what is beside it, `metadata.json` or `bioimageio.yaml`, says what goes in
+and what comes out.
 """
 
 import json
@@ -103,12 +104,13 @@ def _check_network(predictor, format, quantize):
             f"A network is exported in float32: load it with precision='float32'. "
             f"Received: one that computes in {model.compute_dtype}."
         )
-    if format in ("savedmodel", "bioimageio") and _reads_windows(predictor.card):
+    if format == "bioimageio" and _reads_windows(predictor.card):
         raise ValueError(
             f"A network that reads windows, or answers with distributions, cannot be written as "
-            f"{format!r}, whose graph would have to cut and join them: use 'onnx' or 'litert', "
-            f"which hold the network alone. Received: tile={predictor.card.tile}, "
-            f"scales={predictor.card.scales}, classes={predictor.card.classes}."
+            f"{format!r}, whose readers would have to cut and join them: use 'savedmodel', 'onnx' "
+            f"or 'litert', which then hold the network alone. Received: "
+            f"tile={predictor.card.tile}, scales={predictor.card.scales}, "
+            f"classes={predictor.card.classes}."
         )
     if quantize == "int8" and predictor.card.axes != "YX":
         raise ValueError(
@@ -135,10 +137,10 @@ def _channels(predictor):
 
 
 def _write_saved_model(folder, predictor, channels, options):
-    signatures = {
-        RAW: raw(predictor, channels[0]),
-        NORMALIZED: network(predictor, channels[0]),
-    }
+    alone = network(predictor, channels[0])
+    # Windows are cut and joined outside: what is served is the network alone.
+    whole = alone if _reads_windows(predictor.card) else raw(predictor, channels[0])
+    signatures = {RAW: whole, NORMALIZED: alone}
     serving.save(folder / "1", predictor.model, signatures)
     if options["warm_up"]:
         serving.warm_up(folder / "1", options["warm_up"], channels[0])
@@ -210,7 +212,7 @@ def _write_metadata(folder, predictor, channels, format, quantize=None):
 
 def _metadata(predictor, channels, format, quantize):
     card = predictor.card
-    inside = format == "savedmodel"
+    served = format == "savedmodel"
     outputs = OUTPUTS[: 1 + card.probabilistic]
     # The last axis of a distribution is its classes.
     axes = f"N{card.output_axes}C" + ("K" if card.classes else "")
@@ -219,7 +221,7 @@ def _metadata(predictor, channels, format, quantize):
         "network": type(predictor.model).__name__,
         "format": format,
         "quantize": quantize,
-        "signatures": [RAW, NORMALIZED] if inside else [RAW] if format == "litert" else [],
+        "signatures": [RAW, NORMALIZED] if served else [RAW] if format == "litert" else [],
         "input": {
             "name": INPUT,
             "dtype": "float32",
@@ -235,7 +237,7 @@ def _metadata(predictor, channels, format, quantize):
         "output_channel_names": list(card.output_channels),
         "trained_channel_names": list(card.trained_channels or card.output_channels),
         "windows": {"tile": list(card.tile), "scales": list(card.scales), "classes": card.classes},
-        "normalization_in_graph": inside,
+        "normalization_in_graph": served and not _reads_windows(card),
         "normalize": {"input": card.input.to_dict(), "target": card.target.to_dict()},
         "undo": card.undo,
         "training": dict(card.training),

@@ -313,6 +313,20 @@ def test_chunks_are_left_out_of_a_file(tmp_path, noise, kind, case):
         assert about["trained_channel_names"] == ["b"]
 
 
+def test_a_served_network_of_windows_is_the_network_alone(tmp_path, noise):
+    made = staining()
+    path = export(made, tmp_path / "served")
+    served = tf.saved_model.load(str(path / "1"))
+    assert set(served.signatures) == {"serving_default", "normalized"}
+    for grid in ((8, 8), (6, 10)):
+        x = noise(2, *grid, 2)
+        for signature in served.signatures.values():
+            check(signature(image=x)["prediction"].numpy(), made.model(x).numpy(), 1e-5)
+    about = json.loads((path / "metadata.json").read_text())
+    assert about["normalization_in_graph"] is False
+    assert about["windows"]["scales"] == [1, 2]
+
+
 def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
     made = predictor("probabilistic")
     made.card = made.card.changed(voxel_size={"Z": 0.5, "Y": 0.1, "X": 0.1}, licence="CC0-1.0")
@@ -372,9 +386,8 @@ def test_a_network_that_cannot_be_written_says_why(tmp_path, monkeypatch):
     half = predictor("image", dtype="mixed_bfloat16")
     with pytest.raises(ValueError, match=r"precision='float32'.* Received: .* in bfloat16"):
         export(half, out)
-    for form in ("savedmodel", "bioimageio"):
-        with pytest.raises(ValueError, match=r"windows.* use 'onnx' or 'litert'.* classes=3"):
-            export(staining(), out, form)
+    with pytest.raises(ValueError, match=r"windows.* use 'savedmodel', 'onnx' .* classes=3"):
+        export(staining(), out, "bioimageio")
     named = predictor("image")
     named.card = named.card.changed(output_channels=("a", "b"))
     with pytest.raises(ValueError, match="The card names 2 output channels"):
