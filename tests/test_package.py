@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -94,6 +95,19 @@ def test_nothing_written_here_names_a_machine():
             assert str(ROOT.parent) not in text, file
 
 
+SHIPPED = """
+import numpy as np, gvtnets_tf
+from gvtnets_tf import zoo
+from gvtnets_tf.zoo import places
+print(gvtnets_tf.__file__)
+for name, about in zoo.registry().items():
+    if about["where"] == "shipped":
+        stored = np.load(places.shipped() / name / "expected.npz", allow_pickle=False)
+        found, expected = zoo.load(name)(stored["input"]), stored["output"]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))
+"""
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_the_shipped_models_and_their_names(tmp_path):
     words = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
@@ -103,7 +117,17 @@ def test_the_wheel_holds_the_shipped_models_and_their_names(tmp_path):
     for name in json.loads((ROOT / "gvtnets_tf" / "zoo" / "registry.json").read_text()):
         for file in (ROOT / "pretrained" / name).iterdir():
             assert f"gvtnets_tf/pretrained/{name}/{file.name}" in held
-    assert "gvtnets_tf/zoo/registry.json" in held
+    for data in ("zoo/registry.json", "zoo/published.json", "data/structures.json"):
+        assert f"gvtnets_tf/{data}" in held
     written = {str(p.relative_to(ROOT)) for p in (ROOT / "gvtnets_tf").rglob("*.py")}
     assert written <= held
     assert not [name for name in held if name.startswith(("tests/", "runs/"))]
+
+    # Installed, outside the clone, every shipped network answers as when it was made.
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run(
+        [sys.executable, "-c", SHIPPED], check=True, capture_output=True, text=True,
+        cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert str(tmp_path / "installed") in done.stdout

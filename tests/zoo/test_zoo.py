@@ -12,6 +12,7 @@ import pytest
 from gvtnets_tf import folder, zoo
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import PRESETS
+from gvtnets_tf.zoo import places
 
 FIRST = Path(__file__).parents[1] / "data_folder_v1"
 SHIPPED = [name for name, about in zoo.registry().items() if about["where"] == "shipped"]
@@ -30,6 +31,15 @@ def test_every_shipped_name_leads_to_a_network_as_described(name, monkeypatch, t
     image = noise(*(9,) * len(about["axes"]))
     assert predictor(image).shape == image.shape
     assert np.isfinite(predictor(image)).all()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_network_reproduces_its_stored_output(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with np.load(places.shipped() / name / "expected.npz", allow_pickle=False) as stored:
+        image, expected = stored["input"], stored["output"]
+    found = zoo.load(name)(image)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))
 
 
 def test_a_folder_is_loaded_and_wins_over_a_name(monkeypatch, tmp_path):
