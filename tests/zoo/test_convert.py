@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from checkpoints import Parity, save
 
-from gvtnets_tf import cli, folder, load
+from gvtnets_tf import cli, folder, load, read, write
+from gvtnets_tf.data.image import Image
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.zoo import states
@@ -51,6 +52,20 @@ def test_a_converted_checkpoint_predicts_as_published(published, checkpoints, tm
     for x, expected in zip(answers["x"], answers.get("output", answers.get("output_inference"))):
         found = predictor(x[..., 0], whole=True)
         np.testing.assert_allclose(found, expected[..., 0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("task", TASKS)
+def test_the_commands_convert_and_predict_as_published(published, checkpoints, tmp_path, task):
+    model, answers = tmp_path / "model", published.answers(task)
+    words = ["convert", "tf1", str(checkpoints[task]), "--preset", task, "--normalize", "none"]
+    cli.main([*words, "--out", str(model)])
+    write(tmp_path / "x.tif", Image(stack(answers["x"]), "ZYX"))
+    words = ["predict", str(tmp_path / "x.tif"), "--model", str(model), "--whole"]
+    cli.main([*words, "--out", str(tmp_path / "y.tif")])
+    expected = stack(answers.get("output", answers.get("output_inference")))
+    found = read(tmp_path / "y.tif").numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.shared
