@@ -1,6 +1,5 @@
 """What happens between the epochs of a training run."""
 
-import csv
 import json
 import math
 
@@ -8,7 +7,7 @@ import keras
 import numpy as np
 
 from gvtnets_tf import folder
-from gvtnets_tf.files import staged
+from gvtnets_tf.files import staged, write_table
 
 STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
 
@@ -79,7 +78,7 @@ class Backup(keras.callbacks.Callback):
             beside.write_text(json.dumps({**progress, "history": self.rows}))
         for old in {*place.iterdir()} - {new, place / PROGRESS}:  # also what a kill left
             old.unlink()
-        write_history(self.path / HISTORY, self.rows)
+        write_table(self.path / HISTORY, self.rows)
 
 
 def state(model):
@@ -113,15 +112,6 @@ def restore(path, model):
     model.optimizer.build(model.trainable_variables)
     folder.read_weights(place / STATE.format(progress["epoch"]), state(model))
     return progress
-
-
-def write_history(path, rows):
-    """Write the history as CSV, whole or not at all."""
-    with staged(path, force=True) as beside, beside.open("w", newline="") as file:
-        names = dict.fromkeys(name for row in rows for name in row)
-        table = csv.DictWriter(file, names)
-        table.writeheader()
-        table.writerows(rows)
 
 
 class Images(keras.callbacks.Callback):

@@ -1,14 +1,12 @@
 """The main job on what ships with the package: restore a noisy stack, and check it."""
 
-import csv
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from gvtnets_tf import metrics, plots, zoo
 from gvtnets_tf.data import simulate, writers
-from gvtnets_tf.files import staged
+from gvtnets_tf.files import staged, write_table
 
 MODEL = "simulated_denoiser"
 SHAPE = (32, 128, 128)
@@ -53,7 +51,8 @@ def demo(out="gvtnets-demo", force=False):
         plots.comparison(folder / "comparison.png", shown, axes="ZYX")
         methods = {"noisy": "input", "gaussian": "gaussian", MODEL: "prediction"}
         table = {m: _scores(truth.numpy(), shown[name]) for m, name in methods.items()}
-        _write_table(folder / "scores.csv", table)
+        rows = [{"method": m, **{k: f"{s[k]:.4f}" for k in SCORES}} for m, s in table.items()]
+        write_table(folder / "scores.csv", rows)
     return table
 
 
@@ -83,10 +82,3 @@ def _scores(truth, image):
         "ssim": metrics.ssim(truth, image, data_range=1.0),
         "mae": metrics.mae(truth, image),
     }
-
-
-def _write_table(path, table):
-    with Path(path).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", *SCORES])
-        writer.writerows([m, *(f"{s[name]:.4f}" for name in SCORES)] for m, s in table.items())

@@ -1,6 +1,7 @@
 """Outputs that appear whole or not at all."""
 
 import contextlib
+import csv
 import os
 import shutil
 import uuid
@@ -53,11 +54,12 @@ def staged(path, force=False):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
-        if path.is_dir() and not path.is_symlink():
+        # A rename replaces a file by a file, and nothing else.
+        if os.path.lexists(path) and (_is_folder(path) or _is_folder(beside)):
             aside = beside.with_name(beside.name + ".old")
             os.replace(path, aside)
             os.replace(beside, path)
-            shutil.rmtree(aside)
+            shutil.rmtree(aside) if _is_folder(aside) else aside.unlink()
         else:
             os.replace(beside, path)
     except OSError as error:
@@ -75,7 +77,24 @@ def staged(path, force=False):
 
 def remove(path):
     """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
+    if _is_folder(path):
         shutil.rmtree(path, ignore_errors=True)
     elif os.path.lexists(path):
         path.unlink()
+
+
+def write_table(path, rows):
+    """Write mappings as CSV with a header, whole or not at all.
+
+    Args:
+        path: file to make, or to replace.
+        rows: list of mappings; a key that one of them lacks leaves its cell empty.
+    """
+    with staged(path, force=True) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _is_folder(path):
+    return path.is_dir() and not path.is_symlink()

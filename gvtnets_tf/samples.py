@@ -9,7 +9,7 @@ from gvtnets_tf.data import isl, readers
 from gvtnets_tf.data import pairs as pairing
 from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.pipeline import check_same_size
-from gvtnets_tf.data.resample import resample
+from gvtnets_tf.data.resample import resize
 
 PARTS = ("train", "select", "report")
 WAYS = ("csv", "npz", "isl", "inputs")  # of naming files: one of them
@@ -46,8 +46,8 @@ class Sample:
             return self
         return replace(
             self,
-            input=_resized(self.input, self.resize),
-            target=_resized(self.target, self.resize),
+            input=resize(self.input, self.resize),
+            target=resize(self.target, self.resize),
             resize=(),
         )
 
@@ -103,8 +103,8 @@ def opened(data):
             target.select_channels(data.get("target_channels")),
         )
         check_same_size(*chosen)  # before a region hides it
-        regions, resize = data.get("regions"), tuple(data.get("resize") or ())
-        sample = Sample(*chosen, part, resize=resize)
+        regions, factors = data.get("regions"), tuple(data.get("resize") or ())
+        sample = Sample(*chosen, part, resize=factors)
         found += (
             [replace(sample.crop(r), part=p) for p, r in regions.items()] if regions else [sample]
         )
@@ -114,24 +114,15 @@ def opened(data):
 
 
 def _check_resize(data):
-    resize = data.get("resize")
-    if resize is None:
+    factors = data.get("resize")
+    if factors is None:
         return
     if data.get("regions"):
         raise ValueError("`regions` count voxels before, patches after `resize`: use only one.")
-    if len(resize) not in (2, 3) or not all(0 < f < math.inf for f in resize):
+    if len(factors) not in (2, 3) or not all(0 < f < math.inf for f in factors):
         raise ValueError(
-            f"`resize` has a factor above zero for Z, Y and X, or for Y and X. Received: {resize}."
+            f"`resize` has a factor above zero for Z, Y and X, or for Y and X. Received: {factors}."
         )
-
-
-def _resized(image, factors):
-    """Resize an image by cubic interpolation (see `resample`) and hold it in memory."""
-    factors = dict(zip("ZYX"[-len(factors) :], factors))
-    # A voxel as large as its factor, resampled to one, has the size wanted.
-    found = resample(replace(image, voxel_size=factors), dict.fromkeys(factors, 1.0))
-    sizes = {a: size / factors.get(a, 1) for a, size in image.voxel_size.items()}
-    return replace(found, array=found.numpy(), voxel_size=sizes)
 
 
 def divided(samples, select, gap):

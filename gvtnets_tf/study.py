@@ -15,7 +15,7 @@ from gvtnets_tf import folder, metrics, plots
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import allen, pairs, readers, simulate, writers
 from gvtnets_tf.data.normalize import Normalizer
-from gvtnets_tf.files import remove, staged
+from gvtnets_tf.files import remove, staged, write_table
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.statistics import paired_t_test, summarize
@@ -241,7 +241,7 @@ def _prepare(out, root, table, plan, progress):
             for path, image in zip(paths, allen.prepare(row, table.resize, most)):
                 writers.write(out / VOLUMES / path, image, force=True)
         done.append({"input": paths[0], "target": paths[1], "split": row.split})
-    _write_csv(out / VOLUMES / "pairs.csv", done)
+    write_table(out / VOLUMES / "pairs.csv", done)
 
 
 def _train(out, name, plan, progress):
@@ -281,7 +281,7 @@ def _score(out, name, progress):
     count = sum(math.prod(w.shape) for w in model.trainable_weights)
     for row in _bar(todo, f"predict {out.name}, {name}", progress):
         scores.append({**_predicted(row, predictor, out / name), "parameters": count})
-        _write_csv(out / name / SCORES, scores)
+        write_table(out / name / SCORES, scores)
 
 
 def _predicted(row, predictor, out):
@@ -320,7 +320,7 @@ def _report(out, structures, models):
         scores = {model: _scores(out / name / model) for model in models}
         boxes[name] = {model: _column(s, "report", "r") for model, s in scores.items()}
         rows += [_row(name, model, scores, boxes[name]) for model in models]
-    _write_csv(out / "table.csv", rows)
+    write_table(out / "table.csv", rows)
     with staged(out / "table.txt", force=True) as beside:
         beside.write_text(show(rows) + "\n")
     plots.box(out / "r.png", boxes, label="Pearson r", force=True)
@@ -356,10 +356,3 @@ def _column(scores, part, key):
 
 def _bar(rows, told, progress):
     return tqdm(rows, desc=told, unit="volume", disable=not progress)
-
-
-def _write_csv(path, rows):
-    with staged(path, force=True) as beside, beside.open("w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)

@@ -1,5 +1,6 @@
 """Small simulated data, and the smallest networks, for the tests of whole runs."""
 
+from gvtnets_tf import training
 from gvtnets_tf.data import simulate, writers
 
 MODEL = {
@@ -20,6 +21,18 @@ def stacks(folder, count=2, shape=SHAPE, task="denoising", suffix=".tif"):
         for name, image in zip(("in", "gt"), simulate.pair(task, shape, seed)):
             writers.write(folder / name / f"{seed}{suffix}", image)
     return folder
+
+
+def fast_training(monkeypatch, bytes_per_voxel):
+    """Save what takes seconds: a measurement with tests of its own, and tracing of graphs."""
+    original = training._compile
+
+    def compile_eager(model, recipe):
+        original(model, recipe)
+        model.run_eagerly = True
+
+    monkeypatch.setattr(training, "_compile", compile_eager)
+    monkeypatch.setattr(training, "bytes_per_voxel", lambda *args: bytes_per_voxel)
 
 
 def recipe(folder, **changes):

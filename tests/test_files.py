@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from gvtnets_tf.files import check_free, remove, staged
+from gvtnets_tf.files import check_free, remove, staged, write_table
 
 
 def left(folder):
@@ -109,3 +109,21 @@ def test_what_is_not_there_need_not_be_removed(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
     remove(tmp_path / "link")
     assert left(tmp_path) == []
+
+
+def test_a_folder_takes_the_place_of_a_file_and_a_file_that_of_a_folder(tmp_path):
+    path = tmp_path / "out"
+    path.write_text("old")
+    with staged(path, force=True) as beside:
+        beside.mkdir()
+        (beside / "in").write_text("new")
+    assert (path / "in").read_text() == "new"
+    with staged(path, force=True) as beside:
+        beside.write_text("newer")
+    assert path.read_text() == "newer"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_table_has_a_column_for_every_key(tmp_path):
+    write_table(tmp_path / "t.csv", [{"a": 1}, {"a": 2, "b": 3}])
+    assert (tmp_path / "t.csv").read_text().split() == ["a,b", "1,", "2,3"]

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from small import fast_training
 from wells import DAPI, MAP2, NFH, well
 
 from gvtnets_tf import callbacks, folder, load, training
@@ -21,15 +22,7 @@ LABELS = [DAPI, MAP2, NFH]
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
-    """Save what takes seconds: a measurement with tests of its own, and tracing of graphs."""
-
-    def compile_eager(model, recipe):
-        original(model, recipe)
-        model.run_eagerly = True
-
-    original = training._compile
-    monkeypatch.setattr(training, "_compile", compile_eager)
-    monkeypatch.setattr(training, "bytes_per_voxel", lambda *args: 100.0)
+    fast_training(monkeypatch, bytes_per_voxel=100.0)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from small import MODEL, recipe, stacks
+from small import MODEL, fast_training, recipe, stacks
 
 from gvtnets_tf import callbacks, folder, load, training
 from gvtnets_tf.data import readers, writers
@@ -22,18 +22,8 @@ from gvtnets_tf.training import train
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
-    """Save what takes seconds: a measurement with tests of its own, and tracing of graphs.
-
-    Runs in processes of their own (below, and in test_cli.py) are traced.
-    """
-
-    def compile_eager(model, recipe):
-        original(model, recipe)
-        model.run_eagerly = True
-
-    original = training._compile
-    monkeypatch.setattr(training, "_compile", compile_eager)
-    monkeypatch.setattr(training, "bytes_per_voxel", lambda *args: 123.5)
+    """Runs in processes of their own (below, and in test_cli.py) are traced."""
+    fast_training(monkeypatch, bytes_per_voxel=123.5)
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import pairs, readers, simulate, writers
+from gvtnets_tf.data import pairs, readers, resample, simulate, writers
 from gvtnets_tf.data.normalize import Normalizer
-from gvtnets_tf.data.resample import resample
 from gvtnets_tf.files import staged
 
 COLUMNS = ("path_czi", "channel_signal", "channel_target")
@@ -156,7 +155,7 @@ def factors(image, name):
 def prepare(row, resize, most=None):
     """Read the two images of a row, as the networks of the papers see them.
 
-    Each is z-scored as a whole (ddof 0), resized by cubic splines (`resample`), and, where
+    Each is z-scored as a whole (ddof 0), resized by cubic splines (`resample.resize`), and, where
     `most` is given, cropped as the test volumes were.
 
     Args:
@@ -324,11 +323,8 @@ def _prepared(image, channel, resize, most):
         image = image.select_channels([channel])
     pixels = image.numpy("ZYX")[..., None]
     pixels = Normalizer("zscore").measure(pixels, image.name).apply(pixels)[..., 0]
-    size = {a: image.voxel_size[a] / f for a, f in zip("ZYX", resize) if a in image.voxel_size}
-    # With a voxel of the result as the unit, a voxel of the image is as large as its factor.
-    scaled = replace(image, array=pixels, axes="ZYX", voxel_size=dict(zip("ZYX", resize)))
-    pixels = resample(scaled, dict.fromkeys("ZYX", 1.0)).numpy()
-    image = replace(scaled, array=pixels, voxel_size=size)
+    size = {a: v for a, v in image.voxel_size.items() if a in "ZYX"}
+    image = resample.resize(replace(image, array=pixels, axes="ZYX", voxel_size=size), resize)
     return image if most is None else _cropped(image, most)
 
 

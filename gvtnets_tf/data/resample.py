@@ -79,6 +79,24 @@ def resample(image, voxel_size=None, order=3, *, like=None):
     )
 
 
+def resize(image, scale):
+    """Resize an image by factors, whatever its voxel size, and hold it in memory.
+
+    Args:
+        image: `Image`.
+        scale: one float per spatial axis, for Z, Y and X or for the last of them.
+
+    Returns:
+        `Image`, float32, as `resample` makes it; its voxel size is that of the image, where
+        it has one, over the factors.
+    """
+    scale = dict(zip("ZYX"[-len(scale) :], scale))
+    # With a voxel of the result as the unit, a voxel of the image is as large as its factor.
+    found = resample(replace(image, voxel_size=scale), dict.fromkeys(scale, 1.0))
+    sizes = {a: size / scale.get(a, 1) for a, size in image.voxel_size.items()}
+    return replace(found, array=found.numpy(), voxel_size=sizes)
+
+
 def _pages(image, lead, page, order):
     counts = tuple(image.sizes[a] for a in lead)
 

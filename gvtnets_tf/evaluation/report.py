@@ -1,6 +1,5 @@
 """What an evaluation found, as a table and as files."""
 
-import csv
 import json
 import math
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gvtnets_tf import plots
+from gvtnets_tf.files import write_table
 from gvtnets_tf.statistics import paired_t_test, summarize
 
 # Scores compared with a baseline, and whether more (1) or less (-1) of it is better.
@@ -68,14 +68,6 @@ class Report:
     def __str__(self):
         tables = [_table(name, found) for name, found in self.overall.items()]
         return "\n\n".join(tables + ([] if self.staining is None else [str(self.staining)]))
-
-
-def write_table(path, rows):
-    """Write rows of equal keys as CSV with a header."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def overall(rows):

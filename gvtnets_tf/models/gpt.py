@@ -189,7 +189,7 @@ class GlobalPixelTransformerNet(UNet):
         part.build(self.get_build_config()["input_shape"])
         ours = named_weights(self)
         for name, weight in named_weights(part).items():
-            value = ours[name].numpy() if hasattr(ours[name], "numpy") else ours[name]
+            value = ops.convert_to_numpy(ours[name])
             weight.assign(self.head.part(value, labels) if name.startswith("head.") else value)
         return part
 

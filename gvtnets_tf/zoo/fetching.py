@@ -58,8 +58,6 @@ def _make(folder, name, known, progress, start):
             beside.rmdir()  # unless a part of a file is in it, to go on from
         raise
     start()
-    if not folder.is_dir():
-        remove(folder)  # a folder does not take the place of a file
     with staged(folder, force=True) as made:
         _convert(prefix, made, known)
         places.seal(made)
