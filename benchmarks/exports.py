@@ -47,7 +47,7 @@ def predictor(preset, changes, channels, quick):
     import numpy as np
 
     from gvtnets_tf.card import Card
-    from gvtnets_tf.data.normalize import Normalizer
+    from gvtnets_tf.images.normalization import Normalizer
     from gvtnets_tf.models.presets import PRESETS
     from gvtnets_tf.prediction.predictor import Predictor
 

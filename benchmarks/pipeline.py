@@ -20,8 +20,8 @@ import numpy as np
 import tifffile
 
 from gvtnets_tf.data import pipeline
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Normalizer
 
 PATCH, BATCH = (16, 64, 64), 4
 

@@ -60,8 +60,8 @@ def prediction(quick):
     import numpy as np
 
     from gvtnets_tf.card import Card
-    from gvtnets_tf.data.image import Image
-    from gvtnets_tf.data.normalize import Normalizer
+    from gvtnets_tf.images.image import Image
+    from gvtnets_tf.images.normalization import Normalizer
     from gvtnets_tf.prediction.predictor import Predictor
 
     size = SIZES[quick]

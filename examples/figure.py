@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from gvtnets_tf.files import staged
+from gvtnets_tf.atomic_files import staged
 
 
 def rows(path):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from gvtnets_tf import folder
-from gvtnets_tf.files import staged, write_table
+from gvtnets_tf.atomic_files import staged, write_table
 
 STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.images.normalization import Normalizer
 
 UNDO = ("input", "stored", "none")
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from gvtnets_tf import metrics, plots, zoo
-from gvtnets_tf.data import simulate, writers
-from gvtnets_tf.files import staged, write_table
+from gvtnets_tf.atomic_files import staged, write_table
+from gvtnets_tf.data import simulate
+from gvtnets_tf.images import writers
 
 MODEL = "simulated_denoiser"
 SHAPE = (32, 128, 128)

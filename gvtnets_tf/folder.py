@@ -13,9 +13,9 @@ import h5py
 import keras
 import numpy as np
 
+from gvtnets_tf.atomic_files import staged
 from gvtnets_tf.card import Card
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.files import staged
 from gvtnets_tf.layers.base import arguments
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import MODELS

@@ -9,13 +9,13 @@ from pathlib import Path
 import yaml
 
 from gvtnets_tf import samples
-from gvtnets_tf.axes import check_axes
 from gvtnets_tf.card import UNDO
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data.augment import Intensity
 from gvtnets_tf.data.multiscale import check_scales
-from gvtnets_tf.data.normalize import Normalizer
 from gvtnets_tf.data.patches import WEIGHTINGS
+from gvtnets_tf.images.axes import check_axes
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.losses import CLASSES, LOSSES, PROBABILISTIC
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.models.presets import MODELS, PRESETS, preset

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gvtnets_tf.data import isl, readers
+from gvtnets_tf.data import isl
 from gvtnets_tf.data import pairs as pairing
-from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.pipeline import check_same_size
-from gvtnets_tf.data.resample import resize
+from gvtnets_tf.images import readers
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.resampling import resize
 
 PARTS = ("train", "select", "report")
 WAYS = ("csv", "npz", "isl", "inputs")  # of naming files: one of them

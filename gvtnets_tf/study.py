@@ -12,10 +12,11 @@ import yaml
 from tqdm import tqdm
 
 from gvtnets_tf import folder, metrics, plots
+from gvtnets_tf.atomic_files import remove, staged, write_table
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import allen, pairs, readers, simulate, writers
-from gvtnets_tf.data.normalize import Normalizer
-from gvtnets_tf.files import remove, staged, write_table
+from gvtnets_tf.data import allen, pairs, simulate
+from gvtnets_tf.images import readers, writers
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.statistics import paired_t_test, summarize

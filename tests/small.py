@@ -1,7 +1,8 @@
 """Small simulated data, and the smallest networks, for the tests of whole runs."""
 
 from gvtnets_tf import training
-from gvtnets_tf.data import simulate, writers
+from gvtnets_tf.data import simulate
+from gvtnets_tf.images import writers
 
 MODEL = {
     "class": "GVTNet",

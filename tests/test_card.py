@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gvtnets_tf.card import Card
-from gvtnets_tf.data.normalize import Affine, Normalizer
+from gvtnets_tf.images.normalization import Affine, Normalizer
 
 FULL = Card(
     axes="YX",

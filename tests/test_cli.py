@@ -13,9 +13,9 @@ from small import recipe, stacks
 import gvtnets_tf
 from gvtnets_tf import cli, zoo
 from gvtnets_tf.card import Card
-from gvtnets_tf.data import readers, writers
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.images import readers, writers
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.predictor import Predictor
 
 COMMANDS = ("train", "predict", "evaluate", "check-pairs", "demo", "zoo", "study")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gvtnets_tf import demonstration, load
-from gvtnets_tf.data import readers
+from gvtnets_tf.images import readers
 
 FILES = ["comparison.png", "gaussian.tif", "input.tif", "prediction.tif", "scores.csv", "truth.tif"]
 

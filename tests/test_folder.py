@@ -16,7 +16,7 @@ from laws import set_weights
 
 from gvtnets_tf import folder, load
 from gvtnets_tf.card import Card
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.layers.base import arguments
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.gvtnets import GVTNet

@@ -7,8 +7,10 @@ import pytest
 from small import SHAPE, recipe, stacks
 from wells import DAPI, MAP2, NFH, well
 
-from gvtnets_tf.data import isl, png, writers
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.data import isl
+from gvtnets_tf.images import writers
+from gvtnets_tf.images.formats import png
+from gvtnets_tf.images.image import Image
 from gvtnets_tf.samples import Sample, divided, opened
 
 GAP = 16  # voxels: one patch along X

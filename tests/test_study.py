@@ -13,8 +13,9 @@ from small import MODEL
 
 from gvtnets_tf import callbacks, cli, folder, metrics, study
 from gvtnets_tf.card import Card
-from gvtnets_tf.data import allen, pairs, readers
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.data import allen, pairs
+from gvtnets_tf.images import readers
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.recipe import Recipe
 from gvtnets_tf.zoo import load

@@ -14,8 +14,8 @@ import pytest
 from small import MODEL, fast_training, recipe, stacks
 
 from gvtnets_tf import callbacks, folder, load, training
-from gvtnets_tf.data import readers, writers
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.images import readers, writers
+from gvtnets_tf.images.image import Image
 from gvtnets_tf.recipe import Recipe
 from gvtnets_tf.training import train
 

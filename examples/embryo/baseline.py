@@ -17,7 +17,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 from stacks import SCORES, read, write_scores
 
-from gvtnets_tf.files import staged
+from gvtnets_tf.atomic_files import staged
 
 SIGMA_Z = np.arange(0, 2.6, 0.25)  # voxels
 SIGMA_YX = np.arange(0, 3.1, 0.25)

@@ -19,11 +19,11 @@ import numpy as np
 import tifffile
 from stacks import read, write_scores
 
+from gvtnets_tf.atomic_files import check_free
 from gvtnets_tf.checks import optional
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Normalizer
 from gvtnets_tf.data.pipeline import Pair, grid, patches
-from gvtnets_tf.files import check_free
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Normalizer
 
 PATCH, BATCH = (16, 64, 64), 4
 SELECT_PATCHES = 64  # as many as a recipe looks at

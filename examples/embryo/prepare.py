@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.atomic_files import staged
 from gvtnets_tf.data.optics import camera
-from gvtnets_tf.files import staged
+from gvtnets_tf.images.normalization import Normalizer
 
 FOLDER = "bbbc050-mouse-embryo-3d"
 SPLITS = {"train": range(1, 8), "select": range(8, 10), "report": range(10, 12)}  # embryos

@@ -13,7 +13,7 @@ from pathlib import Path
 import tifffile
 from stacks import read, write_scores
 
-from gvtnets_tf.files import staged
+from gvtnets_tf.atomic_files import staged
 
 
 def main(args):

@@ -9,8 +9,9 @@ at brightness 1, read noise of 1.5 photons), so that one network serves them all
 import argparse
 from pathlib import Path
 
-from gvtnets_tf.data import simulate, writers
-from gvtnets_tf.files import staged
+from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.data import simulate
+from gvtnets_tf.images import writers
 
 SHAPE = (24, 128, 128)
 PHOTONS = (10, 20, 40)

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from gvtnets_tf import metrics, write
 from gvtnets_tf.data import isl
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.images.image import Image
 
 WELL, LABELS = "isl-condition-b-A4", ("DAPI_CONFOCAL", "MAP2_CONFOCAL", "NFH_CONFOCAL")
 SIGMAS = (2, 5, 10)

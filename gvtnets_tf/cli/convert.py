@@ -17,7 +17,7 @@ def words(p):
 
 
 def run(args):
-    from gvtnets_tf.files import check_free
+    from gvtnets_tf.atomic_files import check_free
 
     if (args.kind == "tf1") != bool(args.preset):
         raise ValueError(

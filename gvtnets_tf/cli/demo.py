@@ -11,7 +11,7 @@ def words(p):
 
 
 def run(args):
-    from gvtnets_tf.files import check_free
+    from gvtnets_tf.atomic_files import check_free
 
     check_free(args.out, args.force)
     start_tensorflow()

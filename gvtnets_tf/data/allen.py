@@ -21,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gvtnets_tf.atomic_files import staged
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import pairs, readers, resample, simulate, writers
-from gvtnets_tf.data.normalize import Normalizer
-from gvtnets_tf.files import staged
+from gvtnets_tf.data import pairs, simulate
+from gvtnets_tf.images import readers, resampling, writers
+from gvtnets_tf.images.normalization import Normalizer
 
 COLUMNS = ("path_czi", "channel_signal", "channel_target")
 VOLUMES = {"train": 30, "select": 0, "report": 20}  # rows, as published
@@ -324,7 +325,7 @@ def _prepared(image, channel, resize, most):
     pixels = image.numpy("ZYX")[..., None]
     pixels = Normalizer("zscore").measure(pixels, image.name).apply(pixels)[..., 0]
     size = {a: v for a, v in image.voxel_size.items() if a in "ZYX"}
-    image = resample.resize(replace(image, array=pixels, axes="ZYX", voxel_size=size), resize)
+    image = resampling.resize(replace(image, array=pixels, axes="ZYX", voxel_size=size), resize)
     return image if most is None else _cropped(image, most)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gvtnets_tf.data.readers import read
+from gvtnets_tf.images.readers import read
 
 SATURATED = 0.01  # share of voxels at the dtype's maximum
 SHIFT = 1.0  # pixels

@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.data import png
-from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.isl_names import (
     CONDITIONS,
     LABELS,
@@ -30,7 +28,9 @@ from gvtnets_tf.data.isl_names import (
     parse,
     split_of,
 )
-from gvtnets_tf.data.pages import Pages, Stored
+from gvtnets_tf.images.formats import png
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.lazy_arrays import Pages, Stored
 
 __all__ = ["CONDITIONS", "LABELS", "NEURITE", "Well", "is_dataset", "parse", "wells"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data.inspection import Finding, check_pairs
-from gvtnets_tf.data.metadata import SUFFIXES, natural, stem
-from gvtnets_tf.data.omezarr import is_zarr
+from gvtnets_tf.images.formats.ome_zarr import is_zarr
+from gvtnets_tf.images.metadata import SUFFIXES, natural, stem
 
 __all__ = ["Finding", "Row", "check_pairs", "expand", "from_csv", "match"]
 

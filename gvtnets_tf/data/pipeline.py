@@ -6,12 +6,12 @@ from functools import cached_property
 
 import numpy as np
 
-from gvtnets_tf.axes import check_axes, rearrange
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data import augment, multiscale
 from gvtnets_tf.data import patches as geometry
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Affine
+from gvtnets_tf.images.axes import check_axes, rearrange
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine
 
 AHEAD = 2  # batches that are made while the network works; more would only take memory
 

@@ -11,7 +11,6 @@ from scipy.special import expit
 
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data.geometry import bell, bent, field, lattice, nearest, spots
-from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.optics import (
     PSF,
     VOXEL_SIZE,
@@ -22,6 +21,7 @@ from gvtnets_tf.data.optics import (
     stream,
     transmitted_light,
 )
+from gvtnets_tf.images.image import Image
 
 STRUCTURES = ("nuclei", "membranes", "bodies")
 SMALLEST = (4, 16, 16)  # voxels; less would hold no cell

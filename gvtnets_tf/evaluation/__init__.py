@@ -3,10 +3,10 @@
 import contextlib
 
 from gvtnets_tf import metrics, plots
+from gvtnets_tf.atomic_files import staged
 from gvtnets_tf.evaluation.cases import Cases
 from gvtnets_tf.evaluation.report import Report, overall
 from gvtnets_tf.evaluation.staining import measure
-from gvtnets_tf.files import staged
 
 
 def evaluate(

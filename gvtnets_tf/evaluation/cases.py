@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.axes import ORDER
 from gvtnets_tf.data import isl
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.metadata import say, stem
 from gvtnets_tf.data.pairs import expand, match
+from gvtnets_tf.images.axes import ORDER
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.metadata import say, stem
 
 COMPARED = ("target", "prediction", "baseline")
 
@@ -190,7 +190,7 @@ def _load(source, axes, name, labels=None):
     if isinstance(source, Image):
         return replace(source, name=source.name or name)
     if isinstance(source, (str, Path)):
-        from gvtnets_tf.data.readers import read
+        from gvtnets_tf.images.readers import read
 
         return read(source, axes)
     array = np.asarray(source)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gvtnets_tf import plots
-from gvtnets_tf.files import write_table
+from gvtnets_tf.atomic_files import write_table
 from gvtnets_tf.statistics import paired_t_test, summarize
 
 # Scores compared with a baseline, and whether more (1) or less (-1) of it is better.

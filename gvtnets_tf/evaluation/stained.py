@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gvtnets_tf.atomic_files import write_table
 from gvtnets_tf.evaluation import figures
-from gvtnets_tf.files import write_table
 from gvtnets_tf.statistics import summarize
 
 BINS = 10

@@ -10,9 +10,9 @@ from itertools import product
 
 import numpy as np
 
-from gvtnets_tf.axes import rearrange
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.evaluation.stained import BINS, Label, Staining
+from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.metrics import LOW
 
 PIXELS, REPEATS = 1_000_000, 30

@@ -15,11 +15,11 @@ import keras
 import numpy as np
 
 from gvtnets_tf import __version__
+from gvtnets_tf.atomic_files import check_free, staged
 from gvtnets_tf.checks import check_choice, optional
 from gvtnets_tf.exporting import bioimageio, litert, serving
 from gvtnets_tf.exporting.graphs import OUTPUTS, network, raw, without_chunks
 from gvtnets_tf.exporting.serving import INPUT, NORMALIZED, RAW
-from gvtnets_tf.files import check_free, staged
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo import load
 

@@ -12,9 +12,10 @@ import warnings
 import numpy as np
 
 from gvtnets_tf.checks import optional
-from gvtnets_tf.data import simulate, writers
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.data import simulate
 from gvtnets_tf.exporting import leaflet
+from gvtnets_tf.images import writers
+from gvtnets_tf.images.image import Image
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.prediction.tiles import round_up
 

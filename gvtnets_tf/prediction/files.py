@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import display, writers
+from gvtnets_tf.images import display, writers
 from gvtnets_tf.prediction import jobs, parts, series
 
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gvtnets_tf.axes import spatial
+from gvtnets_tf.atomic_files import check_free, remove
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import display, isl, readers, writers
-from gvtnets_tf.data.frames import select
-from gvtnets_tf.data.metadata import stem
+from gvtnets_tf.data import isl
 from gvtnets_tf.data.pairs import expand
-from gvtnets_tf.files import check_free, remove
+from gvtnets_tf.images import display, readers, writers
+from gvtnets_tf.images.axes import spatial
+from gvtnets_tf.images.frames import select
+from gvtnets_tf.images.metadata import stem
 from gvtnets_tf.prediction import parts
 
 # What a result does not depend on: a run that stopped may go on with other values.

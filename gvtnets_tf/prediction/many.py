@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gvtnets_tf.axes import ORDER, rearrange
 from gvtnets_tf.card import Card
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import display, writers
-from gvtnets_tf.data.metadata import stem
+from gvtnets_tf.images import display, writers
+from gvtnets_tf.images.axes import ORDER, rearrange
+from gvtnets_tf.images.metadata import stem
 from gvtnets_tf.prediction import jobs, parts, series
 
 SUFFIXES = (".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr")

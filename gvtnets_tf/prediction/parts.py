@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from gvtnets_tf.data import readers, writers
-from gvtnets_tf.files import remove, staged
+from gvtnets_tf.atomic_files import remove, staged
+from gvtnets_tf.images import readers, writers
 
 SETTINGS = "settings"
 

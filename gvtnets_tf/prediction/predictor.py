@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from gvtnets_tf.axes import rearrange
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data import multiscale
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Affine, Normalizer
+from gvtnets_tf.images.axes import rearrange
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction import fitting, memory, stitching, tiles
 
 BLENDS = ("crop", *tiles.WEIGHTS)

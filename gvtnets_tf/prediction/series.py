@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm import tqdm
 
-from gvtnets_tf.axes import rearrange, spatial
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import resample as grids
-from gvtnets_tf.data.frames import join, select
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Affine
+from gvtnets_tf.images import resampling as grids
+from gvtnets_tf.images.axes import rearrange, spatial
+from gvtnets_tf.images.frames import join, select
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine
 
 SCOPES = ("frame", "series")
 

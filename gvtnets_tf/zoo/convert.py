@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf import folder
+from gvtnets_tf.atomic_files import check_free
 from gvtnets_tf.card import Card
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data.normalize import Normalizer
-from gvtnets_tf.files import check_free
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.models.presets import PRESETS

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from gvtnets_tf import download
-from gvtnets_tf.files import check_free, remove, staged
+from gvtnets_tf.atomic_files import check_free, remove, staged
 from gvtnets_tf.zoo import places
 from gvtnets_tf.zoo.names import about
 

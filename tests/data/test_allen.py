@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gvtnets_tf import metrics
-from gvtnets_tf.data import allen, pairs, readers
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.data import allen, pairs
+from gvtnets_tf.images import readers
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Normalizer
 
 PIXEL = {"PhysicalSizeX": 0.108, "PhysicalSizeY": 0.108, "PhysicalSizeZ": 0.29}
 NAMES = ["light", "DNA", "ER"]

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from gvtnets_tf.data import isl, png
+from gvtnets_tf.data import isl
 from gvtnets_tf.data.isl_names import CONDITIONS, TRANSMITTED, Name, folders, parse
+from gvtnets_tf.images.formats import png
 
 LETTERS = {name: letter for letter, names in CONDITIONS.items() for name in names}
 PLANE = Name("finkbeiner", "kevan_0_8", "B", datetime.date(2015, 10, 5), "A4", 0, "PHASE_CONTRAST")

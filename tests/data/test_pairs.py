@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from gvtnets_tf.data.image import Image
 from gvtnets_tf.data.pairs import Row, check_pairs, expand, from_csv, match
-from gvtnets_tf.data.writers import write
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.writers import write
 
 STEMS = st.text("abz019_- ", min_size=1, max_size=6).map(lambda s: f"x{s}x")
 
@@ -352,7 +352,7 @@ def test_axes_of_the_input_serve_a_target_without_z(tmp_path):
 
 @pytest.mark.shared
 def test_registered_real_pairs_are_silent_and_shifted_ones_are_not(microscopy, tmp_path):
-    from gvtnets_tf.data.readers import read
+    from gvtnets_tf.images.readers import read
 
     folder = microscopy / "w2s-8bit"
     pairs = match(f"{folder}/train_*_avg1.tif", f"{folder}/train_*_avg400.tif")[:3]

@@ -8,9 +8,9 @@ import tifffile
 from gvtnets_tf.card import Card
 from gvtnets_tf.data import multiscale, pipeline
 from gvtnets_tf.data.augment import Intensity
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Affine, Normalizer
 from gvtnets_tf.data.pipeline import Pair
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction.predictor import Predictor
 
 SAME = Normalizer("none")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from gvtnets_tf.data import isl
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.writers import write
 from gvtnets_tf.evaluation import evaluate
 from gvtnets_tf.evaluation.cases import Cases
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.writers import write
 
 WELL = "lab-FINKBEINER,condition-KEVAN_0_8,acquisition_date,year-2015,month-10,day-5,well-{},"
 LABEL = WELL + "depth_computation-MAXPROJECT,channel-{},is_mask-false.png"

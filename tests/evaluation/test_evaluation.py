@@ -8,10 +8,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from gvtnets_tf import metrics
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.writers import write
 from gvtnets_tf.evaluation import evaluate
 from gvtnets_tf.evaluation.report import TESTED
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.writers import write
 from gvtnets_tf.statistics import paired_t_test, summarize
 
 

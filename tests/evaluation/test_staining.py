@@ -10,10 +10,10 @@ from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 
 from gvtnets_tf import metrics, plots
-from gvtnets_tf.data.image import Image
 from gvtnets_tf.evaluation import evaluate, staining
 from gvtnets_tf.evaluation import figures as staining_figures
 from gvtnets_tf.evaluation.cases import Cases
+from gvtnets_tf.images.image import Image
 
 LABELS = ("DAPI_CONFOCAL", "MAP2_CONFOCAL")
 

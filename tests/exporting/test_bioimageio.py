@@ -12,8 +12,8 @@ from PIL import Image
 
 from gvtnets_tf import cli, export, folder
 from gvtnets_tf.card import Card
-from gvtnets_tf.data.normalize import Normalizer
 from gvtnets_tf.exporting import bioimageio
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet

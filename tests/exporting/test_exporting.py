@@ -14,8 +14,8 @@ from laws import set_weights
 
 from gvtnets_tf import cli, export, folder
 from gvtnets_tf.card import Card
-from gvtnets_tf.data.normalize import Normalizer
 from gvtnets_tf.exporting.graphs import without_chunks
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnets import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet

@@ -3,8 +3,8 @@
 import pytest
 
 from gvtnets_tf.card import Card
-from gvtnets_tf.data.normalize import Normalizer
 from gvtnets_tf.exporting import leaflet
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.predictor import Predictor
 
 FIXED = Normalizer("fixed", offset=(100.0,), gain=(7.0,))

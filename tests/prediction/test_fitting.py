@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gvtnets_tf.card import Card
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Affine, Normalizer
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction import fitting, tiles
 
 PLAIN = Card(input=Normalizer("none"), undo="none")

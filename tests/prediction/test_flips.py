@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gvtnets_tf.card import Card
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.flips import Flips, averaged
 from gvtnets_tf.prediction.predictor import Predictor
 

@@ -12,9 +12,10 @@ from PIL import Image as Picture
 
 from gvtnets_tf import folder, predict, predict_many, zoo
 from gvtnets_tf.card import Card
-from gvtnets_tf.data import readers, tiff, writers
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.images import readers, writers
+from gvtnets_tf.images.formats import tiff
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction import series
 from gvtnets_tf.prediction.predictor import Predictor
 

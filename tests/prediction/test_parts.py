@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.images.image import Image
 from gvtnets_tf.prediction import parts
 
 IMAGE = Image(np.arange(24, dtype=np.float32).reshape(2, 3, 4), "ZYX", {"Z": 0.5})

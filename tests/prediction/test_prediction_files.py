@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gvtnets_tf.card import Card
-from gvtnets_tf.data import readers, writers
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.images import readers, writers
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.files import predict
 from gvtnets_tf.prediction.predictor import Predictor
 

@@ -9,8 +9,8 @@ from scipy import ndimage, special
 
 from gvtnets_tf.card import Card
 from gvtnets_tf.data import multiscale
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Affine, Normalizer
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction import memory
 from gvtnets_tf.prediction.predictor import Predictor
 

@@ -9,8 +9,8 @@ import pytest
 from scipy import ndimage
 
 from gvtnets_tf.card import Card
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Affine, Normalizer
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction import series
 from gvtnets_tf.prediction.parts import Parts
 from gvtnets_tf.prediction.predictor import Predictor
@@ -207,8 +207,8 @@ KILLED = """
 import json, os, sys
 import numpy as np
 from gvtnets_tf.card import Card
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction import parts, series
 from gvtnets_tf.prediction.predictor import Predictor
 from pathlib import Path

@@ -12,7 +12,7 @@ import pytest
 from checkpoints import Parity, save
 
 from gvtnets_tf import cli, folder, load, read, write
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.images.image import Image
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.zoo import states

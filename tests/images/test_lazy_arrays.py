@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.data import pages
-from gvtnets_tf.data.pages import Cache, Pages, Stored
+from gvtnets_tf.images import lazy_arrays
+from gvtnets_tf.images.lazy_arrays import Cache, Pages, Stored
 
 PIXELS = np.random.default_rng(0).integers(0, 1000, (3, 4, 6, 7)).astype(np.uint16)
 
@@ -17,7 +17,7 @@ PIXELS = np.random.default_rng(0).integers(0, 1000, (3, 4, 6, 7)).astype(np.uint
 @pytest.fixture
 def decoded(monkeypatch):
     """The numbers of the pages that were decoded, with an empty cache of eight pages."""
-    monkeypatch.setattr(pages, "CACHE", Cache(8 * PIXELS[0, 0].nbytes))
+    monkeypatch.setattr(lazy_arrays, "CACHE", Cache(8 * PIXELS[0, 0].nbytes))
     return []
 
 
@@ -71,7 +71,7 @@ def test_the_cache_has_an_end_and_what_was_used_last_stays(decoded):
     np.asarray(array[:2])  # eight pages, all that fit
     np.asarray(array[0, 0])
     np.asarray(array[2, 0])  # page 8, for which the oldest goes: 1
-    assert pages.CACHE.size == pages.CACHE.most
+    assert lazy_arrays.CACHE.size == lazy_arrays.CACHE.most
     decoded.clear()
     np.asarray(array[0, 0])
     assert decoded == []
@@ -82,16 +82,16 @@ def test_the_cache_has_an_end_and_what_was_used_last_stays(decoded):
 def test_a_page_larger_than_the_cache_is_read_and_not_kept(decoded):
     pixels = np.ones((2, 100, 100))
     np.testing.assert_array_equal(np.asarray(stored(pixels=pixels)), pixels)
-    assert pages.CACHE.size == 0
+    assert lazy_arrays.CACHE.size == 0
 
 
 def test_what_was_kept_of_an_array_goes_with_it(decoded):
     array = stored()
     np.asarray(array[0])
-    assert pages.CACHE.size == PIXELS[0].nbytes
+    assert lazy_arrays.CACHE.size == PIXELS[0].nbytes
     del array
     gc.collect()
-    assert (pages.CACHE.size, len(pages.CACHE.kept)) == (0, 0)
+    assert (lazy_arrays.CACHE.size, len(lazy_arrays.CACHE.kept)) == (0, 0)
 
 
 def test_several_threads_read_the_same(decoded):
@@ -100,8 +100,8 @@ def test_several_threads_read_the_same(decoded):
         found = pool.map(lambda i: np.asarray(array[i % 3, :, i % 6]), range(300))
         for i, part in enumerate(found):
             np.testing.assert_array_equal(part, PIXELS[i % 3, :, i % 6])
-    kept = sum(page.nbytes for page in pages.CACHE.kept.values())
-    assert pages.CACHE.size == kept <= pages.CACHE.most
+    kept = sum(page.nbytes for page in lazy_arrays.CACHE.kept.values())
+    assert lazy_arrays.CACHE.size == kept <= lazy_arrays.CACHE.most
 
 
 def test_what_cannot_be_read_is_named():

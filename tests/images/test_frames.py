@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.data import readers, writers
-from gvtnets_tf.data.frames import join, select
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.images import readers, writers
+from gvtnets_tf.images.frames import join, select
+from gvtnets_tf.images.image import Image
 
 SIZE = {"T": 2.0, "Y": 0.1, "X": 0.1}
 
@@ -45,7 +45,7 @@ def test_frames_of_a_file_are_read_when_they_are_wanted(tmp_path, monkeypatch):
     pytest.importorskip("imagecodecs", reason="needs [io]")
     import tifffile
 
-    from gvtnets_tf.data import tiff
+    from gvtnets_tf.images.formats import tiff
 
     tifffile.imwrite(
         tmp_path / "a.tif", movie(), compression="zlib", metadata={"axes": "TYX"}, ome=False

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from gvtnets_tf.axes import spatial
-from gvtnets_tf.data.pages import Pages, Stored
+from gvtnets_tf.images.axes import spatial
+from gvtnets_tf.images.lazy_arrays import Pages, Stored
 
 
 def factors(image, voxel_size):

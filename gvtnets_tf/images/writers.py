@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gvtnets_tf.atomic_files import staged
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import omezarr, png, tiff
-from gvtnets_tf.data.metadata import record, stem
-from gvtnets_tf.files import staged
+from gvtnets_tf.images.formats import ome_zarr, png, tiff
+from gvtnets_tf.images.metadata import record, stem
 
 DTYPES = tuple(
     ["uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64"]
@@ -167,8 +167,8 @@ WRITERS = {
     ".ome.tiff": tiff.write_ome,
     ".tif": tiff.write_plain,
     ".tiff": tiff.write_plain,
-    ".zarr": omezarr.write,
-    ".ome.zarr": omezarr.write,
+    ".zarr": ome_zarr.write,
+    ".ome.zarr": ome_zarr.write,
     ".png": png.write,
     ".npy": _write_npy,
 }

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.pages import Pages, Stored
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.lazy_arrays import Pages, Stored
 
 
 def join(frames, axes=None, name="the series", step=None):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image as Picture
 from PIL import ImageSequence
 
-from gvtnets_tf.data import display
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.images import display
+from gvtnets_tf.images.image import Image
 
 
 def test_colours_differ_and_one_channel_is_white():

@@ -6,12 +6,12 @@ import psutil
 import pytest
 import tifffile
 
-from gvtnets_tf.axes import rearrange
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.metadata import step
-from gvtnets_tf.data.pages import CACHE
-from gvtnets_tf.data.readers import read, read_metadata, read_npz
-from gvtnets_tf.data.writers import write
+from gvtnets_tf.images.axes import rearrange
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.lazy_arrays import CACHE
+from gvtnets_tf.images.metadata import step
+from gvtnets_tf.images.readers import read, read_metadata, read_npz
+from gvtnets_tf.images.writers import write
 
 KNOWN_AXES = ("YX", "CYX", "ZYX", "ZCYX")  # that end the names of the shared images
 

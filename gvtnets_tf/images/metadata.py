@@ -7,8 +7,8 @@ import math
 import re
 import sys
 
-from gvtnets_tf.axes import check_axes, rearrange
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.images.axes import check_axes, rearrange
+from gvtnets_tf.images.image import Image
 
 KEY = "gvtnets"  # under which the record lies in every format
 SUFFIXES = re.compile(r"(\.ome)?\.(tiff?|png|npy|npz|zarr|czi|nd2)$", re.IGNORECASE)

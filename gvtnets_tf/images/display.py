@@ -4,8 +4,8 @@ import colorsys
 
 import numpy as np
 
-from gvtnets_tf.axes import rearrange
-from gvtnets_tf.files import staged
+from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.images.axes import rearrange
 
 SHOWN = (0.5, 99.8)  # percentiles shown as black and as the full colour
 GOLDEN = 0.618034  # of the circle of hues: the next colour is far from all before

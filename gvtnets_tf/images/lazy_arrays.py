@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from gvtnets_tf.data.metadata import decoding
+from gvtnets_tf.images.metadata import decoding
 
 HELD = 512 * 2**20  # bytes of decoded pages, of all files together
 

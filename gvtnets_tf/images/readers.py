@@ -4,18 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.axes import check_axes
-from gvtnets_tf.data import bio, omezarr, png, tiff
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.metadata import (
-    decoding,
-    guess_axes,
-    natural,
-    restore,
-    say_pages_are_z,
-    stem,
-)
-from gvtnets_tf.data.pages import Pages, Stored
+from gvtnets_tf.images.axes import check_axes
+from gvtnets_tf.images.formats import czi_nd2, ome_zarr, png, tiff
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.lazy_arrays import Pages, Stored
+from gvtnets_tf.images.metadata import decoding, guess_axes, natural, restore, say_pages_are_z, stem
 
 PLANES = (".png", ".tif", ".tiff")
 SIGNATURES = {
@@ -59,13 +52,13 @@ def read(path, axes=None):
     """
     path = Path(path)
     reader = {
-        "zarr": omezarr.read,
+        "zarr": ome_zarr.read,
         "series": _read_series,
         "TIFF": tiff.read,
         "PNG": png.read,
         "npy": _read_npy,
-        "CZI": bio.read_czi,
-        "ND2": bio.read_nd2,
+        "CZI": czi_nd2.read_czi,
+        "ND2": czi_nd2.read_nd2,
     }[_kind(path)]
     return reader(path, axes and check_axes(axes))
 
@@ -165,7 +158,7 @@ def _kind(path):
     """
     _check_there(path)
     if path.is_dir():
-        return "zarr" if path.suffix.lower() == ".zarr" or omezarr.is_zarr(path) else "series"
+        return "zarr" if path.suffix.lower() == ".zarr" or ome_zarr.is_zarr(path) else "series"
     with path.open("rb") as file:
         start = file.read(8)
     for magic, kind in SIGNATURES.items():
@@ -186,7 +179,7 @@ def _check_there(path):
 
 
 def _about(path):
-    readers = {"zarr": omezarr.read_about, "TIFF": tiff.read_about, "PNG": png.read_about}
+    readers = {"zarr": ome_zarr.read_about, "TIFF": tiff.read_about, "PNG": png.read_about}
     kind = _kind(path)
     return readers[kind](path) if kind in readers else {}
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.axes import ORDER, check_axes, rearrange, spatial
+from gvtnets_tf.images.axes import ORDER, check_axes, rearrange, spatial
 
 orders = st.permutations(ORDER).map("".join)
 

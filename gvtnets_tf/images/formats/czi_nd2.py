@@ -3,8 +3,8 @@
 import numpy as np
 
 from gvtnets_tf.checks import optional
-from gvtnets_tf.data.metadata import decoding, restore, say, step
-from gvtnets_tf.data.pages import Pages, Stored
+from gvtnets_tf.images.lazy_arrays import Pages, Stored
+from gvtnets_tf.images.metadata import decoding, restore, say, step
 
 
 def read_czi(path, axes):

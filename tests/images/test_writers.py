@@ -11,11 +11,11 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf import files
-from gvtnets_tf.data import tiff
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.readers import read, read_colors, read_metadata
-from gvtnets_tf.data.writers import cast, write
+from gvtnets_tf import atomic_files
+from gvtnets_tf.images.formats import tiff
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.readers import read, read_colors, read_metadata
+from gvtnets_tf.images.writers import cast, write
 
 NAMES = ("DNA", "ER", "µ-tubulin")
 COLORS = ("#0000ff", "#00ff10", "#ff8000")
@@ -269,7 +269,7 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(files.os, "replace", denied)
+    monkeypatch.setattr(atomic_files.os, "replace", denied)
     with pytest.raises(OSError, match=r"Could not write .*a\.tif: Permission denied"):
         write(tmp_path / "a.tif", Image(counts((4, 4)), "YX"))
     assert list(tmp_path.iterdir()) == []
@@ -278,8 +278,8 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
 WRITE = """
 import sys
 import numpy as np
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.writers import write
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.writers import write
 
 pixels = np.random.default_rng(0).integers(0, 4096, (32, 1024, 1024)).astype(np.uint16)
 write(sys.argv[1], Image(pixels, "ZYX"))

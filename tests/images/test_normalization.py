@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gvtnets_tf.data import normalize
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.normalize import Normalizer
+from gvtnets_tf.images import normalization
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Normalizer
 
 MEASURED = ("percentile", "zscore", "unit")
 images = arrays.arrays(
@@ -141,7 +141,7 @@ def test_counts_too_large_for_float32_are_normalised_without_loss(dtype):
 
 
 def test_voxels_drawn_from_a_large_image_lie_in_all_its_columns(monkeypatch):
-    monkeypatch.setattr(normalize, "SAMPLES", 1000)
+    monkeypatch.setattr(normalization, "SAMPLES", 1000)
     image = np.tile(np.arange(64.0), 1000)[:, None]  # a step of 64 would meet one column only
     found = Normalizer("percentile", 0, 100).measure([image])
     assert (found.offset, found.gain) == (0, 63)

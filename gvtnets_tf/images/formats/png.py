@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from gvtnets_tf.axes import rearrange
-from gvtnets_tf.data.metadata import KEY, decoding, parse, restore
-from gvtnets_tf.data.pages import Pages, Stored
+from gvtnets_tf.images.axes import rearrange
+from gvtnets_tf.images.lazy_arrays import Pages, Stored
+from gvtnets_tf.images.metadata import KEY, decoding, parse, restore
 
 COLOURS = ("RGB", "RGBA", "LA", "P", "PA")
 DTYPES = ("uint8", "uint16")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gvtnets_tf.data.image import Image
+from gvtnets_tf.images.image import Image
 
 NAMES = ("DNA", "ER", "AGP")
 

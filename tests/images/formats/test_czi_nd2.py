@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gvtnets_tf.data.readers import read, read_metadata
+from gvtnets_tf.images.readers import read, read_metadata
 
 ND2 = b"\xda\xce\xbe\x0a"  # how such a file begins
 

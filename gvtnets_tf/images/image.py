@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gvtnets_tf.axes import check_axes, rearrange
+from gvtnets_tf.images.axes import check_axes, rearrange
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from gvtnets_tf.files import check_free, remove, staged, write_table
+from gvtnets_tf.atomic_files import check_free, remove, staged, write_table
 
 
 def left(folder):

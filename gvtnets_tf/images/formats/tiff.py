@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from gvtnets_tf.axes import ORDER, rearrange
-from gvtnets_tf.data.metadata import KEY, decoding, guess_axes, parse, restore, say, step
-from gvtnets_tf.data.pages import Pages, Stored
+from gvtnets_tf.images.axes import ORDER, rearrange
+from gvtnets_tf.images.lazy_arrays import Pages, Stored
+from gvtnets_tf.images.metadata import KEY, decoding, guess_axes, parse, restore, say, step
 
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 IMAGEJ_BYTES = 2**32 - 2**25  # ImageJ's hyperstacks have 32-bit offsets

@@ -6,10 +6,10 @@ Reference:
 
 import numpy as np
 
-from gvtnets_tf.axes import ORDER, rearrange
 from gvtnets_tf.checks import optional
-from gvtnets_tf.data.metadata import KEY, decoding, restore, step
-from gvtnets_tf.data.pages import Stored
+from gvtnets_tf.images.axes import ORDER, rearrange
+from gvtnets_tf.images.lazy_arrays import Stored
+from gvtnets_tf.images.metadata import KEY, decoding, restore, step
 
 CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}  # 4 MiB of uint16
 LEVELS = 5  # at most

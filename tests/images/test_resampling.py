@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from gvtnets_tf.data import readers, writers
-from gvtnets_tf.data.image import Image
-from gvtnets_tf.data.resample import factors, resample
+from gvtnets_tf.images import readers, writers
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.resampling import factors, resample
 
 FINE = {"Z": 0.29, "Y": 0.108, "X": 0.108}
 CUBES = {"Z": 0.29, "Y": 0.29, "X": 0.29}
