@@ -40,7 +40,7 @@ def network(name, dtype):
     import keras
 
     from gvtnets_tf import preset
-    from gvtnets_tf.losses import LOSSES
+    from gvtnets_tf.models.losses import LOSSES
 
     keras.utils.set_random_seed(0)
     if name == "care":

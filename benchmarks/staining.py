@@ -27,7 +27,7 @@ def network(quick, chunk=CHUNK):
     import keras
 
     from gvtnets_tf import preset
-    from gvtnets_tf.losses import LOSSES
+    from gvtnets_tf.models.losses import LOSSES
 
     keras.utils.set_random_seed(0)
     model = preset("gpt_virtual_staining", chunk=chunk, **(SMALL if quick else {}))

@@ -15,7 +15,7 @@ _HOMES = {
     ),
     "models.fnet": ("FNet",),
     "models.gpt": ("GlobalPixelTransformerNet",),
-    "models.gvtnets": ("GVTNet",),
+    "models.gvtnet": ("GVTNet",),
     "models.projection": ("ProjectionGVTNet",),
     "models.presets": ("preset",),
     "images.readers": ("read",),

@@ -6,7 +6,7 @@ import numpy as np
 
 from gvtnets_tf import metrics, plots, zoo
 from gvtnets_tf.atomic_files import staged, write_table
-from gvtnets_tf.data import simulate
+from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import writers
 
 MODEL = "simulated_denoiser"
@@ -36,7 +36,7 @@ def demo(out="gvtnets-demo", force=False):
     """
     with staged(out, force) as folder:
         folder.mkdir()
-        noisy, truth = simulate.pair("denoising", SHAPE, SEED)
+        noisy, truth = cells.pair("denoising", SHAPE, SEED)
         prediction, info = zoo.load(MODEL).predict(noisy, progress=True)
         smooth = _smoothed(noisy.numpy(), _best_sigma())
         images = {
@@ -66,7 +66,7 @@ def show(table):
 
 
 def _best_sigma():
-    noisy, truth = (i.numpy() for i in simulate.pair("denoising", SHAPE, TUNING_SEED))
+    noisy, truth = (i.numpy() for i in cells.pair("denoising", SHAPE, TUNING_SEED))
     return min(SIGMAS, key=lambda s: metrics.mse(truth, _smoothed(noisy, s)))
 
 

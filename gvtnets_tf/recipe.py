@@ -8,16 +8,16 @@ from pathlib import Path
 
 import yaml
 
-from gvtnets_tf import samples
 from gvtnets_tf.card import UNDO
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.data.augment import Intensity
+from gvtnets_tf.data import training_pairs
+from gvtnets_tf.data.augmentation import Intensity
 from gvtnets_tf.data.multiscale import check_scales
-from gvtnets_tf.data.patches import WEIGHTINGS
+from gvtnets_tf.data.patch_sampling import WEIGHTINGS
 from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.losses import CLASSES, LOSSES, PROBABILISTIC
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
+from gvtnets_tf.models.losses import CLASSES, LOSSES, PROBABILISTIC
 from gvtnets_tf.models.presets import MODELS, PRESETS, preset
 from gvtnets_tf.models.projection import ProjectionGVTNet
 
@@ -98,7 +98,7 @@ class Recipe:
             raise ValueError(
                 f"`select` must be a share from 0 to below 1. Received: {self.select!r}."
             )
-        _check_keys("data", self.data, samples.KEYS)
+        _check_keys("data", self.data, training_pairs.KEYS)
         _check_keys("normalize", self.normalize, ("input", "target", "undo"))
         _check_keys("augment", self.augment, ("flip", "rotate", "intensity"))
         _check_keys("augment.intensity", self.augment.get("intensity") or {}, INTENSITY)
@@ -112,7 +112,7 @@ class Recipe:
                 "use `undo: input` with `target: input`."
             )
         for part, region in (self.data.get("regions") or {}).items():
-            check_choice("part", part, samples.PARTS)
+            check_choice("part", part, training_pairs.PARTS)
             check_axes("".join(region))
 
     def _check_windows(self):
@@ -260,11 +260,11 @@ class Recipe:
         data = self.data
         if self._class() is ProjectionGVTNet and data.get("axes"):
             data = {"target_axes": data["axes"].upper().replace("Z", ""), **data}
-        return samples.opened(data)
+        return training_pairs.opened(data)
 
     def divided(self, found):
         """Divide samples into those to train on and those to choose by, see `samples.divided`."""
-        return samples.divided(found, self.select, self.patch[-1])
+        return training_pairs.divided(found, self.select, self.patch[-1])
 
 
 def _check_keys(name, values, known):

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from gvtnets_tf import folder, metrics, plots
 from gvtnets_tf.atomic_files import remove, staged, write_table
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import allen, pairs, simulate
+from gvtnets_tf.data import allen, pairing
+from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.presets import PRESETS
@@ -66,7 +67,7 @@ class Plan:
     @property
     def known(self):
         """Names of the structures there are."""
-        return tuple(allen.STRUCTURES) if self.data else simulate.STRUCTURES
+        return tuple(allen.STRUCTURES) if self.data else cells.STRUCTURES
 
     def changes(self, preset):
         """Keys of a recipe in place of the published ones."""
@@ -177,7 +178,7 @@ def _plan(data, settings):
         check_choice("setting", key, [k for k in Plan.__dataclass_fields__ if k != "data"])
     if data and "shape" in settings:
         raise ValueError("`shape` is that of simulated volumes: leave it out, or `data`.")
-    simulate.check_shape(settings.get("shape", Plan.shape))
+    cells.check_shape(settings.get("shape", Plan.shape))
     plan = Plan(**{"data": data and str(Path(data).resolve()), **settings})
     counts = plan.counts
     least = {"train": 1, "select": 0, "report": 1}
@@ -234,7 +235,7 @@ def _table(name, root, plan):
 def _prepare(out, root, table, plan, progress):
     """Write the volumes of a structure as the networks see them, and their table."""
     table.write(out / "pairs.csv", force=True)
-    rows, done = pairs.from_csv(out / "pairs.csv", root), []
+    rows, done = pairing.from_csv(out / "pairs.csv", root), []
     for i, row in enumerate(_bar(rows, f"prepare {out.name}", progress)):
         paths = [Path(side) / f"{row.split}_{i:02d}.tif" for side in ("input", "target")]
         if not all((out / VOLUMES / path).exists() for path in paths):
@@ -270,7 +271,7 @@ def _train(out, name, plan, progress):
 
 def _score(out, name, progress):
     """Predict the volumes to train and to report on, one after the other, and score each."""
-    rows = pairs.from_csv(out / VOLUMES / "pairs.csv")
+    rows = pairing.from_csv(out / VOLUMES / "pairs.csv")
     scores = _scores(out / name)
     done = {score["name"] for score in scores}
     todo = [r for r in rows if r.split != "select" and r.input.stem not in done]

@@ -13,9 +13,10 @@ from gvtnets_tf import callbacks, folder
 from gvtnets_tf.atomic_files import check_free, staged
 from gvtnets_tf.card import Card
 from gvtnets_tf.checks import optional
-from gvtnets_tf.data.pipeline import Pair, grid, patches
+from gvtnets_tf.data.pipeline import grid, patches
+from gvtnets_tf.data.training_pairs import Pair
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.losses import CLASSES, LOSSES, MASKED, PROBABILISTIC
+from gvtnets_tf.models.losses import CLASSES, LOSSES, MASKED, PROBABILISTIC
 from gvtnets_tf.prediction.memory import bytes_per_voxel
 from gvtnets_tf.recipe import Recipe
 

@@ -1,7 +1,7 @@
 """Small simulated data, and the smallest networks, for the tests of whole runs."""
 
 from gvtnets_tf import training
-from gvtnets_tf.data import simulate
+from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import writers
 
 MODEL = {
@@ -19,7 +19,7 @@ SHAPE = (8, 32, 80)
 def stacks(folder, count=2, shape=SHAPE, task="denoising", suffix=".tif"):
     """Write simulated pairs to `in/` and `gt/`; return the folder."""
     for seed in range(count):
-        for name, image in zip(("in", "gt"), simulate.pair(task, shape, seed)):
+        for name, image in zip(("in", "gt"), cells.pair(task, shape, seed)):
             writers.write(folder / name / f"{seed}{suffix}", image)
     return folder
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gvtnets_tf.models.base import named_weights
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 
 pytestmark = pytest.mark.slow
 GRIDS = {2: (8, 16), 3: (4, 8, 12)}
@@ -24,7 +24,7 @@ SCRIPT = """
 import json, sys
 import keras, numpy as np
 from gvtnets_tf.models.base import named_weights
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 
 backend, config, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 assert keras.backend.backend() == backend

@@ -10,7 +10,7 @@ import pytest
 
 from gvtnets_tf import callbacks, folder
 from gvtnets_tf.card import Card
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 
 
 def compiled(seed=0, **changes):

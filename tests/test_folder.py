@@ -19,7 +19,7 @@ from gvtnets_tf.card import Card
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.layers.base import arguments
 from gvtnets_tf.models.base import named_weights
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 
 FIRST = Path(__file__).with_name("data_folder_v1")

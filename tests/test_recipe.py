@@ -6,7 +6,7 @@ import pytest
 import yaml
 from small import MODEL, recipe, stacks
 
-from gvtnets_tf.data.augment import Intensity
+from gvtnets_tf.data.augmentation import Intensity
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.recipe import Recipe
 

@@ -10,7 +10,7 @@ from small import fast_training
 from wells import DAPI, MAP2, NFH, well
 
 from gvtnets_tf import callbacks, folder, load, training
-from gvtnets_tf.data import isl
+from gvtnets_tf.data.in_silico_labeling import wells
 from gvtnets_tf.training import train
 
 MODEL = {
@@ -54,7 +54,7 @@ def run(out, values, **options):
 
 
 def one(place, split="test"):
-    return isl.wells(place, split=split)[0]
+    return wells.find_wells(place, split=split)[0]
 
 
 def history(path):
@@ -73,7 +73,7 @@ def test_wells_become_a_model_folder_that_predicts_labels_in_their_counts(tmp_pa
     assert card.undo == "stored"
 
     # Stored are the percentiles 0.1 and 99.9 of each label, over the parts trained on.
-    parts = [w.target([DAPI]).numpy()[0, :, :32] for w in isl.wells(data, split="train")]
+    parts = [w.target([DAPI]).numpy()[0, :, :32] for w in wells.find_wells(data, split="train")]
     low, high = np.percentile(np.concatenate(parts), (0.1, 99.9))
     assert card.target.offset[0] == pytest.approx(low)
     assert card.target.gain[0] == pytest.approx(high - low)

@@ -13,10 +13,10 @@ from small import MODEL
 
 from gvtnets_tf import callbacks, cli, folder, metrics, study
 from gvtnets_tf.card import Card
-from gvtnets_tf.data import allen, pairs
+from gvtnets_tf.data import allen, pairing
 from gvtnets_tf.images import readers
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.recipe import Recipe
 from gvtnets_tf.zoo import load
 
@@ -220,7 +220,7 @@ def test_a_data_set_on_disk_is_resized_and_cropped_as_published(tmp_path, untrai
     assert (row["structure"], row["n"], row["p"]) == ("dna", 2, None)
     shapes = {
         row.input.stem: readers.read(row.input).shape
-        for row in pairs.from_csv(out / "dna" / "volumes" / "pairs.csv")
+        for row in pairing.from_csv(out / "dna" / "volumes" / "pairs.csv")
     }
     assert shapes["train_00"] == shapes["select_02"] == (18, 34, 37)
     assert shapes["report_03"] == shapes["report_04"] == (16, 32, 32)
@@ -259,7 +259,7 @@ def test_recipes_are_written_for_train_to_read(tmp_path):
     values = yaml.safe_load(written[0].read_text())
     assert (values["preset"], values["steps"], values["epoch"]) == ("fnet", 7, 1)
     assert values["data"]["resize"] == [1, 0.37241, 0.37241]
-    rows = pairs.from_csv(values["data"]["csv"], values["data"]["root"])
+    rows = pairing.from_csv(values["data"]["csv"], values["data"]["root"])
     assert [row.split for row in rows] == ["train"] * 2 + ["select"] + ["report"] * 2
     with pytest.raises(FileExistsError, match="--force"):
         study.write_recipes(tmp_path / "r", root, volumes=(2, 1, 2))

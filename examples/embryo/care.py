@@ -21,7 +21,8 @@ from stacks import read, write_scores
 
 from gvtnets_tf.atomic_files import check_free
 from gvtnets_tf.checks import optional
-from gvtnets_tf.data.pipeline import Pair, grid, patches
+from gvtnets_tf.data.pipeline import grid, patches
+from gvtnets_tf.data.training_pairs import Pair
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 

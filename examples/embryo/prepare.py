@@ -28,7 +28,7 @@ import numpy as np
 import tifffile
 
 from gvtnets_tf.atomic_files import staged
-from gvtnets_tf.data.optics import camera
+from gvtnets_tf.data.synthetic.optics import camera
 from gvtnets_tf.images.normalization import Normalizer
 
 FOLDER = "bbbc050-mouse-embryo-3d"

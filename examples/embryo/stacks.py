@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 
 from gvtnets_tf import metrics
-from gvtnets_tf.data.pairs import from_csv
+from gvtnets_tf.data.pairing import from_csv
 
 SCORES = {
     "psnr": lambda true, prediction: metrics.psnr(true, prediction, data_range=1),

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from gvtnets_tf.atomic_files import staged
-from gvtnets_tf.data import simulate
+from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import writers
 
 SHAPE = (24, 128, 128)
@@ -24,7 +24,7 @@ def main(args):
         for part, count in PARTS.items():
             for _ in range(count):
                 photons = PHOTONS[seed % len(PHOTONS)]
-                noisy, clean = simulate.pair("denoising", SHAPE, seed, photons=photons)
+                noisy, clean = cells.pair("denoising", SHAPE, seed, photons=photons)
                 for folder, image in (("noisy", noisy), ("clean", clean)):
                     writers.write(out / folder / f"{seed:03d}.tif", image)
                 rows.append(f"noisy/{seed:03d}.tif,clean/{seed:03d}.tif,{part}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf import folder
-from gvtnets_tf.data import simulate
+from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.recipe import Recipe
 
@@ -37,7 +37,7 @@ def main(args):
     recipe = recipe.changed(data={**recipe.data, "root": "../../runs/simulated/data"})
     (out / "recipe.yaml").write_text(recipe.dump())
     shutil.copy(args.model / "history.csv", out)
-    noisy, _ = simulate.pair("denoising", SHAPE, SEED)
+    noisy, _ = cells.pair("denoising", SHAPE, SEED)
     answer = Predictor(model, card)(noisy.numpy(), "ZYX")
     np.savez_compressed(out / "expected.npz", input=noisy.numpy(), output=answer)
     print(out)

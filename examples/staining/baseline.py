@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gvtnets_tf import metrics, write
-from gvtnets_tf.data import isl
+from gvtnets_tf.data.in_silico_labeling import wells
 from gvtnets_tf.images.image import Image
 
 WELL, LABELS = "isl-condition-b-A4", ("DAPI_CONFOCAL", "MAP2_CONFOCAL", "NFH_CONFOCAL")
@@ -53,7 +53,7 @@ def scores(true, found):
 
 
 def main(args):
-    (well,) = isl.wells(args.data / WELL)
+    (well,) = wells.find_wells(args.data / WELL)
     features = describe(well.input().numpy("CYX").astype(np.float64))
     labels = np.moveaxis(well.target(LABELS).numpy("CYX").astype(np.float64), 0, -1)
 

@@ -9,7 +9,7 @@ def words(p):
 
 
 def run(args):
-    from gvtnets_tf.data.pairs import check_pairs, match
+    from gvtnets_tf.data.pairing import check_pairs, match
 
     pairs = match(args.inputs, args.targets, pair_by=args.pair_by)
     found = check_pairs(pairs, args.axes, args.input_channels, args.target_channels)

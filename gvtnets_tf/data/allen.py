@@ -23,7 +23,8 @@ import numpy as np
 
 from gvtnets_tf.atomic_files import staged
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import pairs, simulate
+from gvtnets_tf.data import pairing
+from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import readers, resampling, writers
 from gvtnets_tf.images.normalization import Normalizer
 
@@ -240,14 +241,14 @@ def simulated(root, volumes, shape, seed=0):
     Returns:
         `root`; its structures are those of `simulate`.
     """
-    root, names = Path(root), simulate.STRUCTURES
+    root, names = Path(root), cells.STRUCTURES
     last = volumes["train"] + volumes["select"]
     paths = [f"cells/{i:03d}.tif" for i in range(last + volumes["report"])]
     for i, path in enumerate(paths):
         if (root / path).exists():
             continue
         how = {"shape": shape, "seed": MOST_SIMULATED * seed + i}
-        made = [simulate.pair("label_free", structure=name, **how) for name in names]
+        made = [cells.pair("label_free", structure=name, **how) for name in names]
         channels = [made[0][0].array, *(target.array for _, target in made)]
         image = replace(
             made[0][0], array=np.stack(channels), axes="CZYX", channel_names=("light", *names)
@@ -262,7 +263,7 @@ def simulated(root, volumes, shape, seed=0):
 def _chosen(folder, volumes):
     """Yield where it stands, the row and its part, of all rows that are asked for."""
     tables = {file: _rows(folder / file) for file in ("train.csv", "test.csv")}
-    train, select, report = (volumes[part] for part in pairs.SPLITS)
+    train, select, report = (volumes[part] for part in pairing.SPLITS)
     if select and len(tables["train.csv"]) < train + select:
         raise ValueError(
             f"{folder / 'train.csv'} has {len(tables['train.csv'])} rows: too few to train on "

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.data import isl
-from gvtnets_tf.data.pairs import expand, match
+from gvtnets_tf.data.in_silico_labeling.file_names import LABELS, NEURITE, is_dataset
+from gvtnets_tf.data.in_silico_labeling.wells import Well, find_wells
+from gvtnets_tf.data.pairing import expand, match
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.metadata import say, stem
@@ -137,7 +138,7 @@ def _match(targets, others):
 
 def _match_wells(folder, others):
     """Pair files with the wells whose names they have; wells without any are left out."""
-    wells = {well.name: well for well in isl.wells(folder)}
+    wells = {well.name: well for well in find_wells(folder)}
     found = {role: wells if _is_dataset(x) else _by_stem(x) for role, x in others.items()}
     predicted = found["prediction"]
     for role, files in found.items():
@@ -165,7 +166,7 @@ def _by_stem(spec):
 
 
 def _is_dataset(spec):
-    return isinstance(spec, (str, Path)) and isl.is_dataset(spec)
+    return isinstance(spec, (str, Path)) and is_dataset(spec)
 
 
 def _is_image(x):
@@ -182,8 +183,8 @@ def _are_files(role, x):
 
 def _load(source, axes, name, labels=None):
     """Open an image; of a well the planes or, where `labels` is given, the labels."""
-    if isinstance(source, isl.Well):
-        known = {*isl.LABELS, isl.NEURITE}
+    if isinstance(source, Well):
+        known = {*LABELS, NEURITE}
         if labels is None:
             return source.input()
         return source.target(labels) if labels and known.issuperset(labels) else source.target()

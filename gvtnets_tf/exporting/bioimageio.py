@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 
 from gvtnets_tf.checks import optional
-from gvtnets_tf.data import simulate
+from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.exporting import leaflet
 from gvtnets_tf.images import writers
 from gvtnets_tf.images.image import Image
@@ -86,7 +86,7 @@ def example(predictor, channels):
     grid = round_up([SIZES[letter] for letter in card.axes], predictor.divisor)
     task = "projection" if card.axes != card.output_axes else "denoising"
     shape = (SIZES["Z"], *grid)[-3:]
-    light = [simulate.pair(task, shape, seed)[0].array for seed in range(channels)]
+    light = [cells.pair(task, shape, seed)[0].array for seed in range(channels)]
     light = np.stack(light, axis=-1)
     light = light if len(grid) == 3 else light[len(light) // 2]
     # A network without normalisation was trained on values that need none.

@@ -5,6 +5,7 @@ import inspect
 import keras
 
 PACKAGE = "gvtnets_tf"
+SPREAD = 0.02  # of the initial kernels of fnet around 0, and of gamma around 1
 CONV = {2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
 CONV_TRANSPOSE = {2: keras.layers.Conv2DTranspose, 3: keras.layers.Conv3DTranspose}
 
@@ -49,3 +50,11 @@ def rescale(rank, filters, scale, **kwargs):
         return keras.layers.Dense(filters, **kwargs)
     maker = CONV if scale == "down" else CONV_TRANSPOSE
     return maker[rank](filters, 3, strides=2, padding="same", **kwargs)
+
+
+def normal_initializer(mean):
+    """Return a new initializer of pytorch_fnet, N(mean, 0.02).
+
+    A shared one would give layers of one shape equal kernels.
+    """
+    return keras.initializers.RandomNormal(mean, SPREAD)

@@ -6,9 +6,11 @@ from keras import ops
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.layers.base import (
     CONV,
+    CONV_TRANSPOSE,
     PACKAGE,
     SavedLayer,
     check_rank,
+    normal_initializer,
     normalization,
     rescale,
 )
@@ -173,3 +175,50 @@ class PlanePooling(SavedLayer):
         planes = ops.reshape(x, (-1, *ops.shape(x)[2:]))
         planes = ops.max_pool(planes, self.size, self.size, data_format="channels_last")
         return ops.reshape(planes, (*ops.shape(x)[:2], *ops.shape(planes)[1:]))
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class ConvBlock(SavedLayer):
+    """Convolution with bias, batch normalisation, ReLU.
+
+    Args:
+        rank: int. 2 for images, 3 for stacks.
+        filters: int. Channels of the result.
+        scale: `"same"` (kernel 3), `"down"` or `"up"` (kernel 2, stride 2).
+
+    Call arguments:
+        x: float tensor `(batch, *grid, channels)`; with `"down"` each axis is even.
+
+    Returns:
+        Float tensor `(batch, *grid kept, halved or doubled, filters)`.
+    """
+
+    def __init__(self, rank, filters, scale="same", **kwargs):
+        super().__init__(**kwargs)
+        self.rank, self.filters = check_rank(rank), filters
+        self.scale = check_choice("scale", scale, ("same", "down", "up"))
+        maker = CONV_TRANSPOSE if scale == "up" else CONV
+        kernel = {"kernel_size": 3} if scale == "same" else {"kernel_size": 2, "strides": 2}
+        self.conv = maker[rank](
+            filters,
+            **kernel,
+            padding="same" if scale == "same" else "valid",
+            kernel_initializer=normal_initializer(0),
+            dtype=self.dtype_policy,
+        )
+        self.normalize = keras.layers.BatchNormalization(
+            momentum=0.9,
+            epsilon=1e-5,
+            gamma_initializer=normal_initializer(1),
+            dtype=self.dtype_policy,
+        )
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.normalize.build(self.compute_output_shape(shape))
+
+    def compute_output_shape(self, shape):
+        return self.conv.compute_output_shape(shape)
+
+    def call(self, x, training=False):
+        return ops.relu(self.normalize(self.conv(x), training=training))

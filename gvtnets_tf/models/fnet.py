@@ -8,14 +8,12 @@ https://doi.org/10.1038/s41592-018-0111-2
 """
 
 import keras
-from keras import ops
 
-from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.layers.base import CONV, CONV_TRANSPOSE, PACKAGE, SavedLayer, check_rank
-from gvtnets_tf.models.gvtnets import SMALLEST_SCALE
+from gvtnets_tf.checks import check_at_least
+from gvtnets_tf.layers.base import PACKAGE, check_rank
+from gvtnets_tf.layers.blocks import ConvBlock
+from gvtnets_tf.models.heads import Output
 from gvtnets_tf.models.unet import UNet
-
-SPREAD = 0.02  # of the initial kernels around 0, and of gamma around 1
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -78,103 +76,8 @@ class FNet(UNet):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class ConvBlock(SavedLayer):
-    """Convolution with bias, batch normalisation, ReLU.
-
-    Args:
-        rank: int. 2 for images, 3 for stacks.
-        filters: int. Channels of the result.
-        scale: `"same"` (kernel 3), `"down"` or `"up"` (kernel 2, stride 2).
-
-    Call arguments:
-        x: float tensor `(batch, *grid, channels)`; with `"down"` each axis is even.
-
-    Returns:
-        Float tensor `(batch, *grid kept, halved or doubled, filters)`.
-    """
-
-    def __init__(self, rank, filters, scale="same", **kwargs):
-        super().__init__(**kwargs)
-        self.rank, self.filters = check_rank(rank), filters
-        self.scale = check_choice("scale", scale, ("same", "down", "up"))
-        maker = CONV_TRANSPOSE if scale == "up" else CONV
-        kernel = {"kernel_size": 3} if scale == "same" else {"kernel_size": 2, "strides": 2}
-        self.conv = maker[rank](
-            filters,
-            **kernel,
-            padding="same" if scale == "same" else "valid",
-            kernel_initializer=_normal(0),
-            dtype=self.dtype_policy,
-        )
-        self.normalize = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, gamma_initializer=_normal(1), dtype=self.dtype_policy
-        )
-
-    def build(self, shape):
-        self.conv.build(shape)
-        self.normalize.build(self.compute_output_shape(shape))
-
-    def compute_output_shape(self, shape):
-        return self.conv.compute_output_shape(shape)
-
-    def call(self, x, training=False):
-        return ops.relu(self.normalize(self.conv(x), training=training))
-
-
-@keras.saving.register_keras_serializable(package=PACKAGE)
 class SkipFirst(keras.layers.Concatenate):
     """Concatenate `[features, skip]` as `[skip, features]`, the order of the release."""
 
     def call(self, inputs):
         return super().call(inputs[::-1])
-
-
-@keras.saving.register_keras_serializable(package=PACKAGE)
-class Output(SavedLayer):
-    """Convolution without activation; optionally a second one for a scale, softplus + 1e-3.
-
-    Args:
-        rank, out_channels: as in `FNet`.
-        scale: bool.
-
-    Call arguments:
-        x: float tensor `(batch, *grid, channels)`: the last features.
-        images: the input, which is not looked at.
-
-    Returns:
-        Float tensor `(batch, *grid, out_channels)`, with `scale` twice as many.
-    """
-
-    def __init__(self, rank, out_channels, scale=False, **kwargs):
-        super().__init__(**kwargs)
-        self.rank, self.out_channels, self.scale = check_rank(rank), out_channels, scale
-        self.location_conv = self._conv(3)
-        self.scale_conv = self._conv(1) if scale else None
-
-    def build(self, x_shape, images_shape):
-        for layer in filter(None, (self.location_conv, self.scale_conv)):
-            layer.build(x_shape)
-
-    def compute_output_shape(self, x_shape, images_shape):
-        return (*x_shape[:-1], self.out_channels * (2 if self.scale else 1))
-
-    def call(self, x, images):
-        location = self.location_conv(x)
-        if not self.scale:
-            return location
-        scale = ops.softplus(self.scale_conv(x)) + SMALLEST_SCALE
-        return ops.concatenate([location, scale], axis=-1)
-
-    def _conv(self, kernel):
-        return CONV[self.rank](
-            self.out_channels,
-            kernel,
-            padding="same",
-            kernel_initializer=_normal(0),
-            dtype=self.dtype_policy,
-        )
-
-
-def _normal(mean):
-    """A fresh initialiser: one that is shared would give layers of one shape equal kernels."""
-    return keras.initializers.RandomNormal(mean, SPREAD)

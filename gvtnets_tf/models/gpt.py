@@ -8,15 +8,15 @@ import keras
 from keras import ops
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.layers.base import PACKAGE, SavedLayer, arguments, check_rank
-from gvtnets_tf.layers.blocks import DenseBlock
+from gvtnets_tf.layers.base import PACKAGE, arguments, check_rank
+from gvtnets_tf.layers.blocks import ConvBlock, DenseBlock
 from gvtnets_tf.layers.transformers import (
     GlobalDownTransformer,
     GlobalSameTransformer,
     GlobalUpTransformer,
 )
 from gvtnets_tf.models.base import named_weights
-from gvtnets_tf.models.fnet import ConvBlock
+from gvtnets_tf.models.heads import LabelHead
 from gvtnets_tf.models.unet import UNet
 
 BLOCKS, RESAMPLERS = ("dense", "convolution"), ("transformer", "convolution")
@@ -211,41 +211,3 @@ def widths(filters, growth, encoder_depths, bottom_depth, decoder_depths):
         joined.append((going[-1] // 2 + skip) // 2)
         going.append(joined[-1] + depth * growth)
     return coming, joined[::-1], going[:0:-1]
-
-
-@keras.saving.register_keras_serializable(package=PACKAGE)
-class LabelHead(SavedLayer):
-    """1x1 convolution to a distribution, or a number, per label.
-
-    Args:
-        out_channels, classes: as in `GlobalPixelTransformerNet`.
-
-    Call arguments:
-        x: float tensor `(batch, *grid, channels)`: the last features.
-        images: the input, which is not looked at.
-
-    Returns:
-        Float tensor `(batch, *grid, out_channels, classes)`, or without the last axis.
-    """
-
-    def __init__(self, out_channels, classes=None, **kwargs):
-        super().__init__(**kwargs)
-        self.out_channels, self.classes = out_channels, classes
-        self.conv = keras.layers.Dense(out_channels * (classes or 1), dtype=self.dtype_policy)
-
-    def build(self, x_shape, images_shape):
-        self.conv.build(x_shape)
-
-    def compute_output_shape(self, x_shape, images_shape):
-        return (*x_shape[:-1], self.out_channels, *([self.classes] if self.classes else []))
-
-    def call(self, x, images):
-        y = self.conv(x)
-        if not self.classes:
-            return y
-        return ops.reshape(y, (*ops.shape(y)[:-1], self.out_channels, self.classes))
-
-    def part(self, weight, labels):
-        """Of a kernel or a bias, what some labels need."""
-        shape = (*weight.shape[:-1], self.out_channels, self.classes or 1)
-        return weight.reshape(shape)[..., list(labels), :].reshape(*weight.shape[:-1], -1)

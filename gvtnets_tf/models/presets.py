@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 
 # Every network class that a recipe or a model folder may name: a closed list.

@@ -12,7 +12,7 @@ from gvtnets_tf.layers.base import PACKAGE
 from gvtnets_tf.layers.blocks import PlanePooling
 from gvtnets_tf.layers.transformers import GVTO, UP4
 from gvtnets_tf.models.base import ImageModel
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 
 LEVELS = 2
 

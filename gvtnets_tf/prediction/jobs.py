@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gvtnets_tf.atomic_files import check_free, remove
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import isl
-from gvtnets_tf.data.pairs import expand
+from gvtnets_tf.data.in_silico_labeling import file_names, wells
+from gvtnets_tf.data.pairing import expand
 from gvtnets_tf.images import display, readers, writers
 from gvtnets_tf.images.axes import spatial
 from gvtnets_tf.images.frames import select
@@ -23,7 +23,7 @@ FREE = ("max_memory", "batch")
 class WellInput:
     """A well of the in-silico labeling data set, in place of the path of a file."""
 
-    well: isl.Well
+    well: wells.Well
     suffix = ""
 
     @property
@@ -51,8 +51,8 @@ def found(inputs):
         FileNotFoundError, ValueError: as `pairs.expand` and `isl.wells`.
     """
     one = isinstance(inputs, (str, Path))
-    if one and Path(inputs).is_dir() and isl.is_dataset(inputs):
-        return [WellInput(well) for well in isl.wells(inputs)]
+    if one and Path(inputs).is_dir() and file_names.is_dataset(inputs):
+        return [WellInput(well) for well in wells.find_wells(inputs)]
     return expand(inputs)
 
 

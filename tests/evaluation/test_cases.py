@@ -7,7 +7,7 @@ How files and images in memory pair, and what is said where they do not, is test
 import numpy as np
 import pytest
 
-from gvtnets_tf.data import isl
+from gvtnets_tf.data.in_silico_labeling import file_names, wells
 from gvtnets_tf.evaluation import evaluate
 from gvtnets_tf.evaluation.cases import Cases
 from gvtnets_tf.images.image import Image
@@ -37,8 +37,8 @@ def predict_wells(plate, names, folder="predictions", shift=0):
     """Write a prediction of each well: what it was stained with, or 7 where it was not."""
     out = plate.parent / folder
     out.mkdir()
-    for well in isl.wells(plate):
-        truth = well.target(names or isl.LABELS).numpy()
+    for well in wells.find_wells(plate):
+        truth = well.target(names or file_names.LABELS).numpy()
         image = Image(np.nan_to_num(truth, nan=7.0) + shift, "CYX", {}, tuple(names))
         write(out / f"{well.name}.tif", image)
     return out
@@ -114,7 +114,7 @@ def test_the_wells_are_the_input_too(plate):
     (case, *_) = Cases(plate, predict_wells(plate, ["DAPI_CONFOCAL"]), inputs=plate)
     assert case.name == f"{NAME}A1"
     assert case.images["input"].shape == (3, 12, 14)
-    first = isl.wells(plate)[0].input().numpy()
+    first = wells.find_wells(plate)[0].input().numpy()
     np.testing.assert_array_equal(case.images["input"].numpy(), first)
 
 
@@ -134,7 +134,7 @@ def test_cases_can_be_gone_through_again_and_read_what_is_asked_for():
 
 @pytest.mark.shared
 def test_the_real_well_is_its_own_best_prediction(microscopy, tmp_path):
-    (well,) = isl.wells(microscopy / "isl-condition-b-A4")
+    (well,) = wells.find_wells(microscopy / "isl-condition-b-A4")
     labels = ("DAPI_CONFOCAL", "MAP2_CONFOCAL")
     write(tmp_path / f"{well.name}.tif", well.target(labels))
     report = evaluate(

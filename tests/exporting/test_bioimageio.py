@@ -15,7 +15,7 @@ from gvtnets_tf.card import Card
 from gvtnets_tf.exporting import bioimageio
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.fnet import FNet
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 from gvtnets_tf.prediction.predictor import Predictor
 

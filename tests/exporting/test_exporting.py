@@ -17,7 +17,7 @@ from gvtnets_tf.card import Card
 from gvtnets_tf.exporting.graphs import without_chunks
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 from gvtnets_tf.prediction.predictor import Predictor
 

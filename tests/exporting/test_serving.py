@@ -13,7 +13,7 @@ import tensorflow as tf
 from gvtnets_tf import cli, export, folder
 from gvtnets_tf.card import Card
 from gvtnets_tf.exporting import serving
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.prediction.predictor import Predictor
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "serving"

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from laws import check_arguments, check_model, set_weights
 
-from gvtnets_tf.losses import MaskedCrossentropy
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet, widths
+from gvtnets_tf.models.losses import MaskedCrossentropy
 from gvtnets_tf.models.presets import preset
 
 LEVELS = {"encoder_depths": (1, 2), "bottom_depth": 2, "decoder_depths": (2, 1)}

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from gvtnets_tf.losses import LOSSES, PROBABILISTIC
 from gvtnets_tf.models.base import named_weights
+from gvtnets_tf.models.losses import LOSSES, PROBABILISTIC
 from gvtnets_tf.models.presets import preset
 from gvtnets_tf.zoo.published import own_name
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gvtnets_tf.losses import CLASSES, LOSSES, PROBABILISTIC
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
+from gvtnets_tf.models.losses import CLASSES, LOSSES, PROBABILISTIC
 from gvtnets_tf.models.presets import PRESETS, preset
 from gvtnets_tf.models.projection import ProjectionGVTNet
 

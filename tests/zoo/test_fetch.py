@@ -18,7 +18,7 @@ from webserver import serving
 
 from gvtnets_tf import cli, download, load
 from gvtnets_tf.models.base import named_weights
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.zoo import fetching, names, places
 from gvtnets_tf.zoo.fetching import fetch

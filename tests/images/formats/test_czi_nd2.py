@@ -6,28 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from microscope_files import counts, czi
 
 from gvtnets_tf.images.readers import read, read_metadata
 
 ND2 = b"\xda\xce\xbe\x0a"  # how such a file begins
-
-
-def czi(path, pixels, names=(), um=(), axes="TCZ"):
-    """Write a CZI with the library of its maker; `pixels` end in Y, X."""
-    writer = pytest.importorskip("pylibCZIrw.czi")
-    scale = {f"scale_{k.lower()}": v * 1e-6 for k, v in dict(um).items()}
-    with writer.create_czi(str(path)) as file:
-        for index in np.ndindex(pixels.shape[: len(axes)]):
-            plane = pixels[index]
-            file.write(plane if plane.ndim == 3 else plane[..., None], plane=dict(zip(axes, index)))
-        file.write_metadata(
-            document_name="a", channel_names=dict(enumerate(names)) or None, **scale
-        )
-    return path
-
-
-def counts(*shape, dtype="uint16"):
-    return np.random.default_rng(0).integers(1, 4000, shape).astype(dtype)
 
 
 def test_a_czi_has_its_axes_sizes_and_names(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.data.patches import check_fits, draw, foreground, grid, rng
+from gvtnets_tf.data.patch_sampling import check_fits, draw, foreground, grid, rng
 
 axis = st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
 grids = st.lists(axis, min_size=1, max_size=3).map(lambda pairs: tuple(zip(*pairs)))

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.data.augment import Intensity, back, check_square, draw, turn
-from gvtnets_tf.data.patches import rng
+from gvtnets_tf.data.augmentation import Intensity, back, check_square, draw, turn
+from gvtnets_tf.data.patch_sampling import rng
 
 STACK = np.arange(2 * 3 * 4 * 2).reshape(2, 3, 4, 2)
 

@@ -5,22 +5,18 @@ Nat. Mach. Intell. 3, 161-171. https://doi.org/10.1038/s42256-020-00283-x
 """
 
 import keras
-from keras import ops
 
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.layers.base import (
     CONV,
     CONV_TRANSPOSE,
     PACKAGE,
-    SavedLayer,
     check_rank,
-    normalization,
 )
 from gvtnets_tf.layers.blocks import ResidualBlock
 from gvtnets_tf.layers.transformers import GVTO
+from gvtnets_tf.models.heads import Head
 from gvtnets_tf.models.unet import UNet
-
-SMALLEST_SCALE = 1e-3  # of the Laplace head, as released
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -160,57 +156,6 @@ class GVTNet(UNet):
         self.input_residual, self.scale_head = input_residual, scale_head
         self.num_heads, self.key_ratio, self.value_ratio = num_heads, key_ratio, value_ratio
         self.softmax, self.dropout, self.chunk = softmax, dropout, chunk
-
-
-@keras.saving.register_keras_serializable(package=PACKAGE)
-class Head(SavedLayer):
-    """Pre-activation and output convolution; optionally a scale, and the input added.
-
-    Args:
-        rank, out_channels, kernel, bias, batch_norm, input_residual, scale: as in `GVTNet`.
-
-    Call arguments:
-        x: float tensor `(batch, *grid, channels)`: the last features.
-        images: float tensor `(batch, *grid, image channels)`: the input.
-
-    Returns:
-        Float tensor `(batch, *grid, out_channels)`, with `scale` twice as many.
-    """
-
-    def __init__(
-        self, rank, out_channels, kernel, bias, batch_norm, input_residual, scale, **kwargs
-    ):
-        super().__init__(**kwargs)
-        self.rank, self.out_channels, self.kernel, self.bias = rank, out_channels, kernel, bias
-        self.batch_norm, self.input_residual, self.scale = batch_norm, input_residual, scale
-        policy = {"dtype": self.dtype_policy}
-        self.normalize = normalization(**policy) if batch_norm else None
-        self.location_conv = CONV[rank](
-            out_channels, kernel, padding="same", use_bias=bias, **policy
-        )
-        self.scale_conv = CONV[rank](out_channels, 1, use_bias=False, **policy) if scale else None
-
-    def build(self, x_shape, images_shape):
-        if self.input_residual and images_shape[-1] not in (1, self.out_channels):
-            raise ValueError(
-                f"With `input_residual` the input is added to the result, so it needs 1 or "
-                f"{self.out_channels} channels. Received: {images_shape[-1]}."
-            )
-        for layer in filter(None, (self.normalize, self.location_conv, self.scale_conv)):
-            layer.build(x_shape)
-
-    def compute_output_shape(self, x_shape, images_shape):
-        return (*x_shape[:-1], self.out_channels * (2 if self.scale else 1))
-
-    def call(self, x, images, training=False):
-        x = ops.relu6(self.normalize(x, training=training) if self.normalize else x)
-        location = self.location_conv(x)
-        if self.input_residual:
-            location = location + images
-        if not self.scale:
-            return location
-        scale = ops.softplus(self.scale_conv(x)) + SMALLEST_SCALE
-        return ops.concatenate([location, scale], axis=-1)
 
 
 def _per_level(name, value, levels):

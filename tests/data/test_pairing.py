@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from gvtnets_tf.data.pairs import Row, check_pairs, expand, from_csv, match
+from gvtnets_tf.data.pairing import Row, check_pairs, expand, from_csv, match
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.writers import write
 

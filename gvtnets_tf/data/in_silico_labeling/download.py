@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gvtnets_tf.checks import check_at_least, check_choice, optional
-from gvtnets_tf.data.isl_names import SPLITS, folders, is_named, is_predicted
+from gvtnets_tf.data.in_silico_labeling.file_names import SPLITS, folders, is_named, is_predicted
 
 BASE_URL = "https://storage.googleapis.com"
 BUCKET = "in-silico-labeling"

@@ -10,8 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.data.geometry import bell, bent, field, lattice, nearest, spots
-from gvtnets_tf.data.optics import (
+from gvtnets_tf.data.synthetic.optics import (
     PSF,
     VOXEL_SIZE,
     camera,
@@ -21,6 +20,7 @@ from gvtnets_tf.data.optics import (
     stream,
     transmitted_light,
 )
+from gvtnets_tf.data.synthetic.shapes import bell, bent, field, lattice, nearest, spots
 from gvtnets_tf.images.image import Image
 
 STRUCTURES = ("nuclei", "membranes", "bodies")

@@ -1,9 +1,9 @@
-"""Tests of `gvtnets_tf.data.geometry`."""
+"""Tests of `gvtnets_tf.data.synthetic.shapes`."""
 
 import numpy as np
 import pytest
 
-from gvtnets_tf.data.geometry import bell, bent, field, lattice, nearest, spots
+from gvtnets_tf.data.synthetic.shapes import bell, bent, field, lattice, nearest, spots
 
 
 def rng():

@@ -15,14 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.data.isl_names import (
-    CONDITIONS,
+from gvtnets_tf.data.in_silico_labeling.file_names import (
     LABELS,
     NEURITE,
     NEURITE_PARTS,
     SPLITS,
     folders,
-    is_dataset,
     is_named,
     is_predicted,
     parse,
@@ -31,8 +29,6 @@ from gvtnets_tf.data.isl_names import (
 from gvtnets_tf.images.formats import png
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import Pages, Stored
-
-__all__ = ["CONDITIONS", "LABELS", "NEURITE", "Well", "is_dataset", "parse", "wells"]
 
 COLOURS = {2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}
 DTYPES = {8: np.dtype("uint8"), 16: np.dtype("uint16")}
@@ -114,7 +110,7 @@ class Well:
         return np.full(self.shape, np.nan, np.float32)
 
 
-def wells(folder, conditions=None, split=None, planes=None):
+def find_wells(folder, conditions=None, split=None, planes=None):
     """Find the wells of a data set and check that each is whole; no pixel is decoded.
 
     Args:

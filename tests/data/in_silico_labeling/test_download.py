@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from gvtnets_tf.data import isl, isl_download
-from gvtnets_tf.data.isl_download import download
+from gvtnets_tf.data.in_silico_labeling import download as module
+from gvtnets_tf.data.in_silico_labeling import wells
+from gvtnets_tf.data.in_silico_labeling.download import download
 
 pytest.importorskip("pooch")
 
@@ -134,7 +135,7 @@ PLANE_1 = ("train", "kevan", "z_depth-1,")
 def test_what_was_fetched_is_a_data_set(tmp_path, server):
     paths = get(server, tmp_path)
     assert sorted(paths) == files(tmp_path) and len(paths) == 9
-    found = [(well.condition, well.split, list(well.labels)) for well in isl.wells(tmp_path)]
+    found = [(well.condition, well.split, list(well.labels)) for well in wells.find_wells(tmp_path)]
     label = ["DAPI_CONFOCAL"]
     assert found == [("C", "train", label), ("B", "train", label), ("B", "test", label)]
     for path in paths:
@@ -147,7 +148,9 @@ def test_what_was_fetched_is_a_data_set(tmp_path, server):
 def test_only_what_was_asked_for_is_fetched(tmp_path, server):
     get(server, tmp_path, conditions="B", split="test")
     assert len(fetched(server)) == 3
-    assert [well.name for well in isl.wells(tmp_path)] == ["finkbeiner_kevan_0_8_2015-09-28_B1"]
+    assert [well.name for well in wells.find_wells(tmp_path)] == [
+        "finkbeiner_kevan_0_8_2015-09-28_B1"
+    ]
 
 
 def test_predictions_come_along_where_they_are_asked_for(tmp_path, server):
@@ -243,7 +246,7 @@ def test_a_server_that_is_gone_is_told(tmp_path, server):
 
 
 def test_a_server_that_goes_away_in_between_leaves_whole_files(tmp_path, server, monkeypatch):
-    fetch, done = isl_download._fetch, []
+    fetch, done = module._fetch, []
 
     def fetch_and_stop(store, entry, path):
         if len(done) == 2:
@@ -251,7 +254,7 @@ def test_a_server_that_goes_away_in_between_leaves_whole_files(tmp_path, server,
         fetch(store, entry, path)
         done.append(path)
 
-    monkeypatch.setattr(isl_download, "_fetch", fetch_and_stop)
+    monkeypatch.setattr(module, "_fetch", fetch_and_stop)
     with pytest.raises(OSError, match=r"could not be fetched: .*no answer.*call again to go on"):
         get(server, tmp_path)
     assert files(tmp_path) == sorted(done) and len(done) == 2

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gvtnets_tf.data import isl
-from gvtnets_tf.data import pairs as pairing
-from gvtnets_tf.data.pipeline import check_same_size
+import numpy as np
+
+from gvtnets_tf.data import pairing
+from gvtnets_tf.data.in_silico_labeling import file_names, wells
 from gvtnets_tf.images import readers
 from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.images.resampling import resize
 
 PARTS = ("train", "select", "report")
@@ -18,6 +20,96 @@ KEYS = (
     *WAYS, "root", "targets", "conditions", "split", "labels", "axes", "target_axes",
     "input_channels", "target_channels", "pair_by", "regions", "resize",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An input, its target, and how each is normalised.
+
+    Attributes:
+        input, target: `Image`, in any axis order, possibly still on disk. Their spatial
+            sizes agree, except that the target of a projection has no Z, or one plane.
+        input_affine, target_affine: `Affine` with one offset and one gain per channel.
+        around: `Image` of which the input is a region, or `None`. A patch at several scales
+            is cut out of it.
+        origin: mapping from axis letter to the first voxel of the input in `around`.
+
+    Raises:
+        ValueError: naming both images, if their sizes differ or an affine is for
+            another number of channels.
+    """
+
+    input: Image
+    target: Image
+    input_affine: Affine
+    target_affine: Affine
+    around: Image | None = None
+    origin: Mapping = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_same_size(self.input, self.target)
+        _check_channels(self.input, self.input_affine)
+        _check_channels(self.target, self.target_affine)
+
+    @classmethod
+    def measured(cls, input, target, input_normalizer, target_normalizer, **where):
+        """Make a pair, its two maps measured on these two images, each read once.
+
+        Args:
+            input, target: `Image`.
+            input_normalizer, target_normalizer: `Normalizer`.
+            **where: `around` and `origin`; then the input is measured on all of `around`.
+        """
+        seen = where.get("around") or input
+        affines = (
+            rule.measure_images([image], describe(image))
+            for rule, image in ((input_normalizer, seen), (target_normalizer, target))
+        )
+        return cls(input, target, *affines, **where)
+
+    @property
+    def projects(self):
+        """Whether the target is one plane made from a stack."""
+        return _projects(self.input, self.target)
+
+    @property
+    def kind(self):
+        """What pairs must share to be mixed: channels in and out, and whether they project."""
+        return (*(i.sizes.get("C", 1) for i in (self.input, self.target)), self.projects)
+
+
+def check_same_size(input, target):
+    """Refuse an input and a target whose voxels are not the same ones.
+
+    Raises:
+        ValueError: naming both images and the axes, unless all that differs is Z of a
+            projection, whose target has none or one plane.
+    """
+    differ = [a for a in "TZYX" if input.sizes.get(a, 1) != target.sizes.get(a, 1)]
+    if differ and not (differ == ["Z"] and _projects(input, target)):
+        raise ValueError(
+            f"Input and target must have the same size along {', '.join(differ)}: crop or "
+            f"resample one of them, or check that they belong together. Received: "
+            f"{describe(input)} and {describe(target)}."
+        )
+
+
+def _projects(input, target):
+    return input.sizes.get("Z", 1) > target.sizes.get("Z", 1) == 1
+
+
+def describe(image):
+    return f"{image.name or 'an image without a name'} ({image.axes} {image.shape})"
+
+
+def _check_channels(image, affine):
+    channels = image.sizes.get("C", 1)
+    if np.shape(affine.offset) != (channels,) or np.shape(affine.gain) != (channels,):
+        raise ValueError(
+            f"The normalisation of {describe(image)} must have one offset and one gain for each "
+            f"of its {channels} channels. Received: shapes {np.shape(affine.offset)} and "
+            f"{np.shape(affine.gain)}."
+        )
 
 
 @dataclass(frozen=True)
@@ -203,8 +295,8 @@ def _from_npz(data, root):
 def _from_isl(data, root):
     """Wells of the in-silico-labeling data; those it calls `test` are the report part."""
     parts = {"train": "", "test": "report"}
-    labels = data.get("labels", isl.LABELS)
-    for well in isl.wells(root / data["isl"], data.get("conditions"), data.get("split")):
+    labels = data.get("labels", file_names.LABELS)
+    for well in wells.find_wells(root / data["isl"], data.get("conditions"), data.get("split")):
         yield well.input(), well.target(labels), parts.get(well.split, "")
 
 

@@ -1,11 +1,11 @@
-"""Tests of `gvtnets_tf.data.simulate`."""
+"""Tests of `gvtnets_tf.data.synthetic.cells`."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from gvtnets_tf.data.optics import VOXEL_SIZE, psf_blur, transmitted_light
-from gvtnets_tf.data.simulate import STRUCTURES, cells, pair, surface_stack
+from gvtnets_tf.data.synthetic.cells import STRUCTURES, cells, pair, surface_stack
+from gvtnets_tf.data.synthetic.optics import VOXEL_SIZE, psf_blur, transmitted_light
 
 PATCH = (16, 64, 64)
 

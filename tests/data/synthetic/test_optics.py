@@ -1,9 +1,9 @@
-"""Tests of `gvtnets_tf.data.optics`."""
+"""Tests of `gvtnets_tf.data.synthetic.optics`."""
 
 import numpy as np
 import pytest
 
-from gvtnets_tf.data.optics import camera, phase_transfer, psf_blur, transmitted_light
+from gvtnets_tf.data.synthetic.optics import camera, phase_transfer, psf_blur, transmitted_light
 
 LENS = {"wavelength": 0.55, "objective_na": 0.6, "condenser_na": 0.34}
 SIZE = (0.58, 0.29, 0.29)

@@ -9,8 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from gvtnets_tf.data import isl
-from gvtnets_tf.data.isl_names import CONDITIONS, TRANSMITTED, Name, folders, parse
+from gvtnets_tf.data.in_silico_labeling import file_names, wells
+from gvtnets_tf.data.in_silico_labeling.file_names import (
+    CONDITIONS,
+    TRANSMITTED,
+    Name,
+    folders,
+    parse,
+)
 from gvtnets_tf.images.formats import png
 
 LETTERS = {name: letter for letter, names in CONDITIONS.items() for name in names}
@@ -82,7 +88,7 @@ def names():
         st.dates(datetime.date(2000, 1, 1)),
         st.from_regex(r"[A-H]([1-9]|1[0-2])", fullmatch=True),
         st.none() | st.integers(0, 40),
-        st.sampled_from((*isl.LABELS, isl.NEURITE)),
+        st.sampled_from((*file_names.LABELS, file_names.NEURITE)),
         st.sampled_from(TRANSMITTED),
         st.booleans(),
         st.booleans(),
@@ -138,7 +144,7 @@ def test_a_name_that_says_something_else_is_refused_with_the_file(old, new, told
 
 @pytest.mark.parametrize("spell", [sample_name, bucket_name])
 def test_planes_are_in_the_order_of_their_numbers(tmp_path, spell):
-    (well,) = isl.wells(fill(tmp_path, spell=spell))
+    (well,) = wells.find_wells(fill(tmp_path, spell=spell))
     image = well.input()
     assert well.name == image.name == "finkbeiner_kevan_0_8_2015-10-05_A4"
     assert (well.condition, well.split, well.shape, well.dtype) == ("B", None, (4, 5), np.uint16)
@@ -148,7 +154,7 @@ def test_planes_are_in_the_order_of_their_numbers(tmp_path, spell):
 
 
 def test_only_the_planes_asked_for_are_decoded(tmp_path, monkeypatch):
-    (well,) = isl.wells(fill(tmp_path))
+    (well,) = wells.find_wells(fill(tmp_path))
     seen, read = [], png.read
     monkeypatch.setattr(png, "read", lambda path: seen.append(path) or read(path))
     image = well.input()
@@ -159,7 +165,7 @@ def test_only_the_planes_asked_for_are_decoded(tmp_path, monkeypatch):
 
 
 def test_targets_come_in_the_order_asked_for_and_in_their_type(tmp_path):
-    (well,) = isl.wells(fill(tmp_path))
+    (well,) = wells.find_wells(fill(tmp_path))
     image = well.target([NFH, "dapi_confocal"])
     assert (image.axes, image.array.dtype, image.name) == ("CYX", np.uint16, well.name)
     assert image.channel_names == (NFH, DAPI)
@@ -168,12 +174,12 @@ def test_targets_come_in_the_order_asked_for_and_in_their_type(tmp_path):
 
 
 def test_a_label_that_the_well_lacks_is_not_a_number(tmp_path):
-    (well,) = isl.wells(fill(tmp_path))
+    (well,) = wells.find_wells(fill(tmp_path))
     image = well.target()
     pixels = image.numpy()
-    assert image.channel_names == isl.LABELS
+    assert image.channel_names == file_names.LABELS
     assert image.array.dtype == pixels.dtype == np.float32
-    there = [label in (DAPI, MAP2, NFH) for label in isl.LABELS]
+    there = [label in (DAPI, MAP2, NFH) for label in file_names.LABELS]
     assert there == [True, False, True, True, False, False, False, False]
     np.testing.assert_array_equal(np.isnan(pixels).all((1, 2)), np.logical_not(there))
     np.testing.assert_array_equal(pixels[2], page(2100))
@@ -181,26 +187,26 @@ def test_a_label_that_the_well_lacks_is_not_a_number(tmp_path):
 
 def test_neurite_is_read_where_it_is_a_file_and_else_the_mean_of_its_parts(tmp_path):
     folder = fill(tmp_path)
-    (well,) = isl.wells(folder)
-    image = well.target([isl.NEURITE, MAP2])
+    (well,) = wells.find_wells(folder)
+    image = well.target([file_names.NEURITE, MAP2])
     assert image.array.dtype == np.float32
     np.testing.assert_array_equal(image.numpy(), [page(2150), page(2100)])
 
-    put(folder, replace(PLANE, z=None, channel=isl.NEURITE), page(7))
-    image = isl.wells(folder)[0].target([isl.NEURITE])
+    put(folder, replace(PLANE, z=None, channel=file_names.NEURITE), page(7))
+    image = wells.find_wells(folder)[0].target([file_names.NEURITE])
     assert image.array.dtype == np.uint16
     np.testing.assert_array_equal(image.numpy(), [page(7)])
 
 
 def test_neurite_needs_both_of_its_parts(tmp_path):
-    (well,) = isl.wells(fill(tmp_path, labels=[MAP2]))
-    assert np.isnan(well.target([isl.NEURITE]).numpy()).all()
+    (well,) = wells.find_wells(fill(tmp_path, labels=[MAP2]))
+    assert np.isnan(well.target([file_names.NEURITE]).numpy()).all()
 
 
 def test_labels_may_have_other_bits_than_planes(tmp_path):
     fill(tmp_path, labels=[])
     put(tmp_path, replace(PLANE, z=None, channel=DAPI), page(3, dtype="uint8"))
-    (well,) = isl.wells(tmp_path)
+    (well,) = wells.find_wells(tmp_path)
     assert (well.dtype, well.label_dtype) == (np.uint16, np.uint8)
     assert well.target([DAPI]).array.dtype == np.uint8
 
@@ -213,7 +219,7 @@ def test_predictions_and_masks_are_passed_over(tmp_path):
     put(tmp_path, replace(label, channel="UNKNOWN", predicted=True), page(1))
     put(tmp_path, replace(label, channel=NFH, mask=True), page(1))
     put(tmp_path, replace(PLANE, mask=True), page(1))
-    (well,) = isl.wells(tmp_path)
+    (well,) = wells.find_wells(tmp_path)
     assert list(well.labels) == [DAPI] and len(well.planes) == 13
     np.testing.assert_array_equal(well.target([DAPI]).numpy(), [page(2000)])
 
@@ -232,7 +238,7 @@ def test_conditions_and_splits_are_chosen(tmp_path):
     data_set(tmp_path)
     found = lambda **kwargs: [
         (well.condition, well.name.rsplit("_", 1)[1], well.split)
-        for well in isl.wells(tmp_path, **kwargs)
+        for well in wells.find_wells(tmp_path, **kwargs)
     ]
     a10, a4, b1 = ("B", "A10", "train"), ("B", "A4", "train"), ("B", "B1", "test")
     c = ("C", "A4", "train")
@@ -241,33 +247,33 @@ def test_conditions_and_splits_are_chosen(tmp_path):
     assert found(split="test") == [b1]
     assert found(conditions="b") == found(conditions=["KEVAN_0_8"]) == [a10, a4, b1]
     assert found(conditions=["C", "A"], split="train") == [c]
-    assert [well.split for well in isl.wells(tmp_path / "train")] == ["train"] * 3
+    assert [well.split for well in wells.find_wells(tmp_path / "train")] == ["train"] * 3
 
 
 def test_the_folders_of_the_bucket_are_splits_too(tmp_path):
     fill(tmp_path / "test_single_channel_images" / "Finkbeiner" / "kevan_0_8", 2)
-    assert [well.split for well in isl.wells(tmp_path, split="test")] == ["test"]
+    assert [well.split for well in wells.find_wells(tmp_path, split="test")] == ["test"]
 
 
 def test_what_is_not_there_is_told_beside_what_is(tmp_path):
     data_set(tmp_path)
     with pytest.raises(ValueError, match=r"conditions='E', split=None.*B \(kevan_0_8, test\)"):
-        isl.wells(tmp_path, conditions="E")
+        wells.find_wells(tmp_path, conditions="E")
     with pytest.raises(ValueError, match=r"`condition` cannot be '3'. Choose one of .*'A', 'B'"):
-        isl.wells(tmp_path, conditions=[3])
+        wells.find_wells(tmp_path, conditions=[3])
     with pytest.raises(ValueError, match=r"`condition` cannot be 'kevan_0_1'. Did you mean 'kev"):
-        isl.wells(tmp_path, conditions=["kevan_0_1"])
+        wells.find_wells(tmp_path, conditions=["kevan_0_1"])
     with pytest.raises(ValueError, match=r"`split` cannot be 'tset'. Did you mean 'test'"):
-        isl.wells(tmp_path, split="tset")
+        wells.find_wells(tmp_path, split="tset")
     with pytest.raises(ValueError, match="at least one condition"):
-        isl.wells(tmp_path, conditions=[])
+        wells.find_wells(tmp_path, conditions=[])
     with pytest.raises(ValueError, match=r"split='test'.*neither train nor test"):
-        isl.wells(fill(tmp_path / "flat", 2), split="test")
+        wells.find_wells(fill(tmp_path / "flat", 2), split="test")
     with pytest.raises(FileNotFoundError, match=r"No such folder: .*nothing"):
-        isl.wells(tmp_path / "nothing")
+        wells.find_wells(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty holds no image of the in-silico"):
-        isl.wells(tmp_path / "empty")
+        wells.find_wells(tmp_path / "empty")
 
 
 def test_a_condition_is_a_letter_or_a_name():
@@ -279,20 +285,20 @@ def test_a_condition_is_a_letter_or_a_name():
 def test_nothing_but_predictions_is_told(tmp_path):
     put(tmp_path, replace(PLANE, z=None, channel=DAPI, predicted=True), page(0))
     with pytest.raises(ValueError, match=r"nothing but predictions.*PREDICTED.*1 files, .*\.png"):
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
 
 
 def test_a_well_without_labels_is_read_until_targets_are_asked_for(tmp_path):
     fill(tmp_path, labels=[])
     put(tmp_path, replace(PLANE, z=None, channel=DAPI, predicted=True), page(0))
-    (well,) = isl.wells(tmp_path)
+    (well,) = wells.find_wells(tmp_path)
     assert well.input().shape == (13, 4, 5) and well.label_dtype is None
     with pytest.raises(ValueError, match=r"2015-10-05_A4 has no label.*z_depth-0.*PREDICTED"):
         well.target()
 
 
 def test_labels_that_nobody_knows_are_refused(tmp_path):
-    (well,) = isl.wells(fill(tmp_path))
+    (well,) = wells.find_wells(fill(tmp_path))
     with pytest.raises(ValueError, match="`label` cannot be 'DAPI'"):
         well.target(["dapi"])
     with pytest.raises(ValueError, match="Did you mean 'MAP2_CONFOCAL'"):
@@ -306,18 +312,18 @@ def test_a_gap_in_the_planes_is_told(tmp_path):
     for z in (0, 7):
         (tmp_path / bucket_name(replace(PLANE, z=z))).unlink()
     with pytest.raises(ValueError, match=r"A4 lacks z_depth 0, 7, .* beside .*\.png"):
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
 
 
 def test_a_plane_with_a_huge_number_is_told(tmp_path):
     put(fill(tmp_path, 3), replace(PLANE, z=10**15), page(0))
     with pytest.raises(ValueError, match=r"A4 lacks z_depth 3, 4, .* 22, which"):
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
 
 
 def test_a_well_of_labels_alone_lacks_its_planes(tmp_path):
     with pytest.raises(ValueError, match=r"A4 lacks z_depth 0, .*DAPI_CONFOCAL.*\.png"):
-        isl.wells(fill(tmp_path, 0))
+        wells.find_wells(fill(tmp_path, 0))
 
 
 def test_wells_agree_in_their_planes(tmp_path):
@@ -325,14 +331,14 @@ def test_wells_agree_in_their_planes(tmp_path):
         fill(tmp_path, 3, start=replace(PLANE, well=well))
     fill(tmp_path, 2, start=replace(PLANE, well="A6"))
     with pytest.raises(ValueError, match=r"A6 of condition B has 2 planes and the others have 3.*"):
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
     with pytest.raises(ValueError, match=r"A4 of condition B has 3 planes and planes=2 was asked"):
-        isl.wells(tmp_path, planes=2)
+        wells.find_wells(tmp_path, planes=2)
     with pytest.raises(ValueError, match="`planes` must be at least 1"):
-        isl.wells(tmp_path, planes=0)
+        wells.find_wells(tmp_path, planes=0)
     (tmp_path / bucket_name(replace(PLANE, well="A6", z=1))).unlink()
     with pytest.raises(ValueError, match=r"A6 .*has 1 planes and planes=3 .*z_depth-0.*\.png"):
-        isl.wells(tmp_path, planes=3)
+        wells.find_wells(tmp_path, planes=3)
 
 
 @pytest.mark.parametrize("name", [replace(PLANE, z=1), replace(PLANE, z=None, channel=DAPI)])
@@ -340,7 +346,7 @@ def test_images_of_unequal_size_are_refused(tmp_path, name):
     fill(tmp_path, 3)
     path = put(tmp_path, name, page(0, (4, 6)))
     with pytest.raises(ValueError, match=r"has 6 x 4 pixels and .*z_depth-0.* has 5 x 4") as told:
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
     assert str(path) in str(told.value)
 
 
@@ -349,7 +355,7 @@ def test_bits_do_not_mix_among_planes_or_among_labels(tmp_path, name):
     fill(tmp_path, 3)
     path = put(tmp_path, name, page(0, dtype="uint8"))
     with pytest.raises(ValueError, match=r"has 8 bits and .* has 16: convert one") as told:
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
     assert str(path) in str(told.value)
 
 
@@ -357,7 +363,7 @@ def test_colour_images_are_refused(tmp_path):
     fill(tmp_path, 3)
     path = put(tmp_path, replace(PLANE, z=2), np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(ValueError, match=r"must be a grey PNG.*Received: RGB of 8 bits") as told:
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
     assert str(path) in str(told.value)
 
 
@@ -365,7 +371,7 @@ def test_a_grey_image_of_one_bit_is_refused(tmp_path):
     fill(tmp_path, 3)
     Pillow.new("1", (5, 4)).save(tmp_path / bucket_name(replace(PLANE, z=2)))
     with pytest.raises(ValueError, match="Received: grey of 1 bits"):
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"not a png" * 10])
@@ -373,14 +379,14 @@ def test_what_is_no_png_is_refused_by_its_header(tmp_path, content):
     fill(tmp_path, 3)
     (tmp_path / bucket_name(replace(PLANE, z=2))).write_bytes(content)
     with pytest.raises(ValueError, match=r"z_depth-2.*is not a PNG"):
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
 
 
 def test_sizes_are_read_from_headers_and_damage_is_told_with_its_file(tmp_path):
     fill(tmp_path, 3)
     path = tmp_path / bucket_name(replace(PLANE, z=2))
     path.write_bytes(path.read_bytes()[:40])
-    (well,) = isl.wells(tmp_path)  # Nothing but the header was looked at.
+    (well,) = wells.find_wells(tmp_path)  # Nothing but the header was looked at.
     np.testing.assert_array_equal(well.input().crop({"C": (0, 1)}).numpy(), [page(0)])
     with pytest.raises(ValueError, match=r"z_depth-2.*cannot be read as PNG; is it whole"):
         well.input().numpy()
@@ -388,7 +394,7 @@ def test_sizes_are_read_from_headers_and_damage_is_told_with_its_file(tmp_path):
 
 def test_a_plane_that_was_replaced_by_one_of_another_size_is_told_when_read(tmp_path):
     fill(tmp_path, 2)
-    (well,) = isl.wells(tmp_path)
+    (well,) = wells.find_wells(tmp_path)
     put(tmp_path, replace(PLANE, z=1), page(0, (4, 6)))  # replaced since
     with pytest.raises(ValueError, match=r"A4 cannot be read.*page 1 has shape \(4, 6\)"):
         well.input().numpy()
@@ -400,7 +406,7 @@ def test_two_files_for_the_same_are_refused(tmp_path, name, told):
     name = name if name.z is not None else replace(name, channel=DAPI)
     path = put(tmp_path / "test", name, page(0), sample_name)
     with pytest.raises(ValueError, match=rf"A4 has two files for {told}: .* and .*") as error:
-        isl.wells(tmp_path)
+        wells.find_wells(tmp_path)
     assert str(path) in str(error.value)
 
 
@@ -409,20 +415,20 @@ def test_other_files_are_passed_over(tmp_path):
     put(tmp_path, PLANE, page(0), lambda _: "overview.png")
     put(tmp_path, PLANE, page(0), lambda name: "._" + bucket_name(name))
     (tmp_path / "SOURCE.txt").write_text("lab-")
-    assert len(isl.wells(tmp_path)) == 1
+    assert len(wells.find_wells(tmp_path)) == 1
 
 
 def test_a_data_set_is_known_by_its_names(tmp_path):
     deep = tmp_path / "train" / "Finkbeiner" / "kevan_0_8"
-    assert not isl.is_dataset(tmp_path / "nothing")
+    assert not file_names.is_dataset(tmp_path / "nothing")
     put(deep, PLANE, page(0), lambda _: "z0.png")
     put(deep, replace(PLANE, z=None, channel=DAPI), page(0))
     put(deep, replace(PLANE, predicted=True), page(0))
-    assert not isl.is_dataset(tmp_path)
+    assert not file_names.is_dataset(tmp_path)
     path = put(deep, PLANE, page(0), sample_name)
-    assert isl.is_dataset(tmp_path) and isl.is_dataset(str(deep))
-    assert not isl.is_dataset(path)
-    assert not isl.is_dataset(tmp_path, most=0)
+    assert file_names.is_dataset(tmp_path) and file_names.is_dataset(str(deep))
+    assert not file_names.is_dataset(path)
+    assert not file_names.is_dataset(tmp_path, most=0)
 
 
 @pytest.mark.shared
@@ -430,8 +436,8 @@ def test_the_real_well_is_read(microscopy):
     folder = microscopy / "isl-condition-b-A4"
     if not folder.exists():
         pytest.skip(f"no real well at {folder}")
-    assert isl.is_dataset(folder)
-    (well,) = isl.wells(folder, conditions="B", planes=13)
+    assert file_names.is_dataset(folder)
+    (well,) = wells.find_wells(folder, conditions="B", planes=13)
     assert (well.condition, well.shape, well.dtype) == ("B", (1024, 768), np.uint16)
     assert list(well.labels) == [DAPI, MAP2, NFH] and well.label_dtype == np.uint16
 
@@ -441,7 +447,7 @@ def test_the_real_well_is_read(microscopy):
     with Pillow.open(next(folder.glob("*z_depth-10,*"))) as tenth:
         np.testing.assert_array_equal(corner[1], np.asarray(tenth)[:8, :8])
 
-    pixels = well.target([*isl.LABELS, isl.NEURITE]).numpy()
+    pixels = well.target([*file_names.LABELS, file_names.NEURITE]).numpy()
     assert pixels.shape == (9, 1024, 768) and pixels.dtype == np.float32
     there = np.isfinite(pixels).all((1, 2))
     np.testing.assert_array_equal(np.flatnonzero(there), [0, 2, 3, 8])

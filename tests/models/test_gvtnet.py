@@ -6,9 +6,9 @@ import tensorflow as tf
 from laws import check_arguments, check_model, set_weights
 
 from gvtnets_tf.layers import GVTO, ResidualBlock
-from gvtnets_tf.losses import Laplace
 from gvtnets_tf.models.base import ImageModel, named_weights
-from gvtnets_tf.models.gvtnets import GVTNet
+from gvtnets_tf.models.gvtnet import GVTNet
+from gvtnets_tf.models.losses import Laplace
 
 GRIDS = {2: (8, 4), 3: (4, 8, 4)}
 MIXED = {

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gvtnets_tf.losses import (
+from gvtnets_tf.models.gvtnet import GVTNet
+from gvtnets_tf.models.losses import (
     CLASSES,
     LOSSES,
     MAE,
@@ -15,7 +16,6 @@ from gvtnets_tf.losses import (
     MaskedCrossentropy,
     MaskedMSE,
 )
-from gvtnets_tf.models.gvtnets import GVTNet
 
 # Two voxels: locations 1 and 5, scales 2 and 0.5; the truth is 4 and 4.
 TRUE = np.array([[[4.0], [4.0]]], "float32")

@@ -7,11 +7,11 @@ import pytest
 from small import SHAPE, recipe, stacks
 from wells import DAPI, MAP2, NFH, well
 
-from gvtnets_tf.data import isl
+from gvtnets_tf.data.in_silico_labeling import file_names
+from gvtnets_tf.data.training_pairs import Sample, divided, opened
 from gvtnets_tf.images import writers
 from gvtnets_tf.images.formats import png
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.samples import Sample, divided, opened
 
 GAP = 16  # voxels: one patch along X
 
@@ -217,7 +217,7 @@ def test_wells_are_samples_and_those_for_testing_are_reported(tmp_path):
     found = opened({"root": str(tmp_path), "isl": "."})
     assert [(s.input.name[-2:], s.part) for s in found] == [("A4", ""), ("B2", "report")]
     assert {s.input.axes for s in found} == {"CYX"}
-    assert found[0].target.channel_names == isl.LABELS
+    assert found[0].target.channel_names == file_names.LABELS
     assert [sum(s.target.missing) for s in found] == [5, 7]
 
     chosen = opened({"root": str(tmp_path), "isl": ".", "split": "train", "labels": [NFH, MAP2]})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data.inspection import Finding, check_pairs
+from gvtnets_tf.data.pair_checks import Finding, check_pairs
 from gvtnets_tf.images.formats.ome_zarr import is_zarr
 from gvtnets_tf.images.metadata import SUFFIXES, natural, stem
 
