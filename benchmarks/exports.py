@@ -46,10 +46,10 @@ def predictor(preset, changes, channels, quick):
     import keras
     import numpy as np
 
-    from gvtnets_tf.card import Card
     from gvtnets_tf.images.normalization import Normalizer
     from gvtnets_tf.models.presets import PRESETS
     from gvtnets_tf.prediction.predictor import Predictor
+    from gvtnets_tf.zoo.card import Card
 
     keras.utils.set_random_seed(0)
     about = PRESETS[preset]

@@ -59,10 +59,10 @@ def prediction(quick):
     """Seconds of predicting an image of three labels, and the high-water mark in bytes."""
     import numpy as np
 
-    from gvtnets_tf.card import Card
     from gvtnets_tf.images.image import Image
     from gvtnets_tf.images.normalization import Normalizer
     from gvtnets_tf.prediction.predictor import Predictor
+    from gvtnets_tf.zoo.card import Card
 
     size = SIZES[quick]
     model = network(quick)

@@ -25,8 +25,8 @@ _HOMES = {
     "prediction.files": ("predict",),
     "prediction.many": ("predict_many",),
     "prediction.predictor": ("Predictor",),
-    "evaluation": ("evaluate",),
-    "zoo": ("load",),
+    "evaluation.scoring": ("evaluate",),
+    "prediction.loading": ("load",),
     "demonstration": ("demo",),
     "exporting": ("export",),
 }  # fmt: skip

@@ -6,8 +6,8 @@ import math
 import keras
 import numpy as np
 
-from gvtnets_tf import folder
 from gvtnets_tf.atomic_files import staged, write_table
+from gvtnets_tf.zoo import model_folder
 
 STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
 
@@ -48,7 +48,7 @@ class KeepBest(keras.callbacks.Callback):
                 return
             self.best = chosen[self.monitor] = score
         card = self.card.changed(training={**self.card.training, "best": chosen})
-        folder.save(self.path, self.model, card)
+        model_folder.save(self.path, self.model, card)
 
 
 class Backup(keras.callbacks.Callback):
@@ -71,7 +71,7 @@ class Backup(keras.callbacks.Callback):
         place = self.path / "resume"
         place.mkdir(exist_ok=True)
         new = place / STATE.format(epoch + 1)
-        folder.write_weights(new, state(self.model))
+        model_folder.write_weights(new, state(self.model))
         progress = {"epoch": epoch + 1, "best": self.keep.best, "seed": self.seed}
         # From here on the new state counts: a kill finds the one or the other, whole.
         with staged(place / PROGRESS, force=True) as beside:
@@ -110,7 +110,7 @@ def restore(path, model):
         )
     progress = json.loads((place / PROGRESS).read_text())
     model.optimizer.build(model.trainable_variables)
-    folder.read_weights(place / STATE.format(progress["epoch"]), state(model))
+    model_folder.read_weights(place / STATE.format(progress["epoch"]), state(model))
     return progress
 
 

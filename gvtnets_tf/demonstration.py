@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from gvtnets_tf import metrics, plots, zoo
 from gvtnets_tf.atomic_files import staged, write_table
 from gvtnets_tf.data.synthetic import cells
+from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.images import writers
+from gvtnets_tf.prediction.loading import load
 
 MODEL = "simulated_denoiser"
 SHAPE = (32, 128, 128)
@@ -37,7 +38,7 @@ def demo(out="gvtnets-demo", force=False):
     with staged(out, force) as folder:
         folder.mkdir()
         noisy, truth = cells.pair("denoising", SHAPE, SEED)
-        prediction, info = zoo.load(MODEL).predict(noisy, progress=True)
+        prediction, info = load(MODEL).predict(noisy, progress=True)
         smooth = _smoothed(noisy.numpy(), _best_sigma())
         images = {
             "input": noisy,

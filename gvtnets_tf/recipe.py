@@ -8,7 +8,6 @@ from pathlib import Path
 
 import yaml
 
-from gvtnets_tf.card import UNDO
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data import training_pairs
 from gvtnets_tf.data.augmentation import Intensity
@@ -20,6 +19,7 @@ from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.losses import CLASSES, LOSSES, PROBABILISTIC
 from gvtnets_tf.models.presets import MODELS, PRESETS, preset
 from gvtnets_tf.models.projection import ProjectionGVTNet
+from gvtnets_tf.zoo.card import UNDO
 
 INTENSITY = tuple(f.name for f in fields(Intensity))
 OPTIMIZER = ("beta_1", "beta_2", "epsilon", "weight_decay")

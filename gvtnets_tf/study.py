@@ -11,17 +11,18 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from gvtnets_tf import folder, metrics, plots
 from gvtnets_tf.atomic_files import remove, staged, write_table
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import allen, pairing
 from gvtnets_tf.data.synthetic import cells
+from gvtnets_tf.evaluation import metrics, plots
+from gvtnets_tf.evaluation.statistics import paired_t_test, summarize
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.prediction.predictor import Predictor
-from gvtnets_tf.statistics import paired_t_test, summarize
 from gvtnets_tf.training import train
+from gvtnets_tf.zoo import model_folder
 
 MODELS = ("fnet", "label_free")
 SIMULATED = {"train": 6, "select": 2, "report": 5}  # volumes
@@ -258,12 +259,12 @@ def _train(out, name, plan, progress):
     train(
         {**recipe, **plan.changes(name)}, run, resume=going, force=not going, progress=progress
     )  # fmt: skip
-    model, card = folder.read(run)
+    model, card = model_folder.read(run)
     with staged(done) as beside:
         beside.mkdir()
         # The volumes were z-scored before: an image as it was recorded is not.
         zscore = Normalizer("zscore")
-        folder.save(beside, model, card.changed(input=zscore, target=zscore))
+        model_folder.save(beside, model, card.changed(input=zscore, target=zscore))
         for file in ("recipe.yaml", "history.csv"):
             shutil.copy(run / file, beside / file)
     remove(run)
@@ -277,7 +278,7 @@ def _score(out, name, progress):
     todo = [r for r in rows if r.split != "select" and r.input.stem not in done]
     if not todo:
         return
-    model, card = folder.read(out / name / MODEL)
+    model, card = model_folder.read(out / name / MODEL)
     predictor = Predictor(model, card.changed(input=Normalizer("none")))
     predictor.predict(readers.read(todo[0].input, "ZYX"))  # the first call is slower
     count = sum(math.prod(w.shape) for w in model.trainable_weights)

@@ -9,9 +9,8 @@ from pathlib import Path
 import keras
 import yaml
 
-from gvtnets_tf import callbacks, folder
+from gvtnets_tf import callbacks
 from gvtnets_tf.atomic_files import check_free, staged
-from gvtnets_tf.card import Card
 from gvtnets_tf.checks import optional
 from gvtnets_tf.data.pipeline import grid, patches
 from gvtnets_tf.data.training_pairs import Pair
@@ -19,6 +18,8 @@ from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.losses import CLASSES, LOSSES, MASKED, PROBABILISTIC
 from gvtnets_tf.prediction.memory import bytes_per_voxel
 from gvtnets_tf.recipe import Recipe
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
 
 # What a reader raised, in the text of TensorFlow's own error.
 RAISED = re.compile(r": (?:ValueError|\w+Error(?=: \[Errno)): (.*?)\nTraceback", re.DOTALL)
@@ -80,7 +81,7 @@ def train(
     if not resume:
         _begin(out, recipe, force)  # Only now: what is wrong was found, and leaves nothing.
     _fit(model, recipe, source, held, card, out, run, tensorboard, progress)
-    folder.read(out)  # Fails loudly if what was promised is not there.
+    model_folder.read(out)  # Fails loudly if what was promised is not there.
     return out
 
 
@@ -178,9 +179,10 @@ def _names(image):
 
 
 def _start_from(model, start):
-    other = start if isinstance(start, keras.Model) else folder.read(start)[0]
+    other = start if isinstance(start, keras.Model) else model_folder.read(start)[0]
     ours, theirs = (
-        {n: tuple(w.shape) for n, w in folder.named_weights(m).items()} for m in (model, other)
+        {n: tuple(w.shape) for n, w in model_folder.named_weights(m).items()}
+        for m in (model, other)
     )
     if ours != theirs:
         wrong = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))

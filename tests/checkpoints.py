@@ -6,7 +6,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from gvtnets_tf.zoo.published import is_weight
+from gvtnets_tf.zoo.weight_names import is_weight
 
 
 class Parity:

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from gvtnets_tf import callbacks, folder
-from gvtnets_tf.card import Card
+from gvtnets_tf import callbacks
 from gvtnets_tf.models.gvtnet import GVTNet
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
 
 
 def compiled(seed=0, **changes):
@@ -111,10 +112,10 @@ def test_the_best_is_kept_and_the_rest_is_not(tmp_path):
     kept = []
     for epoch, score in enumerate(scores):
         keep.on_epoch_end(epoch, {"loss": 0.0, "val_loss": score})
-        kept.append(folder.read(tmp_path)[1].training["best"])
+        kept.append(model_folder.read(tmp_path)[1].training["best"])
     first, second = {"epoch": 1, "val_loss": 2.0}, {"epoch": 3, "val_loss": 1.0}
     assert kept == [first, first, second, second, second]
-    assert folder.read(tmp_path)[1].training["steps"] == 8
+    assert model_folder.read(tmp_path)[1].training["steps"] == 8
 
 
 def test_without_a_score_the_last_is_kept(tmp_path):

@@ -11,12 +11,13 @@ import yaml
 from small import recipe, stacks
 
 import gvtnets_tf
-from gvtnets_tf import cli, zoo
-from gvtnets_tf.card import Card
+from gvtnets_tf import cli
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo import registry
+from gvtnets_tf.zoo.card import Card
 
 COMMANDS = ("train", "predict", "evaluate", "check-pairs", "demo", "zoo", "study")
 
@@ -180,7 +181,7 @@ def test_bad_input_is_one_line_and_status_two(here, capsys, line, message):
     array[0, 0, 0] = np.nan
     np.save("nan.npy", array)
     before = {p.name for p in here.iterdir()}
-    name = next(iter(zoo.registry()))
+    name = next(iter(registry.read_registry()))
     if ".npy" in line:
         line += " --axes ZYX"
     assert message in refuse(capsys, line.replace("MODEL", name))
@@ -197,7 +198,7 @@ def test_series_that_a_glob_matches_are_predicted_and_both_files_of_each_are_pri
             writers.write(f"series/{name}/{z}.tif", Image(plane, "YX"))
     card = Card(input=Normalizer("none"), undo="none", probabilistic=True)
     predictor = Predictor(lambda x: np.concatenate([x, x], -1), card)
-    monkeypatch.setattr(zoo, "load", lambda *args, **kwargs: predictor)
+    monkeypatch.setattr("gvtnets_tf.prediction.loading.load", lambda *args, **kwargs: predictor)
     cli.main(["predict", "series/*", "--model", "any", "--out", "out", "--uncertainty"])
     names = [f"out/embryo_{i}{ending}.tif" for i in (1, 2) for ending in ("", "_uncertainty")]
     assert capsys.readouterr().out.split() == names
@@ -212,7 +213,7 @@ def test_many_structures_of_a_series_go_into_one_image_by_one_command(here, caps
         name: Predictor(lambda x, n=n: n * x, card.changed(output_channels=(name,)))
         for n, name in enumerate(("dna", "actin"), 1)
     }
-    monkeypatch.setattr(zoo, "load", lambda name, precision: models[name])
+    monkeypatch.setattr("gvtnets_tf.prediction.loading.load", lambda name, precision: models[name])
     line = (
         "predict movie.tif --model dna --model actin --out out.ome.tif --resample --average-flips "
         "--frames=-3: --statistics series --gif out.gif --gif-plane 2 --tile 4 16 16"

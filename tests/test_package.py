@@ -14,8 +14,7 @@ import gvtnets_tf
 
 ROOT = Path(__file__).parents[1]
 # What a module may import as it is imported: networks need Keras, images do not.
-LIGHT = ["checks", "atomic_files", "images", "data", "card", "cli", "evaluation", "metrics"]
-LIGHT += ["statistics", "plots"]
+LIGHT = ["checks", "atomic_files", "images", "data", "evaluation", "zoo.card", "cli"]
 OPTIONAL = ("zarr", "csbdeep", "skimage", "dask", "onnx", "torch", "safetensors")
 HEAVY = ("tensorflow", "keras", "matplotlib", "tensorboard", *OPTIONAL)
 
@@ -96,13 +95,14 @@ def test_nothing_written_here_names_a_machine():
 
 SHIPPED = """
 import numpy as np, gvtnets_tf
-from gvtnets_tf import zoo
-from gvtnets_tf.zoo import places
+from gvtnets_tf import load
+from gvtnets_tf.zoo.cache import shipped_folder
+from gvtnets_tf.zoo.registry import read_registry
 print(gvtnets_tf.__file__)
-for name, about in zoo.registry().items():
+for name, about in read_registry().items():
     if about["where"] == "shipped":
-        stored = np.load(places.shipped() / name / "expected.npz", allow_pickle=False)
-        found, expected = zoo.load(name)(stored["input"]), stored["output"]
+        stored = np.load(shipped_folder() / name / "expected.npz", allow_pickle=False)
+        found, expected = load(name)(stored["input"]), stored["output"]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))
 """
 

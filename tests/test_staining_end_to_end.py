@@ -9,9 +9,10 @@ import yaml
 from small import fast_training
 from wells import DAPI, MAP2, NFH, well
 
-from gvtnets_tf import callbacks, folder, load, training
+from gvtnets_tf import callbacks, load, training
 from gvtnets_tf.data.in_silico_labeling import wells
 from gvtnets_tf.training import train
+from gvtnets_tf.zoo import model_folder
 
 MODEL = {
     "filters": 4, "growth": 4, "encoder_depths": [1], "bottom_depth": 1, "decoder_depths": [1],
@@ -64,7 +65,7 @@ def history(path):
 
 def test_wells_become_a_model_folder_that_predicts_labels_in_their_counts(tmp_path, data):
     out = run(tmp_path / "run", recipe(data))
-    model, card = folder.read(out)
+    model, card = model_folder.read(out)
     assert (model.out_channels, model.classes, card.classes) == (3, 16, 16)
     assert (card.scales, card.tile) == ((1.0, 2.0, 0.5), (16, 16))
     assert card.output_channels == tuple(LABELS)
@@ -107,7 +108,7 @@ def test_it_learns_the_labels_of_a_well_it_has_not_seen(tmp_path, data):
 
 def test_the_score_of_the_select_part_is_that_of_the_loss_on_its_patches(tmp_path, data):
     out = run(tmp_path / "run", recipe(data, steps=2))
-    model, card = folder.read(out)
+    model, card = model_folder.read(out)
     made = training.Recipe.load(out / "recipe.yaml")
     _, selection, _ = training._prepare(made)
     assert [pair.origin for pair in selection] == [{"X": 48}] * 2

@@ -11,14 +11,16 @@ import tifffile
 import yaml
 from small import MODEL
 
-from gvtnets_tf import callbacks, cli, folder, metrics, study
-from gvtnets_tf.card import Card
+from gvtnets_tf import callbacks, cli, study
 from gvtnets_tf.data import allen, pairing
+from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images import readers
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gvtnet import GVTNet
+from gvtnets_tf.prediction.loading import load
 from gvtnets_tf.recipe import Recipe
-from gvtnets_tf.zoo import load
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
 
 WORDS = (
     "--structures nuclei --volumes 2 1 5 --shape 16 32 32 --filters 2 --steps 2 --batch 1 "
@@ -50,7 +52,7 @@ def untrained(monkeypatch):
         model = GVTNet(**{**SMALL, "filters": filters})
         model.build((None, None, None, None, 1))
         out.mkdir(parents=True, exist_ok=force)
-        folder.save(out, model, CARD)
+        model_folder.save(out, model, CARD)
         (out / "recipe.yaml").write_text(yaml.safe_dump(study._plain(recipe)))
         (out / "history.csv").write_text("epoch\n")
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from gvtnets_tf import metrics
 from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.evaluation import metrics
 
 FIELD = "cellpaint-brightfield-6ch/r03c03f03_left_CYX.tif"
 STAINS = {"DNA": 4, "ER": 1, "AGP": 2, "mito": 3, "RNA": 5}  # channel 0 is bright-field

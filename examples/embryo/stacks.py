@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from gvtnets_tf import metrics
 from gvtnets_tf.data.pairing import from_csv
+from gvtnets_tf.evaluation import metrics
 
 SCORES = {
     "psnr": lambda true, prediction: metrics.psnr(true, prediction, data_range=1),

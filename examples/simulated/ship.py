@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf import folder
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.recipe import Recipe
+from gvtnets_tf.zoo import model_folder
 
 NAME = "simulated_denoiser"
 PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
@@ -23,7 +23,7 @@ SHAPE, SEED = (8, 32, 32), 90_003
 
 
 def main(args):
-    model, card = folder.read(args.model)
+    model, card = model_folder.read(args.model)
     card = card.changed(
         provenance="examples/simulated: prepare.py, denoiser.yaml, ship.py of gvtnets_tf 0.1.0",
         licence="BSD-3-Clause",
@@ -32,7 +32,7 @@ def main(args):
     )
     out = PRETRAINED / NAME
     out.mkdir(parents=True, exist_ok=True)
-    folder.save(out, model, card)
+    model_folder.save(out, model, card)
     recipe = Recipe.load(args.model / "recipe.yaml")
     recipe = recipe.changed(data={**recipe.data, "root": "../../runs/simulated/data"})
     (out / "recipe.yaml").write_text(recipe.dump())

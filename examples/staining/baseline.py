@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from gvtnets_tf import metrics, write
+from gvtnets_tf import write
 from gvtnets_tf.data.in_silico_labeling import wells
+from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images.image import Image
 
 WELL, LABELS = "isl-condition-b-A4", ("DAPI_CONFOCAL", "MAP2_CONFOCAL", "NFH_CONFOCAL")

@@ -25,7 +25,7 @@ def run(args):
         )
     check_free(args.out, args.force)
     start_tensorflow()
-    from gvtnets_tf.zoo.convert import convert_fnet, convert_tf1
+    from gvtnets_tf.zoo.conversion import convert_fnet, convert_tf1
 
     options = {"force": args.force}
     if args.normalize is not None:

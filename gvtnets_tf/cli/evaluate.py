@@ -23,7 +23,7 @@ def words(p):
 
 
 def run(args):
-    from gvtnets_tf.evaluation import evaluate
+    from gvtnets_tf.evaluation.scoring import evaluate
 
     report = evaluate(
         args.predictions, args.targets, args.out, args.baseline, axes=args.axes,

@@ -34,9 +34,9 @@ def words(p):
 
 def run(args):
     start_tensorflow()
+    from gvtnets_tf.prediction.loading import load
     from gvtnets_tf.recipe import Recipe
     from gvtnets_tf.training import train
-    from gvtnets_tf.zoo import load
 
     values, data = given(args, RECIPE_FLAGS), given(args, DATA_FLAGS)
     if args.recipe is not None and (values or data):

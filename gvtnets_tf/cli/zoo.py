@@ -31,21 +31,21 @@ def run(args):
 
 
 def _list(args):
-    from gvtnets_tf.zoo import names, places
+    from gvtnets_tf.zoo import cache, registry
 
-    known = {name: places.known(name) for name in names.registry()}
-    print(json.dumps(known, indent=2) if args.json else names.table(known))
+    known = {name: cache.known(name) for name in registry.read_registry()}
+    print(json.dumps(known, indent=2) if args.json else registry.table(known))
 
 
 def _show(args):
-    from gvtnets_tf.zoo import names, places
+    from gvtnets_tf.zoo import cache, registry
 
-    known = places.known(args.name)
-    print(json.dumps(known, indent=2) if args.json else names.card(args.name, known))
+    known = cache.known(args.name)
+    print(json.dumps(known, indent=2) if args.json else registry.card(args.name, known))
 
 
 def _fetch(args):
-    from gvtnets_tf.zoo import fetching, names
+    from gvtnets_tf.zoo import fetching, registry
 
-    say(f"licence of {args.name}: {names.about(args.name)['licence']}")
+    say(f"licence of {args.name}: {registry.about(args.name)['licence']}")
     print(fetching.fetch(args.name, args.force, args.cache, start=start_tensorflow))

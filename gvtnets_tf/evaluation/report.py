@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gvtnets_tf import plots
 from gvtnets_tf.atomic_files import write_table
-from gvtnets_tf.statistics import paired_t_test, summarize
+from gvtnets_tf.evaluation import plots
+from gvtnets_tf.evaluation.statistics import paired_t_test, summarize
 
 # Scores compared with a baseline, and whether more (1) or less (-1) of it is better.
 TESTED = {"r": 1, "ssim_fit": 1, "nrmse_fit": -1}

@@ -20,8 +20,8 @@ from gvtnets_tf.checks import check_choice, optional
 from gvtnets_tf.exporting import bioimageio, litert, serving
 from gvtnets_tf.exporting.graphs import OUTPUTS, network, raw, without_chunks
 from gvtnets_tf.exporting.serving import INPUT, NORMALIZED, RAW
+from gvtnets_tf.prediction.loading import load
 from gvtnets_tf.prediction.predictor import Predictor
-from gvtnets_tf.zoo import load
 
 METADATA = "metadata.json"
 OPSET = 18  # of ONNX

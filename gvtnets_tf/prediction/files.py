@@ -67,8 +67,8 @@ def predict(
     from tqdm import tqdm
 
     from gvtnets_tf.prediction.flips import averaged
+    from gvtnets_tf.prediction.loading import load
     from gvtnets_tf.prediction.predictor import Predictor
-    from gvtnets_tf.zoo import load
 
     predictor = model if isinstance(model, Predictor) else load(model, precision=precision)
     predictor = averaged(predictor) if flips else predictor

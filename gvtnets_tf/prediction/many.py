@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from gvtnets_tf.card import Card
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images import display, writers
 from gvtnets_tf.images.axes import ORDER, rearrange
 from gvtnets_tf.images.metadata import stem
 from gvtnets_tf.prediction import jobs, parts, series
+from gvtnets_tf.zoo.card import Card
 
 SUFFIXES = (".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr")
 
@@ -113,8 +113,8 @@ class _Structure:
 
 
 def _load(source, precision):
+    from gvtnets_tf.prediction.loading import load
     from gvtnets_tf.prediction.predictor import Predictor
-    from gvtnets_tf.zoo import load
 
     if isinstance(source, Predictor):
         return source

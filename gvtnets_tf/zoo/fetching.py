@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gvtnets_tf import download
 from gvtnets_tf.atomic_files import check_free, remove, staged
-from gvtnets_tf.zoo import places
-from gvtnets_tf.zoo.names import about
+from gvtnets_tf.zoo.cache import broken, cache_folder, seal, shipped_folder
+from gvtnets_tf.zoo.registry import about
 
 LARGEST_INDEX = 2**20  # bytes of an `.index`, whose size is not known; such a one has 10,000
 
@@ -35,8 +35,8 @@ def fetch(name, force=False, cache=None, progress=True, start=lambda: None):
     """
     known = about(name)
     if known["where"] == "shipped":
-        return Path(places.shipped() / name)
-    folder = Path(places.cache() if cache is None else cache) / name
+        return Path(shipped_folder() / name)
+    folder = Path(cache_folder() if cache is None else cache) / name
     if force or not _is_whole(folder):
         check_free(folder, force=True)
         with download.locked(folder, progress):
@@ -46,7 +46,7 @@ def fetch(name, force=False, cache=None, progress=True, start=lambda: None):
 
 
 def _is_whole(folder):
-    return folder.is_dir() and not places.broken(folder)
+    return folder.is_dir() and not broken(folder)
 
 
 def _make(folder, name, known, progress, start):
@@ -60,7 +60,7 @@ def _make(folder, name, known, progress, start):
     start()
     with staged(folder, force=True) as made:
         _convert(prefix, made, known)
-        places.seal(made)
+        seal(made)
     remove(beside)
 
 
@@ -81,7 +81,7 @@ def _download(known, folder, progress):
 
 
 def _convert(prefix, out, known):
-    from gvtnets_tf.zoo.convert import convert_tf1
+    from gvtnets_tf.zoo.conversion import convert_tf1
 
     convert_tf1(
         prefix,

@@ -8,8 +8,8 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf import metrics
 from gvtnets_tf.data import allen, pairing
+from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images import readers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer

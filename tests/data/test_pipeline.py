@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from gvtnets_tf.card import Card
 from gvtnets_tf.data import multiscale, pipeline
 from gvtnets_tf.data.augmentation import Intensity
 from gvtnets_tf.data.training_pairs import Pair
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo.card import Card
 
 SAME = Normalizer("none")
 

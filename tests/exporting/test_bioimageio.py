@@ -10,14 +10,15 @@ import yaml
 from laws import set_weights
 from PIL import Image
 
-from gvtnets_tf import cli, export, folder
-from gvtnets_tf.card import Card
+from gvtnets_tf import cli, export
 from gvtnets_tf.exporting import bioimageio
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
 
 pytest.importorskip("bioimageio.core")
 
@@ -182,7 +183,7 @@ def accepted(paths, scratch):
 def test_the_command_makes_a_zip_that_the_tests_of_bioimageio_accept(tmp_path):
     pytest.importorskip("tf2onnx")
     made = predictor("fixed")
-    model = folder.write(tmp_path / "model", made.model, made.card)
+    model = model_folder.write(tmp_path / "model", made.model, made.card)
     out = tmp_path / "model.zip"
     cli.main(
         ["export", str(model), "--format", "bioimageio", "--out", str(out), "--author", "A. Uthor"]

@@ -12,14 +12,15 @@ import pytest
 import tensorflow as tf
 from laws import set_weights
 
-from gvtnets_tf import cli, export, folder
-from gvtnets_tf.card import Card
+from gvtnets_tf import cli, export
 from gvtnets_tf.exporting.graphs import without_chunks
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
 
 SMALL = {
     "filters": 2, "depth": 3, "encoder_blocks": 0, "decoder_blocks": 0, "num_heads": 2,
@@ -349,7 +350,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
 
 def test_the_command_exports_a_model_folder(tmp_path, capsys):
     made = predictor("image")
-    model = folder.write(tmp_path / "model", made.model, made.card)
+    model = model_folder.write(tmp_path / "model", made.model, made.card)
     words = ["export", str(model), "--format", "savedmodel", "--out", str(tmp_path / "out")]
     cli.main(words)
     assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"

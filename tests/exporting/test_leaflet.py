@@ -2,10 +2,10 @@
 
 import pytest
 
-from gvtnets_tf.card import Card
 from gvtnets_tf.exporting import leaflet
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo.card import Card
 
 FIXED = Normalizer("fixed", offset=(100.0,), gain=(7.0,))
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gvtnets_tf import cli, export, folder
-from gvtnets_tf.card import Card
+from gvtnets_tf import cli, export
 from gvtnets_tf.exporting import serving
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "serving"
 SHAPES = [(6, 10, 9), (4, 12, 12)]
@@ -35,7 +36,7 @@ def made():
 def served(made, tmp_path_factory):
     pytest.importorskip("tensorflow_serving")
     place = tmp_path_factory.mktemp("serving")
-    model = folder.write(place / "model", made.model, made.card)
+    model = model_folder.write(place / "model", made.model, made.card)
     sizes = [word for shape in SHAPES for word in ("--warm-up", *map(str, shape))]
     out = place / "served"
     cli.main(["export", str(model), "--format", "savedmodel", *sizes, "--out", str(out)])

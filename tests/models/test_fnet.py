@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from laws import check_arguments, check_model, set_weights
 
-from gvtnets_tf import folder
-from gvtnets_tf.card import Card
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.recipe import Recipe
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
 
 SMALL = {"filters": 4, "depth": 3}
 SCALED = {"rank": 2, "out_channels": 2, "filters": 4, "depth": 2, "scale_head": True}
@@ -112,7 +112,7 @@ def test_a_model_folder_keeps_it(noise, tmp_path):
     net.build((None, None, None, 3))
     set_weights(net)
     card = Card(axes="YX", output_axes="YX", probabilistic=True)
-    back, _ = folder.read(folder.write(tmp_path / "model", net, card))
+    back, _ = model_folder.read(model_folder.write(tmp_path / "model", net, card))
     assert isinstance(back, FNet)
     np.testing.assert_allclose(back(x), net(x), rtol=1e-5, atol=1e-6)
 

@@ -10,7 +10,7 @@ import pytest
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.losses import LOSSES, PROBABILISTIC
 from gvtnets_tf.models.presets import preset
-from gvtnets_tf.zoo.published import own_name
+from gvtnets_tf.zoo.weight_names import own_name
 
 pytestmark = pytest.mark.shared
 SKIPPED = ("global_step",)

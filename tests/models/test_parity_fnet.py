@@ -8,7 +8,7 @@ import pytest
 
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import preset
-from gvtnets_tf.zoo.published import fnet_name, from_torch, torch_shape
+from gvtnets_tf.zoo.weight_names import fnet_name, from_torch, torch_shape
 
 pytestmark = pytest.mark.shared
 NOISE = 1e-6  # gradients of biases in front of a batch normalisation are rounding alone

@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from gvtnets_tf.card import Card
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction import fitting, tiles
+from gvtnets_tf.zoo.card import Card
 
 PLAIN = Card(input=Normalizer("none"), undo="none")
 FLAT = PLAIN.changed(axes="YX", output_axes="YX")

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from gvtnets_tf.card import Card
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.flips import Flips, averaged
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo.card import Card
 
 PLAIN = Card(input=Normalizer("none"), undo="none")
 FLAT = PLAIN.changed(axes="YX", output_axes="YX")

@@ -10,14 +10,15 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
-from gvtnets_tf import folder, predict, predict_many, zoo
-from gvtnets_tf.card import Card
+from gvtnets_tf import predict, predict_many, zoo
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.formats import tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction import series
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
 
 FIRST = Path(__file__).parents[1] / "data_folder_v1"
 SIZE = {"Z": 0.3, "Y": 0.1, "X": 0.1}
@@ -156,7 +157,7 @@ def test_one_model_at_a_time_is_in_memory(tmp_path, stack, monkeypatch):
         out, _ = predict_many(stack, names, tmp_path / "out.ome.tif", **QUIET)
     assert len(alive) == 6  # each once for its card, and once to predict
     found = readers.read(out)
-    known = folder.read(FIRST)[1].output_channels
+    known = model_folder.read(FIRST)[1].output_channels
     assert found.channel_names == tuple(f"{n.name} {c}" for n in names for c in known)
     with pytest.warns(UserWarning, match="trained on"):
         predict(stack, FIRST, tmp_path / "one.tif", **QUIET)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gvtnets_tf.card import Card
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.files import predict
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo.card import Card
 
 FIRST = Path(__file__).parents[1] / "data_folder_v1"
 SIZE = {"Z": 0.58, "Y": 0.29, "X": 0.29}  # as the frozen folder was trained on

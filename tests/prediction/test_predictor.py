@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
 
-from gvtnets_tf.card import Card
 from gvtnets_tf.data import multiscale
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction import memory
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo.card import Card
 
 
 class Model:

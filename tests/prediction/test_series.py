@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gvtnets_tf.card import Card
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction import series
 from gvtnets_tf.prediction.parts import Parts
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.zoo.card import Card
 
 PLAIN = Card(input=Normalizer("none"), undo="none")
 SCORE = Card(input=Normalizer("zscore"), undo="none")
@@ -206,7 +206,7 @@ def test_finished_frames_are_taken_from_where_they_wait(tmp_path):
 KILLED = """
 import json, os, sys
 import numpy as np
-from gvtnets_tf.card import Card
+from gvtnets_tf.zoo.card import Card
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction import parts, series

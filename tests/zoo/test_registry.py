@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from gvtnets_tf import cli, zoo
+from gvtnets_tf import cli
 from gvtnets_tf.models.presets import PRESETS
-from gvtnets_tf.zoo import names
-from gvtnets_tf.zoo.published import LICENCES, VOXEL_SIZE
+from gvtnets_tf.zoo import registry
+from gvtnets_tf.zoo.weight_names import LICENCES, VOXEL_SIZE
 
-KNOWN = zoo.registry()
+KNOWN = registry.read_registry()
 PUBLISHED = {name: one for name, one in KNOWN.items() if one["where"] == "download"}
 WORDS = {"task", "where", "preset", "axes", "output_axes", "normalize", "voxel_size_um"}
 WORDS |= {"input", "output", "trained_on", "licence"}
@@ -140,6 +140,6 @@ def test_looking_at_the_zoo_costs_no_network_library():
 
 
 def test_a_card_says_only_what_is_known():
-    assert names.card("one", {"task": "denoising", "licence": "", "output": ["a", "b"]}) == (
+    assert registry.card("one", {"task": "denoising", "licence": "", "output": ["a", "b"]}) == (
         "one\ntask: denoising\noutput: a, b"
     )

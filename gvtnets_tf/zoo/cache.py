@@ -8,14 +8,14 @@ from importlib import resources
 from pathlib import Path
 
 from gvtnets_tf.download import digest_of
-from gvtnets_tf.zoo.names import about
+from gvtnets_tf.zoo.registry import about
 
 FILES = ("model.json", "weights.h5")
 SEAL = "sha256.json"  # beside them: the digest of each
 LARGEST_SEAL = 2**14  # bytes; a real one has two hundred
 
 
-def cache():
+def cache_folder():
     """Folder of what was fetched: `$GVTNETS_CACHE`, or the place that the system has for such."""
     if given := os.environ.get("GVTNETS_CACHE"):
         return Path(given).expanduser()
@@ -25,7 +25,7 @@ def cache():
     return Path(os.environ.get(variable) or Path.home() / ".cache") / "gvtnets_tf"
 
 
-def shipped():
+def shipped_folder():
     """Where the shipped model folders lie."""
     try:
         return resources.files("gvtnets_tf.pretrained")
@@ -38,7 +38,7 @@ def shipped():
 def known(name):
     """What is known of a name, and its `state`: `"shipped"`, `"cached"` or `"download"`."""
     one = about(name)
-    cached = one["where"] == "download" and (cache() / name).is_dir()
+    cached = one["where"] == "download" and (cache_folder() / name).is_dir()
     return {**one, "state": "cached" if cached else one["where"]}
 
 
@@ -54,10 +54,10 @@ def folder_of(name):
         ValueError: for an unknown name, or a folder that was changed.
     """
     if about(name)["where"] == "shipped":
-        with resources.as_file(shipped() / name) as folder:
+        with resources.as_file(shipped_folder() / name) as folder:
             yield folder
         return
-    folder = cache() / name
+    folder = cache_folder() / name
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{name!r} is not on this machine yet ({folder}): fetch it once with "

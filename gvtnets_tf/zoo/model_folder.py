@@ -14,11 +14,11 @@ import keras
 import numpy as np
 
 from gvtnets_tf.atomic_files import staged
-from gvtnets_tf.card import Card
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.layers.base import arguments
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import MODELS
+from gvtnets_tf.zoo.card import Card
 
 FORMAT = 1
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 
-from gvtnets_tf import metrics, plots
-from gvtnets_tf.evaluation import evaluate, staining
-from gvtnets_tf.evaluation import figures as staining_figures
-from gvtnets_tf.evaluation.cases import Cases
+from gvtnets_tf.evaluation import metrics, plots
+from gvtnets_tf.evaluation.comparisons import Cases
+from gvtnets_tf.evaluation.scoring import evaluate
+from gvtnets_tf.evaluation.virtual_staining import figures as staining_figures
+from gvtnets_tf.evaluation.virtual_staining import scores
 from gvtnets_tf.images.image import Image
 
 LABELS = ("DAPI_CONFOCAL", "MAP2_CONFOCAL")
@@ -63,7 +64,7 @@ def pooled(images, label):
 
 
 def measure(predictions, targets, baseline=None, regions=None, **options):
-    return staining.measure(Cases(targets, predictions, baseline, regions=regions), **options)
+    return scores.measure(Cases(targets, predictions, baseline, regions=regions), **options)
 
 
 # A dozen pixels, of which the true ones lie in bins 0 (five), 1 (four), 9 (three).
@@ -99,10 +100,10 @@ def test_a_constant_predictor_has_the_share_of_the_most_frequent_bin(dozen):
 
 def test_bins_are_closed_below_open_above_and_the_last_holds_one():
     edges = np.arange(11) / 10
-    assert staining.bins(edges, 0, 1).tolist() == [*range(10), 9]
-    assert staining.bins(np.nextafter(edges[1:10], 0), 0, 1).tolist() == list(range(9))
-    assert staining.bins([-5, 1.2], 0, 1).tolist() == [0, 9]
-    assert staining.bins(np.array([500, 599, 600, 1500], np.uint16), 500, 1500).tolist() == [
+    assert scores.bins(edges, 0, 1).tolist() == [*range(10), 9]
+    assert scores.bins(np.nextafter(edges[1:10], 0), 0, 1).tolist() == list(range(9))
+    assert scores.bins([-5, 1.2], 0, 1).tolist() == [0, 9]
+    assert scores.bins(np.array([500, 599, 600, 1500], np.uint16), 500, 1500).tolist() == [
         0,
         0,
         1,
@@ -112,7 +113,7 @@ def test_bins_are_closed_below_open_above_and_the_last_holds_one():
 
 def test_values_without_a_bin_are_refused():
     with pytest.raises(ValueError, match="NaN or infinite belong to no bin"):
-        staining.bins([0, np.nan], 0, 1)
+        scores.bins([0, np.nan], 0, 1)
 
 
 def test_r_of_all_pixels_is_that_of_all_images_together():
@@ -165,13 +166,13 @@ def test_repeats_scatter_as_much_as_random_pixels_do():
 def test_no_pixel_is_drawn_twice_and_every_image_gives_its_share(monkeypatch):
     drawn = {}
 
-    def spy(tally, repeat, take=staining._Tally._drawn):
+    def spy(tally, repeat, take=scores._Tally._drawn):
         at = take(tally, repeat)
         drawn.setdefault(repeat, []).append(set(at.tolist()))
         assert len(drawn[repeat][-1]) == len(at)
         return at
 
-    monkeypatch.setattr(staining._Tally, "_drawn", spy)
+    monkeypatch.setattr(scores._Tally, "_drawn", spy)
     images = [np.random.default_rng(0).random((10, n)) for n in (30, 5, 65)]
     measure(images, images, pixels=400, repeats=20)
     counts = np.array([[len(at) for at in drawn[repeat]] for repeat in range(20)])
@@ -193,7 +194,7 @@ def test_the_same_seed_draws_the_same_pixels():
 def test_a_constant_prediction_has_no_correlation():
     targets = wells(names=("A",))
     flat = [np.full((1, 40, 50), 0.1)] * 3
-    found = staining.measure(Cases(targets, flat, axes="CYX"), pixels=500)
+    found = scores.measure(Cases(targets, flat, axes="CYX"), pixels=500)
     assert np.isnan(found.labels["A"].r["prediction"]).all()
 
 
@@ -202,7 +203,7 @@ def test_a_constant_prediction_has_no_correlation():
 def test_ranges_are_percentiles_of_all_images_together(seed, sizes):
     generator = np.random.default_rng(seed)
     parts = [generator.normal(generator.normal(0, 5), 1, size) for size in sizes]
-    tails = staining._Tails(sum(sizes))
+    tails = scores._Tails(sum(sizes))
     for part in parts:
         tails.add(part)
     if sum(sizes) > 1:
@@ -212,7 +213,7 @@ def test_ranges_are_percentiles_of_all_images_together(seed, sizes):
 
 def test_many_pixels_keep_only_the_ends_of_their_values():
     values = np.random.default_rng(0).integers(0, 60_000, (20, 5000)).astype(np.uint16)
-    tails = staining._Tails(values.size)
+    tails = scores._Tails(values.size)
     for part in values:
         tails.add(part)
     assert len(tails.low) == len(tails.high) == 101
@@ -272,7 +273,7 @@ def test_arguments_that_make_no_sense_are_refused(options, message):
 
 
 def test_more_pixels_than_can_be_drawn_from_are_refused(monkeypatch):
-    monkeypatch.setattr(staining, "MOST", 5999)
+    monkeypatch.setattr(scores, "MOST", 5999)
     with pytest.raises(ValueError, match=r"DAPI_CONFOCAL has 6000 pixels, more than.*a region"):
         measure(wells(), wells())
 
@@ -345,7 +346,7 @@ def test_the_summary_holds_the_same_for_machines(written):
 
 
 def test_bins_without_a_true_pixel_are_null_in_json_and_a_dash_in_the_table(dozen):
-    found = staining.Staining({"0": dozen})
+    found = scores.Staining({"0": dozen})
     report = evaluate([FOUND], [TRUE], staining={"ranges": {"0": (0, 1)}})
     said = json.loads(report.json())["staining"]["0"]["accuracy"]["prediction"]["bins"]
     assert said == [0.6, 0.5, *[None] * 7, pytest.approx(2 / 3)]
@@ -381,13 +382,13 @@ def test_the_matrix_shows_counts_per_thousand_the_baseline_first(tmp_path, monke
 def test_crops_show_where_the_truth_differs_most_in_the_colour_of_the_stain(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(staining_figures, "save", lambda figure, *_: figures.append(figure))
-    monkeypatch.setattr(staining, "SIDE", 16)
+    monkeypatch.setattr(scores, "SIDE", 16)
     true = np.zeros((1, 40, 64), np.float32)
     true[0, 24:30, 50:56] = np.arange(6)
     target = Image(true, "CYX", {}, ("DAPI_CONFOCAL",), "w")
     input = Image(np.arange(3 * 40 * 64).reshape(3, 40, 64), "ZYX")
     cases = Cases([target], [Image(true + 1, "CYX")], inputs=[input])
-    ((name, planes),) = staining.measure(cases).labels["DAPI_CONFOCAL"].crops
+    ((name, planes),) = scores.measure(cases).labels["DAPI_CONFOCAL"].crops
     assert (name, list(planes)) == ("w", ["input", "target", "prediction"])
     assert planes["target"].sum() == true.sum()
     assert planes["target"].shape == planes["input"].shape == (16, 16)
@@ -412,5 +413,5 @@ def test_a_label_of_many_images_is_shown_by_four_of_them():
 def test_an_input_of_another_size_is_not_cropped():
     targets = wells(1)
     cases = Cases(targets, targets, inputs=[np.zeros((20, 25))])
-    (_, planes) = staining.measure(cases).labels[LABELS[0]].crops[0]
+    (_, planes) = scores.measure(cases).labels[LABELS[0]].crops[0]
     assert list(planes) == ["target", "prediction"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gvtnets_tf.statistics import paired_t_test, summarize
+from gvtnets_tf.evaluation.statistics import paired_t_test, summarize
 
 
 def test_summary_of_four_scores_by_hand():

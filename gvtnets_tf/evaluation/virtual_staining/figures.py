@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gvtnets_tf.plots import WIDTH, canvas, save
+from gvtnets_tf.evaluation.plots import WIDTH, canvas, save
 
 # The first part of a label's name; blue nuclei, green dead cells and neurons are the paper's.
 STAINS = {

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gvtnets_tf import metrics
 from gvtnets_tf.atomic_files import staged
 from gvtnets_tf.checks import check_choice
+from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images.axes import check_axes, rearrange
 
 GREY = (0.5, 99.8)  # percentiles shown as black and white

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.io import imread
 
-from gvtnets_tf import plots
+from gvtnets_tf.evaluation import plots
 
 
 def stack(seed=0, shape=(6, 24, 32)):

@@ -16,7 +16,7 @@ SHOWN = {
 }  # fmt: skip
 
 
-def registry():
+def read_registry():
     """Everything that has a name: a mapping from name to what is known of it."""
     held = _read(PUBLISHED)
     families = {name: {**held["all"], **family} for name, family in held["families"].items()}
@@ -33,7 +33,7 @@ def about(name):
     Raises:
         ValueError: for an unknown name, with the nearest one.
     """
-    known = registry()
+    known = read_registry()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1) or [n for n in known if name in n]
         hint = f"Did you mean {near[0]!r}? " if name and near else ""

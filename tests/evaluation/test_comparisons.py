@@ -1,15 +1,15 @@
 """What is compared with what, where the targets are the wells of a data set.
 
 How files and images in memory pair, and what is said where they do not, is tested with
-`evaluate` itself in `test_evaluation.py`.
+`evaluate` itself in `test_scoring.py`.
 """
 
 import numpy as np
 import pytest
 
 from gvtnets_tf.data.in_silico_labeling import file_names, wells
-from gvtnets_tf.evaluation import evaluate
-from gvtnets_tf.evaluation.cases import Cases
+from gvtnets_tf.evaluation.comparisons import Cases
+from gvtnets_tf.evaluation.scoring import evaluate
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.writers import write
 
@@ -48,8 +48,8 @@ NAME = "finkbeiner_kevan_0_8_2015-10-05_"
 
 
 def test_the_wells_of_the_data_set_are_targets_by_name(plate, monkeypatch):
-    for name in ("plots.comparison", "plots.box", "evaluation.figures.save"):
-        monkeypatch.setattr(f"gvtnets_tf.{name}", lambda *_, **__: None)
+    for name in ("plots.comparison", "plots.box", "virtual_staining.figures.save"):
+        monkeypatch.setattr(f"gvtnets_tf.evaluation.{name}", lambda *_, **__: None)
     predictions = predict_wells(plate, ["MAP2_CONFOCAL", "DAPI_CONFOCAL"])
     worse = predict_wells(plate, ["DAPI_CONFOCAL", "MAP2_CONFOCAL"], "worse", 5)
     report = evaluate(

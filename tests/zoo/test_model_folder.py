@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from laws import set_weights
 
-from gvtnets_tf import folder, load
-from gvtnets_tf.card import Card
+from gvtnets_tf import load
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.layers.base import arguments
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
 
 FIRST = Path(__file__).with_name("data_folder_v1")
 CARD = Card(
@@ -60,7 +61,7 @@ def written(tmp_path):
     """A small model folder, to be spoiled."""
     model = GVTNet(filters=2, depth=2, encoder_blocks=0, decoder_blocks=0)
     model.build((None, None, None, None, 1))
-    return folder.write(tmp_path / "model", model, Card())
+    return model_folder.write(tmp_path / "model", model, Card())
 
 
 def change(path, **changes):
@@ -71,8 +72,8 @@ def change(path, **changes):
 
 def test_what_is_written_is_read_back(tmp_path, noise):
     model = network()
-    path = folder.write(tmp_path / "deep" / "model", model, CARD)
-    again, card = folder.read(path)
+    path = model_folder.write(tmp_path / "deep" / "model", model, CARD)
+    again, card = model_folder.read(path)
     assert card == CARD
     assert arguments(again) == json.loads(json.dumps(arguments(model)))
     images = noise(2, 8, 12, 3)
@@ -87,7 +88,9 @@ def test_a_projection_is_read_back(tmp_path, noise):
     )
     model.build((None, None, None, None, 1))
     set_weights(model)
-    again, _ = folder.read(folder.write(tmp_path / "model", model, Card(output_axes="YX")))
+    again, _ = model_folder.read(
+        model_folder.write(tmp_path / "model", model, Card(output_axes="YX"))
+    )
     images = noise(1, 3, 16, 32, 1)
     np.testing.assert_array_equal(again(images), model(images))
 
@@ -107,16 +110,16 @@ def test_layers_compute_in_bfloat16_where_asked_and_weights_stay():
         assert {w.dtype for w in half.model.weights} == {"float32"}
         assert 0 < np.abs(y - expected["location"]).max() < 0.1
     with pytest.raises(ValueError, match="`precision` cannot be 'float61'"):
-        folder.read(FIRST, precision="float61")
+        model_folder.read(FIRST, precision="float61")
 
 
 def test_weights_of_half_precision_are_read(written):
-    model, _ = folder.read(written)
+    model, _ = model_folder.read(written)
     named = named_weights(model)
     with h5py.File(written / "weights.h5", "w") as store:
         for name, variable in named.items():
             store[name] = np.asarray(variable, np.float16)
-    again, _ = folder.read(written)
+    again, _ = model_folder.read(written)
     for name, variable in named_weights(again).items():
         np.testing.assert_allclose(variable, named[name], rtol=1e-3, atol=1e-7)
         assert variable.dtype == "float32"
@@ -124,25 +127,25 @@ def test_weights_of_half_precision_are_read(written):
 
 def test_nothing_is_replaced_unless_forced(written):
     with pytest.raises(FileExistsError, match=r"model exists and is not overwritten.*--force"):
-        folder.write(written, network(), CARD)
-    folder.write(written, network(), CARD, force=True)
-    assert folder.read(written)[1] == CARD
+        model_folder.write(written, network(), CARD)
+    model_folder.write(written, network(), CARD, force=True)
+    assert model_folder.read(written)[1] == CARD
 
 
-@pytest.mark.parametrize("target", [folder.WEIGHTS, folder.MODEL])
+@pytest.mark.parametrize("target", [model_folder.WEIGHTS, model_folder.MODEL])
 def test_a_full_disk_leaves_what_was_there(written, monkeypatch, target):
     before = {p.name: p.read_bytes() for p in written.iterdir()}
 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    if target == folder.WEIGHTS:
+    if target == model_folder.WEIGHTS:
         monkeypatch.setattr(h5py.File, "__setitem__", full)
     else:
         monkeypatch.setattr(Path, "write_text", full)
     model = network(channels=1, rank=3)
     with pytest.raises(OSError, match=r"Could not write .*: No space left on device\. Nothing"):
-        folder.write(written, model, CARD, force=True)
+        model_folder.write(written, model, CARD, force=True)
     assert {p.name: p.read_bytes() for p in written.iterdir()} == before
     assert [p.name for p in written.parent.iterdir()] == ["model"]
 
@@ -151,7 +154,7 @@ def test_only_known_networks_are_written(tmp_path):
     import keras
 
     with pytest.raises(ValueError, match="`class` cannot be 'Sequential'"):
-        folder.write(tmp_path / "model", keras.Sequential(), Card())
+        model_folder.write(tmp_path / "model", keras.Sequential(), Card())
     assert not list(tmp_path.iterdir())
 
 
@@ -159,9 +162,9 @@ def test_only_known_networks_are_written(tmp_path):
 def test_a_missing_file_is_named(written, name):
     (written / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"model is not a model folder: it has no {name}"):
-        folder.read(written)
+        model_folder.read(written)
     with pytest.raises(FileNotFoundError, match="nowhere is not a model folder"):
-        folder.read(written / "nowhere")
+        model_folder.read(written / "nowhere")
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.95])
@@ -169,40 +172,40 @@ def test_truncated_weights_are_said_to_be_so(written, share):
     data = (written / "weights.h5").read_bytes()
     (written / "weights.h5").write_bytes(data[: int(share * len(data))])
     with pytest.raises(ValueError, match=r"weights\.h5 cannot be read as HDF5: it is truncated"):
-        folder.read(written)
+        model_folder.read(written)
 
 
 def test_weights_of_another_network_are_refused(written):
-    folder.write_weights(written / "weights.h5", named_weights(network()))
+    model_folder.write_weights(written / "weights.h5", named_weights(network()))
     with pytest.raises(
         ValueError, match=r"weights\.h5 does not belong to this network: \d+ weights are missing"
     ):
-        folder.read(written)
+        model_folder.read(written)
 
 
 def test_weights_of_another_width_are_refused(written):
     model = GVTNet(filters=4, depth=2, encoder_blocks=0, decoder_blocks=0)
     model.build((None, None, None, None, 1))
-    folder.write_weights(written / "weights.h5", named_weights(model))
+    model_folder.write_weights(written / "weights.h5", named_weights(model))
     with pytest.raises(
         ValueError,
         match=r"weights\.h5: .* has shape \(.*\) and type float32, but the network needs",
     ):
-        folder.read(written)
+        model_folder.read(written)
 
 
 def test_weights_that_are_no_numbers_are_refused(written):
-    name, variable = next(iter(named_weights(folder.read(written)[0]).items()))
+    name, variable = next(iter(named_weights(model_folder.read(written)[0]).items()))
     with h5py.File(written / "weights.h5", "a") as store:
         del store[name]
         store[name] = np.full(variable.shape, b"run me")
     with pytest.raises(ValueError, match=f"{name} has shape .* and type .S6, but the network"):
-        folder.read(written)
+        model_folder.read(written)
 
 
 @pytest.mark.parametrize("kind", ["external", "virtual", "link"])
 def test_weights_that_point_elsewhere_are_refused(written, kind):
-    name, variable = next(iter(named_weights(folder.read(written)[0]).items()))
+    name, variable = next(iter(named_weights(model_folder.read(written)[0]).items()))
     shape, outside = tuple(variable.shape), written.parent / "outside"
     np.zeros(shape, np.float32).tofile(outside)
     with h5py.File(written.parent / "other.h5", "w") as other:
@@ -219,7 +222,7 @@ def test_weights_that_point_elsewhere_are_refused(written, kind):
             store[name] = h5py.ExternalLink(str(written.parent / "other.h5"), "w")
     message = "1 weights are missing" if kind == "link" else f"{name} points into another file"
     with pytest.raises(ValueError, match=message):
-        folder.read(written)
+        model_folder.read(written)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_weights_that_point_elsewhere_are_refused(written, kind):
 def test_a_description_that_is_none_is_refused(written, text, message):
     (written / "model.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=message):
-        folder.read(written)
+        model_folder.read(written)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_a_description_that_is_none_is_refused(written, text, message):
 def test_a_description_of_no_network_is_refused(written, changes, message):
     change(written, **changes)
     with pytest.raises(ValueError, match=message):
-        folder.read(written)
+        model_folder.read(written)
 
 
 def test_a_description_that_lacks_something_says_what(written):
@@ -263,9 +266,9 @@ def test_a_description_that_lacks_something_says_what(written):
     del about["class"]
     (written / "model.json").write_text(json.dumps(about))
     with pytest.raises(ValueError, match=r"does not describe a network: 'class'"):
-        folder.read(written)
+        model_folder.read(written)
 
 
 def test_a_folder_may_be_moved(written, tmp_path):
     shutil.move(written, tmp_path / "elsewhere")
-    folder.read(tmp_path / "elsewhere")
+    model_folder.read(tmp_path / "elsewhere")

@@ -20,7 +20,8 @@ from gvtnets_tf import cli, download, load
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.presets import PRESETS
-from gvtnets_tf.zoo import fetching, names, places
+from gvtnets_tf.zoo import cache as zoo_cache
+from gvtnets_tf.zoo import fetching, registry
 from gvtnets_tf.zoo.fetching import fetch
 
 NAME = "denoising_planaria"
@@ -29,8 +30,8 @@ SMALL = {"rank": 3, "filters": 2, "depth": 2, "batch_norm": False}
 
 def publish(server, monkeypatch, folder, name, variables):
     """Serve a checkpoint in the place of a released one; the registry has its size and ids."""
-    registry = names.registry()
-    one = registry[name]
+    known = registry.read_registry()
+    one = known[name]
     prefix = save(folder / "model.ckpt-pretrained", variables)
     for suffix in one["git"]:
         file = prefix.with_name(prefix.name + suffix)
@@ -38,7 +39,7 @@ def publish(server, monkeypatch, folder, name, variables):
         one["git"][suffix] = download.digest_of(file, "git").removeprefix("git:")
         if suffix.startswith(".data"):
             one["bytes"] = file.stat().st_size
-    monkeypatch.setattr(names, "registry", lambda: registry)
+    monkeypatch.setattr(registry, "read_registry", lambda: known)
     return one
 
 
@@ -87,14 +88,14 @@ def data_file(released):
 def test_a_fetched_network_predicts_as_published(
     server, cache, monkeypatch, tmp_path, parity, name
 ):
-    published, task = Parity(parity), names.about(name)["preset"]
+    published, task = Parity(parity), registry.about(name)["preset"]
     publish(server, monkeypatch, tmp_path / "release", name, published.variables(task))
     fetch(name, progress=False)
     predictor, answers = load(name), published.answers(task)
     for x, expected in zip(answers["x"], answers.get("output", answers.get("output_inference"))):
         y = np.asarray(predictor.model(x[None]))[0, ..., :1]
         np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
-    assert predictor.card.voxel_size == names.about(name)["voxel_size_um"]
+    assert predictor.card.voxel_size == registry.about(name)["voxel_size_um"]
 
 
 def test_a_name_is_fetched_once_and_loads_without_the_web(
@@ -194,7 +195,7 @@ def test_a_tampered_folder_is_refused_and_fetching_mends_it(released, cache, spo
     assert str(error.value).startswith(f"{cache / NAME} is not as it was fetched: {fault}")
     assert str(error.value).endswith(f"Fetch it again with `gvtnets zoo fetch {NAME}`.")
     assert quietly() == cache / NAME
-    assert places.broken(cache / NAME) == ""
+    assert zoo_cache.broken(cache / NAME) == ""
     assert left(cache) == [NAME]
 
 
@@ -310,9 +311,9 @@ def test_a_cache_that_is_full_is_told(released, cache, monkeypatch, step):
 
     with monkeypatch.context() as patch:
         if step == "seal":
-            patch.setattr(places, "seal", full)
+            patch.setattr(fetching, "seal", full)
         else:
-            patch.setattr("gvtnets_tf.folder.save", full)
+            patch.setattr("gvtnets_tf.zoo.model_folder.save", full)
         message = "No space left on device. Nothing was kept."
         refused(OSError, message, cache, PART)
     quietly()
@@ -357,10 +358,10 @@ def test_the_cache_is_where_the_system_has_such(monkeypatch, tmp_path, platform,
     monkeypatch.setattr("sys.platform", platform)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert str(places.cache()) == place.replace("HOME", str(tmp_path))
+    assert str(zoo_cache.cache_folder()) == place.replace("HOME", str(tmp_path))
 
 
 def test_digests_are_those_of_the_files(released, cache):
     folder = quietly()
     held = json.loads((folder / "sha256.json").read_text())
-    assert held == {name: download.digest_of(folder / name) for name in places.FILES}
+    assert held == {name: download.digest_of(folder / name) for name in zoo_cache.FILES}

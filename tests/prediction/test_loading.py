@@ -9,19 +9,19 @@ import h5py
 import numpy as np
 import pytest
 
-from gvtnets_tf import folder, zoo
+from gvtnets_tf import load
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import PRESETS
-from gvtnets_tf.zoo import places
+from gvtnets_tf.zoo import cache, model_folder, registry
 
 FIRST = Path(__file__).parents[1] / "data_folder_v1"
-SHIPPED = [name for name, about in zoo.registry().items() if about["where"] == "shipped"]
+SHIPPED = [name for name, about in registry.read_registry().items() if about["where"] == "shipped"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_name_leads_to_a_network_as_described(name, monkeypatch, tmp_path, noise):
     monkeypatch.chdir(tmp_path)
-    about, predictor = zoo.registry()[name], zoo.load(name)
+    about, predictor = registry.read_registry()[name], load(name)
     assert about["preset"] in PRESETS
     assert type(predictor.model) is PRESETS[about["preset"]].model
     assert predictor.card.axes == about["axes"]
@@ -36,9 +36,9 @@ def test_every_shipped_name_leads_to_a_network_as_described(name, monkeypatch, t
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_network_reproduces_its_stored_output(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with np.load(places.shipped() / name / "expected.npz", allow_pickle=False) as stored:
+    with np.load(cache.shipped_folder() / name / "expected.npz", allow_pickle=False) as stored:
         image, expected = stored["input"], stored["output"]
-    found = zoo.load(name)(image)
+    found = load(name)(image)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))
 
 
@@ -46,24 +46,24 @@ def test_a_folder_is_loaded_and_wins_over_a_name(monkeypatch, tmp_path):
     name = SHIPPED[0]
     shutil.copytree(FIRST, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert zoo.load(name).card == zoo.load(FIRST).card == folder.read(FIRST)[1]
+    assert load(name).card == load(FIRST).card == model_folder.read(FIRST)[1]
 
 
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no model folder at .*none\."):
-        zoo.load(tmp_path / "none")
+        load(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"There is no model folder at runs/none\."):
-        zoo.load("runs/none")
+        load("runs/none")
     name = SHIPPED[0]
     with pytest.raises(ValueError, match=f"'{name}s' is neither .* Did you mean '{name}'"):
-        zoo.load(f"{name}s")
+        load(f"{name}s")
     with pytest.raises(FileNotFoundError, match=r"is not a model folder: it has no model\.json"):
-        zoo.load(tmp_path)
+        load(tmp_path)
 
 
 def test_the_registry_is_plain_data():
-    text = json.dumps(zoo.registry())
-    assert json.loads(text) == zoo.registry()
+    text = json.dumps(registry.read_registry())
+    assert json.loads(text) == registry.read_registry()
 
 
 # Sizes are bounded before anything of that size is made.
@@ -82,14 +82,14 @@ def ask(path, **arguments):
 
 @pytest.mark.parametrize("filters", [5_000, 10**6, 10**12])
 def test_a_network_that_its_file_cannot_hold_is_refused_before_memory_is_asked_for(copied, filters):
-    zoo.load(copied)
+    load(copied)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB
     ask(copied, filters=filters)
     size = (copied / "weights.h5").stat().st_size
     with pytest.raises(
         ValueError, match=rf"asks for \d+ weights, and weights\.h5 has {size} bytes"
     ):
-        zoo.load(copied)
+        load(copied)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
@@ -99,13 +99,13 @@ def test_weights_are_counted_as_they_are_without_being_made():
         model = made.build()
         model.build((None,) * 4 + (1,))
         expected = sum(int(np.prod(w.shape)) for w in named_weights(model).values())
-        assert folder._count(made.model, made.config, 1) == expected
+        assert model_folder._count(made.model, made.config, 1) == expected
 
 
 def test_a_network_larger_than_its_file_is_refused_where_it_is_small_by_its_names(copied):
     ask(copied, filters=8)
     with pytest.raises(ValueError, match=r"has shape .* but the network needs|does not belong"):
-        zoo.load(copied)
+        load(copied)
 
 
 @pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="no longer numbers here")
@@ -115,4 +115,4 @@ def test_numbers_of_more_than_eight_bytes_are_not_read(copied):
         del store["stem/kernel"]
         store["stem/kernel"] = values.astype(np.longdouble)
     with pytest.raises(ValueError, match=r"stem/kernel has shape .* and type float128, but"):
-        zoo.load(copied)
+        load(copied)

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from gvtnets_tf.card import Card
 from gvtnets_tf.images.normalization import Affine, Normalizer
+from gvtnets_tf.zoo.card import Card
 
 FULL = Card(
     axes="YX",

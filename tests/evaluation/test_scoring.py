@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from gvtnets_tf import metrics
-from gvtnets_tf.evaluation import evaluate
+from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.evaluation.report import TESTED
+from gvtnets_tf.evaluation.scoring import evaluate
+from gvtnets_tf.evaluation.statistics import paired_t_test, summarize
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.writers import write
-from gvtnets_tf.statistics import paired_t_test, summarize
 
 
 def truths(count, axes="ZYX", shape=(8, 16, 18), names=(), seed=0):
@@ -41,7 +41,9 @@ def noisy(images, sd, seed=1):
 def blank(monkeypatch):
     """Leave the figures blank, where a test is about something else."""
     for name in ("comparison", "box"):
-        monkeypatch.setattr(f"gvtnets_tf.plots.{name}", lambda path, *args, **kwargs: path.touch())
+        monkeypatch.setattr(
+            f"gvtnets_tf.evaluation.plots.{name}", lambda path, *args, **kwargs: path.touch()
+        )
 
 
 def test_a_row_holds_every_score_of_an_image():
@@ -121,7 +123,7 @@ def test_asked_channels_go_before_names():
 def test_a_label_that_was_not_taken_is_left_out(tmp_path, monkeypatch, names):
     drawn = {}
     draw = lambda path, images, **options: drawn.update({path.stem: (images, options)})
-    monkeypatch.setattr("gvtnets_tf.plots.comparison", draw)
+    monkeypatch.setattr("gvtnets_tf.evaluation.plots.comparison", draw)
     targets = truths(3, "CYX", (3, 16, 16), names)
     expected = evaluate(noisy(targets, 30), targets).rows
     predictions, worse = noisy(targets, 30), noisy(targets, 90)
@@ -235,7 +237,7 @@ def test_the_folder_holds_table_summary_and_figures(tmp_path):
 def test_the_figure_shows_all_that_was_given(tmp_path, monkeypatch):
     calls = []
     draw = lambda path, images, **options: calls.append((path.name, images, options))
-    monkeypatch.setattr("gvtnets_tf.plots.comparison", draw)
+    monkeypatch.setattr("gvtnets_tf.evaluation.plots.comparison", draw)
     targets = truths(1, "YX", (16, 18), ())
     stack = Image(np.zeros((5, 16, 18)), "ZYX")
     evaluate(noisy(targets, 3), targets, tmp_path / "a", inputs=[stack], regions={"Y": (0, 8)})

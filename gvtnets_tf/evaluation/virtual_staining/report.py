@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.atomic_files import write_table
-from gvtnets_tf.evaluation import figures
-from gvtnets_tf.statistics import summarize
+from gvtnets_tf.evaluation.statistics import summarize
+from gvtnets_tf.evaluation.virtual_staining import figures
 
 BINS = 10
 CONSTANT = "constant"  # the model that puts every pixel into the most frequent true bin

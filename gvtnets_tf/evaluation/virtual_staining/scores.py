@@ -11,9 +11,9 @@ from itertools import product
 import numpy as np
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.evaluation.stained import BINS, Label, Staining
+from gvtnets_tf.evaluation.metrics import LOW
+from gvtnets_tf.evaluation.virtual_staining.report import BINS, Label, Staining
 from gvtnets_tf.images.axes import rearrange
-from gvtnets_tf.metrics import LOW
 
 PIXELS, REPEATS = 1_000_000, 30
 SHOWN, SIDE = 4, 256  # crops of a label in its figure, and their side in pixels

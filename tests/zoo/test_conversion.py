@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from checkpoints import Parity, save
 
-from gvtnets_tf import cli, folder, load, read, write
+from gvtnets_tf import cli, load, read, write
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
-from gvtnets_tf.zoo import states
-from gvtnets_tf.zoo.convert import convert_fnet, convert_tf1
-from gvtnets_tf.zoo.published import fnet_name, from_torch, is_weight, torch_shape
+from gvtnets_tf.zoo import model_folder, torch_state
+from gvtnets_tf.zoo.conversion import convert_fnet, convert_tf1
+from gvtnets_tf.zoo.weight_names import fnet_name, from_torch, is_weight, torch_shape
 
 TASKS = ("label_free", "denoising", "projection")
 
@@ -70,7 +70,7 @@ def test_the_commands_convert_and_predict_as_published(published, checkpoints, t
 
 @pytest.mark.shared
 def test_every_weight_is_the_one_of_the_checkpoint(published, checkpoints, tmp_path):
-    model, _ = folder.read(convert_tf1(checkpoints["denoising"], tmp_path / "m", "denoising"))
+    model, _ = model_folder.read(convert_tf1(checkpoints["denoising"], tmp_path / "m", "denoising"))
     found = sorted(float(np.abs(w).sum()) for w in named_weights(model).values())
     expected = sorted(float(np.abs(v).sum()) for v in published.variables("denoising").values())
     assert found == pytest.approx(expected)
@@ -252,7 +252,7 @@ def small_state(rank=3, seed=0):
 
 
 def same(out, net, x):
-    back, card = folder.read(out)
+    back, card = model_folder.read(out)
     np.testing.assert_allclose(back(x), net(x), rtol=1e-5, atol=1e-5)
     return card
 
@@ -351,7 +351,7 @@ def torch_holding(monkeypatch, tmp_path):
             return found
 
         stand_in = types.SimpleNamespace(load=read, Tensor=Tensor)
-        monkeypatch.setattr(states, "optional", lambda module, extra: stand_in)
+        monkeypatch.setattr(torch_state, "optional", lambda module, extra: stand_in)
         (tmp_path / "model.p").touch()
         return tmp_path / "model.p"
 
@@ -471,7 +471,7 @@ def test_a_damaged_or_unsafe_file_is_named(monkeypatch, tmp_path):
     (tmp_path / "state.h5").touch()
     refused(ValueError, "`format` cannot be '.h5'.", tmp_path / "state.h5")
     file.write_bytes(whole)
-    monkeypatch.setattr(states, "LARGEST", len(whole) - 1)
+    monkeypatch.setattr(torch_state, "LARGEST", len(whole) - 1)
     refused(ValueError, f"holds {len(whole)} bytes, more than the {len(whole) - 1} that are read")
     # Packed small, unpacked large.
     np.savez_compressed(file, a=np.zeros(100_000))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf import metrics
+from gvtnets_tf.evaluation import metrics
 
 FEW = settings(deadline=None, max_examples=25)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf import folder
 from gvtnets_tf.atomic_files import check_free
-from gvtnets_tf.card import Card
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.models.presets import PRESETS
-from gvtnets_tf.zoo.published import (
+from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo.card import Card
+from gvtnets_tf.zoo.torch_state import check_size, read_state
+from gvtnets_tf.zoo.weight_names import (
     LICENCES,
     VOXEL_SIZE,
     fnet_name,
@@ -26,7 +27,6 @@ from gvtnets_tf.zoo.published import (
     own_name,
     torch_shape,
 )
-from gvtnets_tf.zoo.states import check_size, read_state
 
 TF1 = ("label_free", "denoising", "projection")
 NORMALIZE = ("none", "zscore", "percentile")
@@ -184,7 +184,7 @@ def _write(out, model, preset, normalize, force, **about):
         probabilistic=model.scale_head,
         **about,
     )
-    return folder.write(out, model, card, force)
+    return model_folder.write(out, model, card, force)
 
 
 def _fingerprint(file):
