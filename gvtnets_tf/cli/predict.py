@@ -50,8 +50,8 @@ def words(p):
 
 def run(args):
     from gvtnets_tf.prediction.files import predict
-    from gvtnets_tf.prediction.jobs import found
     from gvtnets_tf.prediction.many import predict_many
+    from gvtnets_tf.prediction.outputs import found
 
     found(args.input)  # a wrong name need not wait for TensorFlow
     start_tensorflow()

@@ -17,7 +17,7 @@ from gvtnets_tf.exporting import leaflet
 from gvtnets_tf.images import writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.prediction.predictor import Predictor
-from gvtnets_tf.prediction.tiles import round_up
+from gvtnets_tf.prediction.tiling import round_up
 
 INPUT, RESULT = "image", "prediction"
 DESCRIPTION, README, COVER = "bioimageio.yaml", "README.md", "cover.png"

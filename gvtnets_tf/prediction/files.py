@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images import display, writers
-from gvtnets_tf.prediction import jobs, parts, series
+from gvtnets_tf.prediction import outputs, partial_results, time_series
 
 
 def predict(
@@ -53,50 +53,50 @@ def predict(
     Raises:
         FileNotFoundError, FileExistsError, ValueError: naming the file and the reason.
     """
-    paths = jobs.found(inputs)
+    paths = outputs.found(inputs)
     if dtype is not None:
         check_choice("dtype", str(dtype), writers.DTYPES)
     endings = ("", "_uncertainty") if uncertainty else ("",)
-    movie = jobs.check_gif(gif, paths)
+    movie = outputs.check_gif(gif, paths)
     results = [
-        [jobs.beside(place, ending) for ending in endings] + movie
-        for place in jobs.places(paths, Path(out))
+        [outputs.beside(place, ending) for ending in endings] + movie
+        for place in outputs.places(paths, Path(out))
     ]
-    todo = jobs.todo(paths, results, dtype, resume=resume, force=force)
+    todo = outputs.todo(paths, results, dtype, resume=resume, force=force)
     # Only now, so that a wrong file name does not wait for TensorFlow.
     from tqdm import tqdm
 
-    from gvtnets_tf.prediction.flips import averaged
     from gvtnets_tf.prediction.loading import load
     from gvtnets_tf.prediction.predictor import Predictor
+    from gvtnets_tf.prediction.test_time_augmentation import averaged
 
     predictor = model if isinstance(model, Predictor) else load(model, precision=precision)
     predictor = averaged(predictor) if flips else predictor
     about = {
         "model": "" if isinstance(model, Predictor) else str(model),
-        **jobs.about(precision, flips, frames),
+        **outputs.about(precision, flips, frames),
     }
     options |= {"uncertainty": uncertainty}
     how = {"statistics": statistics, "resample": resample}
     many = progress and len(todo) > 1
-    for path, outputs in tqdm(todo, desc="predict", unit="file", disable=not many):
-        image = jobs.opened(path, axes, voxel_size, frames)
-        image = jobs.channels(image, predictor.card, input_channels)
+    for path, written in tqdm(todo, desc="predict", unit="file", disable=not many):
+        image = outputs.opened(path, axes, voxel_size, frames)
+        image = outputs.channels(image, predictor.card, input_channels)
         labels = options.get("labels")
-        jobs.check_result(image, predictor.card, outputs[0], movie, gif_plane, labels)
+        outputs.check_result(image, predictor.card, written[0], movie, gif_plane, labels)
         asked = {**about, **how, "input_channels": input_channels}
-        settings = jobs.settings(path, image, predictor.card.to_dict(), options, **asked)
-        kept = parts.parts(outputs[0], settings, resume=resume, force=force)
+        settings = outputs.settings(path, image, predictor.card.to_dict(), options, **asked)
+        kept = partial_results.parts(written[0], settings, resume=resume, force=force)
         with kept if "T" in image.axes else contextlib.nullcontext() as finished:
-            prepared = series.prepare(image, predictor.card, **how)
-            images, info = series.run(
+            prepared = time_series.prepare(image, predictor.card, **how)
+            images, info = time_series.run(
                 prepared, predictor, finished, progress=progress and not many, **options
             )
             # The movie first: where the result is, everything is.
             for file in movie:
                 display.movie(file, images[0], gif_plane, force=force or resume)
-            for output, part in zip(outputs, images):
+            for output, part in zip(written, images):
                 writers.write(
                     output, part, dtype=dtype, metadata={**about, **info}, force=force or resume
                 )
-    return [output for outputs in results for output in outputs]
+    return [output for written in results for output in written]

@@ -14,7 +14,7 @@ from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images import display, writers
 from gvtnets_tf.images.axes import ORDER, rearrange
 from gvtnets_tf.images.metadata import stem
-from gvtnets_tf.prediction import jobs, parts, series
+from gvtnets_tf.prediction import outputs, partial_results, time_series
 from gvtnets_tf.zoo.card import Card
 
 SUFFIXES = (".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr")
@@ -61,26 +61,26 @@ def predict_many(
             "The scale (--uncertainty, `uncertainty`) is written for one model at a time, and here "
             "are several: predict them apart for it."
         )
-    paths = jobs.found(inputs)
+    paths = outputs.found(inputs)
     if dtype is not None:
         check_choice("dtype", str(dtype), writers.DTYPES)
-    movie = jobs.check_gif(gif, paths)
+    movie = outputs.check_gif(gif, paths)
     results = [
         [place, place.with_name(stem(place) + ".png"), *movie]
-        for place in jobs.places(paths, Path(out), ".ome.tif", SUFFIXES)
+        for place in outputs.places(paths, Path(out), ".ome.tif", SUFFIXES)
     ]
-    todo = jobs.todo(paths, results, dtype, resume=resume, force=force)
+    todo = outputs.todo(paths, results, dtype, resume=resume, force=force)
     found = _structures(models, precision, flips)
     how = {"statistics": statistics, "resample": resample}
-    about = jobs.about(precision=precision, flips=flips, frames=frames)
-    for path, outputs in todo:
-        image = _held(jobs.opened(path, axes, voxel_size, frames))
-        wanted = [jobs.channels(image, s.card, input_channels) for s in found]
-        jobs.check_result(image, found[0].card, outputs[0], movie, gif_plane)
+    about = outputs.about(precision=precision, flips=flips, frames=frames)
+    for path, written in todo:
+        image = _held(outputs.opened(path, axes, voxel_size, frames))
+        wanted = [outputs.channels(image, s.card, input_channels) for s in found]
+        outputs.check_result(image, found[0].card, written[0], movie, gif_plane)
         cards = {s.name: s.card.to_dict() for s in found}
         asked = {**about, **how, "input_channels": input_channels}
-        settings = jobs.settings(path, image, cards, options, **asked)
-        with parts.parts(outputs[0], settings, resume=resume, force=force) as kept:
+        settings = outputs.settings(path, image, cards, options, **asked)
+        with partial_results.parts(written[0], settings, resume=resume, force=force) as kept:
             answers = _answers(found, wanted, kept, how, {**options, "progress": progress})
             merged = _merged([result for result, _ in answers], found)
             models = [{"model": s.name, **info} for s, (_, info) in zip(found, answers)]
@@ -89,10 +89,10 @@ def predict_many(
             # The result last: where it is, everything is.
             for file in movie:
                 display.movie(file, merged, gif_plane, shown, **replaced)
-            display.merged(outputs[1], merged, shown, **replaced)
+            display.merged(written[1], merged, shown, **replaced)
             said = {**about, "models": models}
-            writers.write(outputs[0], merged, dtype=dtype, metadata=said, colors=shown, **replaced)
-    return [output for outputs in results for output in outputs]
+            writers.write(written[0], merged, dtype=dtype, metadata=said, colors=shown, **replaced)
+    return [output for written in results for output in written]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class _Structure:
     flips: bool
 
     def predictor(self):
-        from gvtnets_tf.prediction.flips import averaged
+        from gvtnets_tf.prediction.test_time_augmentation import averaged
 
         found = _load(self.source, self.precision)
         return averaged(found) if self.flips else found
@@ -173,10 +173,10 @@ def _answers(structures, wanted, kept, how, options):
     for number, (structure, image) in enumerate(zip(structures, wanted)):
         groups.setdefault(_preparation(structure.card, image, how), []).append(number)
     for numbers in groups.values():
-        prepared = series.prepare(wanted[numbers[0]], structures[numbers[0]].card, **how)
+        prepared = time_series.prepare(wanted[numbers[0]], structures[numbers[0]].card, **how)
         for number in numbers:
             predictor = structures[number].predictor()
-            images, info = series.run(prepared, predictor, kept.inner(number), **options)
+            images, info = time_series.run(prepared, predictor, kept.inner(number), **options)
             answers[number] = images[0], info
             del predictor
             gc.collect()

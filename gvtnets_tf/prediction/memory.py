@@ -1,6 +1,5 @@
 """How a network is called, what a call needs and what there is, known before the first."""
 
-import functools
 import re
 import sys
 import threading
@@ -9,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import scipy.special
 
-from gvtnets_tf.prediction.tiles import round_up
+from gvtnets_tf.prediction.engines.keras import runner
+from gvtnets_tf.prediction.tiling import round_up
 
 # Grid of the image that is predicted to see what a voxel costs. Powers of two: TensorFlow
 # hands out blocks that are up to twice as large as an odd size asks for.
@@ -22,28 +21,6 @@ PROBE = 2**17  # its voxels
 POOL = 1.6
 UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
 UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
-
-
-def runner(model, softmax=False):
-    """Return `model` as a function from a float32 array to one, compiled where that pays.
-
-    With `softmax`, its last axis becomes a distribution.
-    """
-    finish = functools.partial(scipy.special.softmax, axis=-1) if softmax else np.asarray
-    keras = sys.modules.get("keras")
-    if keras is None or not isinstance(model, keras.Model):
-        return lambda x: finish(np.asarray(model(x), np.float32))
-    if keras.backend.backend() != "tensorflow":
-        return lambda x: finish(np.asarray(model.predict_on_batch(x), np.float32))
-    import tensorflow as tf
-
-    def run(x):
-        y = model(x, training=False)
-        return tf.nn.softmax(y) if softmax else y
-
-    # Not `model.predict`: there Keras may choose XLA, whose 3-D convolutions are slow on CPUs.
-    graph = tf.function(run, reduce_retracing=True)
-    return lambda x: np.asarray(graph(tf.convert_to_tensor(x)), np.float32)
 
 
 def bytes_per_voxel(model, divisor, channels, rank, grid=None):

@@ -11,9 +11,10 @@ from gvtnets_tf.data import multiscale
 from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
-from gvtnets_tf.prediction import fitting, memory, stitching, tiles
+from gvtnets_tf.prediction import compatibility, memory, stitching, tiling
+from gvtnets_tf.prediction.engines.keras import runner
 
-BLENDS = ("crop", *tiles.WEIGHTS)
+BLENDS = ("crop", *tiling.WEIGHTS)
 SHARE = 0.8  # of the available memory, what a call may take unasked
 
 
@@ -32,7 +33,7 @@ class Predictor:
     def __init__(self, model, card):
         divisor = getattr(model, "divisor", 1)
         self.model, self.card = model, card
-        self.divisor = tiles.per_axis("model.divisor", divisor, card.axes)
+        self.divisor = tiling.per_axis("model.divisor", divisor, card.axes)
         self._bytes_per_voxel = card.bytes_per_voxel
         self._held = memory.PROBE  # voxels of the largest call that is known to fit
         self._runners = {}  # by the labels asked for
@@ -125,7 +126,7 @@ class Predictor:
         blend = check_choice("blend", blend or self._blend, BLENDS)
         check_choice("estimate", estimate, stitching.ESTIMATES)
         check_at_least("batch", batch, 1)
-        fitting.check_image(image, self.model, self.card, uncertainty, statistics)
+        compatibility.check_image(image, self.model, self.card, uncertainty, statistics)
         labels = self._labels(labels)
         plan = self._plan(image, tile, whole, overlap)
         batch = min(batch, len(plan.places))
@@ -166,7 +167,7 @@ class Predictor:
             part = self.model
             if labels is not None and hasattr(part, "only"):
                 part = part.only(labels)
-            self._runners[labels] = memory.runner(part, softmax=bool(self.card.classes))
+            self._runners[labels] = runner(part, softmax=bool(self.card.classes))
         return self._runners[labels]
 
     def _labels(self, labels):
@@ -193,8 +194,8 @@ class Predictor:
             raise ValueError(f"Pass `whole` or `tile`, not both. Received: {given}.")
         card, divisor = self.card, self.divisor
         if card.tile:
-            tile = tiles.per_axis("tile", card.tile if tile is None else tile, card.axes)
-            tile = tiles.round_up(tile, divisor)
+            tile = tiling.per_axis("tile", card.tile if tile is None else tile, card.axes)
+            tile = tiling.round_up(tile, divisor)
             multiscale.check_scales(card.scales, tile, card.axes)
             overlap = [n // 2 for n in tile] if overlap is None else overlap
             # A smaller image is padded to one window.
@@ -202,7 +203,7 @@ class Predictor:
                 t if image.sizes[a] < t else d for a, t, d in zip(card.axes, tile, divisor)
             )
         axes = (card.axes, card.output_axes)
-        return tiles.plan(image.sizes, *axes, divisor, tile=tile, overlap=overlap)
+        return tiling.plan(image.sizes, *axes, divisor, tile=tile, overlap=overlap)
 
     def _check_fits(self, image, plan, batch, max_memory, labels):
         voxels = math.prod(plan.tile) * batch
@@ -216,7 +217,7 @@ class Predictor:
         if self.card.classes:
             labels = len(self.card.output_channels) if labels is None else len(labels)
             held = 4 * stitching.band_voxels(plan) * labels * self.card.classes
-        fitting.check_memory(image, plan, batch, each, held, limit)
+        compatibility.check_memory(image, plan, batch, each, held, limit)
 
     def _measure(self, frame, image, t, statistics):
         name = image.name or "the image"
@@ -231,13 +232,13 @@ class Predictor:
     ):  # fmt: skip
         """Predict an array `(*grid, channels)`; the result has its units."""
         if len(self.card.scales) == 1:  # several scales are reflected as they are cut
-            frame = tiles.pad(frame, plan.divisor)
+            frame = tiling.pad(frame, plan.divisor)
         answers = self._answers(frame, affine, plan, uncertainty, labels, batch, bar)
         if self.card.classes:
             out = stitching.stitch_distributions(answers, plan, blend, estimate, uncertainty)
         else:
             out = stitching.stitch(answers, plan, blend)
-        out = tiles.crop(out, plan.result(plan.shape), plan.result(plan.divisor))
+        out = tiling.crop(out, plan.result(plan.shape), plan.result(plan.divisor))
         locations = out.shape[-1] // (1 + uncertainty)
         back = self._back(affine, locations, labels)
         for plane in out:  # One at a time, so that no second copy is made.
@@ -265,7 +266,7 @@ class Predictor:
             return affine.apply(frame[place])
         own = len(place) - len(self.card.axes)
         plane, window = frame[tuple(s.start for s in place[:own])], place[own:]
-        before = [b for b, _ in tiles.pad_amounts(plan.shape, plan.divisor)][own:]
+        before = [b for b, _ in tiling.pad_amounts(plan.shape, plan.divisor)][own:]
         start = [s.start - b for s, b in zip(window, before)]
         size = [s.stop - s.start for s in window]
         read = lambda slices: affine.apply(plane[slices])
@@ -319,7 +320,7 @@ class Predictor:
             affine = Affine(*stored)
         if labels is not None and np.size(affine.gain) > 1:
             affine = Affine(affine.offset[list(labels)], affine.gain[list(labels)])
-        fitting.check_units(self.card.undo, np.size(affine.gain), channels)
+        compatibility.check_units(self.card.undo, np.size(affine.gain), channels)
         return affine
 
     def _images(self, result, image, plan, uncertainty, labels):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from gvtnets_tf.prediction import tiles
+from gvtnets_tf.prediction import tiling
 
 ESTIMATES = ("median", "mean")
 
@@ -62,7 +62,7 @@ def stitch_distributions(answers, plan, blend, estimate="median", spread=False):
             _finish(out, band, top, done, estimate, spread)
             top = start
         shift = (*top, *(0 for _ in plan.padded[rows + 1 :]))
-        local = tiles.Tile(_moved(place.read, shift), _moved(place.write, shift))
+        local = tiling.Tile(_moved(place.read, shift), _moved(place.write, shift))
         _add(band, part, local, shares and shares[i])
     _finish(out, band, top, plan.padded[rows] - top[-1], estimate, spread)
     return out
@@ -102,14 +102,14 @@ def reduce(probabilities, estimate="median", spread=False):
 
 def _places(plan, blend):
     places = [place.along(plan.kept) for place in plan.places]
-    return places, None if blend == "crop" else tiles.shares(places, blend)
+    return places, None if blend == "crop" else tiling.shares(places, blend)
 
 
 def _add(out, part, place, share):
     if share is None:
         out[place.write] = part[place.keep]
     else:
-        weight = tiles.weight(share)
+        weight = tiling.weight(share)
         out[place.read] += part * weight.reshape(weight.shape + (1,) * (part.ndim - weight.ndim))
 
 

@@ -135,7 +135,7 @@ def test_no_figure_chooses_a_backend_for_everyone(tmp_path):
         "print('matplotlib.pyplot' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    root = Path(plots.__file__).parents[1]
+    root = Path(plots.__file__).parents[2]
     found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
 

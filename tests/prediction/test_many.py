@@ -15,7 +15,7 @@ from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.formats import tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.prediction import series
+from gvtnets_tf.prediction import time_series
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
@@ -127,11 +127,11 @@ def test_five_models_read_the_file_once_and_prepare_it_once_per_kind(tmp_path, m
     models = {"a": scored(), "b": other, "c": scored(), "d": scored(), "e": own}
     monkeypatch.setattr(readers, "read", counted("opened", readers.read))
     monkeypatch.setattr(tiff, "_page", counted("pages", tiff._page))
-    monkeypatch.setattr(series, "_measure", counted("measured", series._measure))
+    monkeypatch.setattr(time_series, "_measure", counted("measured", time_series._measure))
     monkeypatch.setattr(ndimage, "zoom", counted("resampled", ndimage.zoom))
     kept = []
     monkeypatch.setattr(
-        "gvtnets_tf.prediction.parts.Parts.put", lambda self, *parts: kept.append(parts)
+        "gvtnets_tf.prediction.partial_results.Parts.put", lambda self, *parts: kept.append(parts)
     )
     predict_many(path, models, tmp_path / "out.ome.tif", resample=True, **QUIET)
     # Three preparations; two of them resample, and four results are brought back.

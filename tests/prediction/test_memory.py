@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gvtnets_tf.prediction import memory
+from gvtnets_tf.prediction.engines.keras import runner
 
 
 @pytest.mark.parametrize("arrays", [20, 60])
@@ -125,6 +126,6 @@ def test_on_another_backend_keras_runs_the_model_for_inference(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(model, "predict_on_batch", lambda x: calls.append(1) or predict(x))
     x = np.arange(24, dtype=np.float32).reshape(1, 4, 6, 1)
-    result = memory.runner(model)(x)
+    result = runner(model)(x)
     np.testing.assert_array_equal(result, 2 * x)
     assert (calls, result.dtype) == ([1], np.float32)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.prediction import stitching, tiles
+from gvtnets_tf.prediction import stitching, tiling
 from gvtnets_tf.prediction.stitching import reduce, stitch, stitch_distributions
 
 BLENDS = ("crop", "average", "ramp")
@@ -14,7 +14,7 @@ BLENDS = ("crop", "average", "ramp")
 def planned(shape, size, overlap, axes="YX", divisor=None):
     """The plan of an image whose leading axes are gone along one by one."""
     sizes = dict(zip("ZYX"[-len(shape) :], shape))
-    return tiles.plan(sizes, axes, axes, divisor or (1,) * len(axes), tile=size, overlap=overlap)
+    return tiling.plan(sizes, axes, axes, divisor or (1,) * len(axes), tile=size, overlap=overlap)
 
 
 def answers(plan, channels=2, classes=4, seed=0):

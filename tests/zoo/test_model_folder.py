@@ -23,7 +23,7 @@ from gvtnets_tf.models.projection import ProjectionGVTNet
 from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
 
-FIRST = Path(__file__).with_name("data_folder_v1")
+FIRST = Path(__file__).parents[1] / "data_folder_v1"
 CARD = Card(
     axes="YX",
     output_axes="YX",

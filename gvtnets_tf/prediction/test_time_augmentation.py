@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from gvtnets_tf.prediction import memory
+from gvtnets_tf.prediction.engines.keras import runner
 from gvtnets_tf.prediction.predictor import Predictor
 
 LEAST = 1e-30  # probability, whose logarithm is a number
@@ -31,7 +31,7 @@ class Flips:
 
     def __init__(self, model, card):
         self.model, self.card = model, card
-        self.run = memory.runner(model, softmax=bool(card.classes))
+        self.run = runner(model, softmax=bool(card.classes))
         # The batch comes before the grid.
         self.axes = [(1 + card.axes.index(a), 1 + card.output_axes.index(a)) for a in "YX"]
 

@@ -13,7 +13,7 @@ from gvtnets_tf.images import display, readers, writers
 from gvtnets_tf.images.axes import spatial
 from gvtnets_tf.images.frames import select
 from gvtnets_tf.images.metadata import stem
-from gvtnets_tf.prediction import parts
+from gvtnets_tf.prediction import partial_results
 
 # What a result does not depend on: a run that stopped may go on with other values.
 FREE = ("max_memory", "batch")
@@ -204,12 +204,12 @@ def todo(paths, results, dtype, *, resume=False, force=False):
     found = []
     for path, outputs in zip(paths, results):
         if resume and all(output.exists() for output in outputs):
-            remove(parts.place(outputs[0]))
+            remove(partial_results.place(outputs[0]))
             continue
         for output in outputs:
             check_free(output, force or resume)
         writers.check_dtype(outputs[0], dtype or "float32")
-        parts.check_none(outputs[0], resume=resume, force=force)
+        partial_results.check_none(outputs[0], resume=resume, force=force)
         found.append((path, outputs))
     return found
 

@@ -7,8 +7,8 @@ import pytest
 
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.prediction.flips import Flips, averaged
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.prediction.test_time_augmentation import Flips, averaged
 from gvtnets_tf.zoo.card import Card
 
 PLAIN = Card(input=Normalizer("none"), undo="none")

@@ -5,7 +5,7 @@ import pytest
 
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
-from gvtnets_tf.prediction import fitting, tiles
+from gvtnets_tf.prediction import compatibility, tiling
 from gvtnets_tf.zoo.card import Card
 
 PLAIN = Card(input=Normalizer("none"), undo="none")
@@ -27,24 +27,24 @@ def image(*shape, axes="ZYX", **about):
 
 
 def test_an_image_that_fits_is_let_through():
-    fitting.check_image(image(2, 4, 4), None, PLAIN)
-    fitting.check_image(image(2, 4, 4), Built(None, None, None, None, 1), PLAIN)
-    fitting.check_image(image(3, 4, 4, axes="CYX"), Built(None, None, None, 3), FLAT)
-    fitting.check_image(image(3, 4, 4, axes="CYX"), Built(None, None, None, None), FLAT)
+    compatibility.check_image(image(2, 4, 4), None, PLAIN)
+    compatibility.check_image(image(2, 4, 4), Built(None, None, None, None, 1), PLAIN)
+    compatibility.check_image(image(3, 4, 4, axes="CYX"), Built(None, None, None, 3), FLAT)
+    compatibility.check_image(image(3, 4, 4, axes="CYX"), Built(None, None, None, None), FLAT)
 
 
 def test_the_scales_of_a_window_are_no_channels_of_the_image():
     card, model = FLAT.changed(scales=(1, 2, 0.5)), Built(None, None, None, 6)
-    fitting.check_image(image(2, 4, 4, axes="CYX"), model, card)
+    compatibility.check_image(image(2, 4, 4, axes="CYX"), model, card)
     with pytest.raises(ValueError, match="The model reads 2 channels, and cells has 6: select"):
-        fitting.check_image(image(6, 4, 4, axes="CYX"), model, card)
+        compatibility.check_image(image(6, 4, 4, axes="CYX"), model, card)
 
 
 @pytest.mark.parametrize("card", [PLAIN.changed(classes=5), PLAIN.changed(probabilistic=True)])
 def test_uncertainty_is_of_scales_or_of_distributions(card):
-    fitting.check_image(image(2, 4, 4), None, card, uncertainty=True)
+    compatibility.check_image(image(2, 4, 4), None, card, uncertainty=True)
     with pytest.raises(ValueError, match=r"scale head \(loss 'laplace' or 'gaussian'\) or with cl"):
-        fitting.check_image(image(2, 4, 4), None, PLAIN, uncertainty=True)
+        compatibility.check_image(image(2, 4, 4), None, PLAIN, uncertainty=True)
 
 
 @pytest.mark.parametrize(
@@ -67,60 +67,62 @@ def test_uncertainty_is_of_scales_or_of_distributions(card):
 )
 def test_an_image_that_the_network_cannot_read_is_named(given, card, message):
     with pytest.raises(ValueError, match=message):
-        fitting.check_image(given, None, card)
+        compatibility.check_image(given, None, card)
 
 
 def test_statistics_are_for_all_channels_or_for_one():
     given = image(2, 4, 4, axes="CYX")
     for count in (1, 2):
-        fitting.check_image(given, None, FLAT, statistics=Affine(np.zeros(count), np.ones(count)))
+        compatibility.check_image(
+            given, None, FLAT, statistics=Affine(np.zeros(count), np.ones(count))
+        )
     with pytest.raises(ValueError, match="`statistics` are for 3 channels, and cells has 2"):
-        fitting.check_image(given, None, FLAT, statistics=Affine(np.zeros(3), np.ones(3)))
+        compatibility.check_image(given, None, FLAT, statistics=Affine(np.zeros(3), np.ones(3)))
 
 
 def test_one_unit_is_for_any_number_of_channels_and_none_for_all():
-    fitting.check_units("input", 1, 5)
-    fitting.check_units("stored", 5, 5)
-    fitting.check_units("none", 3, 5)
+    compatibility.check_units("input", 1, 5)
+    compatibility.check_units("stored", 5, 5)
+    compatibility.check_units("none", 3, 5)
     with pytest.raises(ValueError, match=r"5 channels and cannot take the units of 3 .*'stored'"):
-        fitting.check_units("stored", 3, 5)
+        compatibility.check_units("stored", 3, 5)
 
 
 def planned(shape=(16, 64, 64), tile=None):
     sizes = dict(zip("ZYX", shape))
-    return tiles.plan(sizes, "ZYX", "ZYX", (8, 8, 8), tile=tile)
+    return tiling.plan(sizes, "ZYX", "ZYX", (8, 8, 8), tile=tile)
 
 
 def test_memory_is_that_of_a_batch_of_tiles_and_of_what_is_held_besides():
     plan, given = planned(), image(16, 64, 64)
     need = 100 * math.prod(plan.tile)
-    fitting.check_memory(given, plan, 1, 100.0, 0, need)
-    fitting.check_memory(given, plan, 2, 100.0, 50, 2 * need + 50)
+    compatibility.check_memory(given, plan, 1, 100.0, 0, need)
+    compatibility.check_memory(given, plan, 2, 100.0, 50, 2 * need + 50)
     for batch, held, limit in ((1, 0, need - 1), (2, 50, 2 * need + 49)):
         with pytest.raises(ValueError, match=rf"{batch} x \(16, 64, 64\) voxels need about"):
-            fitting.check_memory(given, plan, batch, 100.0, held, limit)
+            compatibility.check_memory(given, plan, batch, 100.0, held, limit)
 
 
 def test_the_advice_is_one_that_helps():
     plan, given = planned(), image(16, 64, 64)
     with pytest.raises(ValueError, match=r"Predict in tiles with --tile 16 32 32 \(`tile=") as told:
-        fitting.check_memory(given, plan, 1, 100.0, 0, 100 * 16 * 32 * 32)
+        compatibility.check_memory(given, plan, 1, 100.0, 0, 100 * 16 * 32 * 32)
     assert str(told.value).startswith("cells does not fit the memory: 1 x (16, 64, 64)")
     smaller = planned(tile=(16, 32, 32))
-    fitting.check_memory(given, smaller, 1, 100.0, 0, 100 * 16 * 32 * 32)
+    compatibility.check_memory(given, smaller, 1, 100.0, 0, 100 * 16 * 32 * 32)
     with pytest.raises(ValueError, match=r"No tile is small enough: allow more with --max-memory"):
-        fitting.check_memory(given, plan, 1, 100.0, 0, 100)
+        compatibility.check_memory(given, plan, 1, 100.0, 0, 100)
     # Distributions of a band: no tile helps, fewer labels do.
     for limit in (100, 10_000_000):
         with pytest.raises(ValueError, match=r"fewer labels with --labels .*fewer windows at a t"):
-            fitting.check_memory(given, plan, 4, 100.0, 10**9, limit)
+            compatibility.check_memory(given, plan, 4, 100.0, 10**9, limit)
 
 
 def test_a_voxel_size_that_is_not_known_is_no_reason_to_warn(recwarn):
     card = PLAIN.changed(voxel_size={"Z": 0.3, "Y": 0.1, "X": 0.1})
-    fitting.check_image(image(2, 4, 4), None, card)
-    fitting.check_image(image(2, 4, 4, voxel_size={"X": 0.11}), None, card)
-    fitting.check_image(image(2, 4, 4, voxel_size={"X": 1.0}), None, PLAIN)
+    compatibility.check_image(image(2, 4, 4), None, card)
+    compatibility.check_image(image(2, 4, 4, voxel_size={"X": 0.11}), None, card)
+    compatibility.check_image(image(2, 4, 4, voxel_size={"X": 1.0}), None, PLAIN)
     assert not recwarn.list
     with pytest.warns(UserWarning, match=r"cells has voxels of X 0.2 µm, .* trained on X 0.1 µm"):
-        fitting.check_image(image(2, 4, 4, voxel_size={"X": 0.2}), None, card)
+        compatibility.check_image(image(2, 4, 4, voxel_size={"X": 0.2}), None, card)

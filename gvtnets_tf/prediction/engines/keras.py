@@ -1,0 +1,29 @@
+"""Call a Keras model, or any other callable, on arrays."""
+
+import functools
+import sys
+
+import numpy as np
+import scipy.special
+
+
+def runner(model, softmax=False):
+    """Return `model` as a function from a float32 array to one, compiled where that pays.
+
+    With `softmax`, its last axis becomes a distribution.
+    """
+    finish = functools.partial(scipy.special.softmax, axis=-1) if softmax else np.asarray
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(model, keras.Model):
+        return lambda x: finish(np.asarray(model(x), np.float32))
+    if keras.backend.backend() != "tensorflow":
+        return lambda x: finish(np.asarray(model.predict_on_batch(x), np.float32))
+    import tensorflow as tf
+
+    def run(x):
+        y = model(x, training=False)
+        return tf.nn.softmax(y) if softmax else y
+
+    # Not `model.predict`: there Keras may choose XLA, whose 3-D convolutions are slow on CPUs.
+    graph = tf.function(run, reduce_retracing=True)
+    return lambda x: np.asarray(graph(tf.convert_to_tensor(x)), np.float32)
