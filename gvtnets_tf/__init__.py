@@ -20,15 +20,15 @@ _HOMES = {
     "models.presets": ("preset",),
     "images.readers": ("read",),
     "images.writers": ("write",),
-    "recipe": ("Recipe",),
-    "training": ("train",),
+    "training.recipe": ("Recipe",),
+    "training.fitting": ("train",),
     "prediction.files": ("predict",),
     "prediction.many": ("predict_many",),
     "prediction.predictor": ("Predictor",),
     "evaluation.scoring": ("evaluate",),
     "prediction.loading": ("load",),
     "demonstration": ("demo",),
-    "exporting": ("export",),
+    "exporting.exporter": ("export",),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # noqa: PLE0605

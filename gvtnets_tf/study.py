@@ -21,7 +21,7 @@ from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.prediction.predictor import Predictor
-from gvtnets_tf.training import train
+from gvtnets_tf.training.fitting import train
 from gvtnets_tf.zoo import model_folder
 
 MODELS = ("fnet", "label_free")

@@ -1,8 +1,8 @@
 """Small simulated data, and the smallest networks, for the tests of whole runs."""
 
-from gvtnets_tf import training
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import writers
+from gvtnets_tf.training import fitting
 
 MODEL = {
     "class": "GVTNet",
@@ -26,14 +26,14 @@ def stacks(folder, count=2, shape=SHAPE, task="denoising", suffix=".tif"):
 
 def fast_training(monkeypatch, bytes_per_voxel):
     """Save what takes seconds: a measurement with tests of its own, and tracing of graphs."""
-    original = training._compile
+    original = fitting._compile
 
     def compile_eager(model, recipe):
         original(model, recipe)
         model.run_eagerly = True
 
-    monkeypatch.setattr(training, "_compile", compile_eager)
-    monkeypatch.setattr(training, "bytes_per_voxel", lambda *args: bytes_per_voxel)
+    monkeypatch.setattr(fitting, "_compile", compile_eager)
+    monkeypatch.setattr(fitting, "bytes_per_voxel", lambda *args: bytes_per_voxel)
 
 
 def recipe(folder, **changes):

@@ -64,7 +64,7 @@ def test_the_cheap_commands_of_the_readme_run(readme, monkeypatch, capfd):
 
 
 def test_the_training_commands_of_the_readme_open_their_data(readme, monkeypatch):
-    from gvtnets_tf.recipe import Recipe
+    from gvtnets_tf.training.recipe import Recipe
 
     monkeypatch.chdir(readme)
     found = [cli.parser().parse_args(w) for w in commands(ROOT / "README.md") if w[0] == "train"]

@@ -11,14 +11,15 @@ import tifffile
 import yaml
 from small import MODEL
 
-from gvtnets_tf import callbacks, cli, study
+from gvtnets_tf import cli, study
 from gvtnets_tf.data import allen, pairing
 from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images import readers
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.prediction.loading import load
-from gvtnets_tf.recipe import Recipe
+from gvtnets_tf.training import callbacks
+from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.prediction.predictor import Predictor
-from gvtnets_tf.recipe import Recipe
+from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
 
 NAME = "simulated_denoiser"

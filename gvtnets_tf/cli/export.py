@@ -23,7 +23,7 @@ def run(args):
 
     check_free(args.out, args.force)
     start_tensorflow()
-    from gvtnets_tf.exporting import export
+    from gvtnets_tf.exporting.exporter import export
 
     print(
         export(

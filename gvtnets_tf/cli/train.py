@@ -35,8 +35,8 @@ def words(p):
 def run(args):
     start_tensorflow()
     from gvtnets_tf.prediction.loading import load
-    from gvtnets_tf.recipe import Recipe
-    from gvtnets_tf.training import train
+    from gvtnets_tf.training.fitting import train
+    from gvtnets_tf.training.recipe import Recipe
 
     values, data = given(args, RECIPE_FLAGS), given(args, DATA_FLAGS)
     if args.recipe is not None and (values or data):

@@ -13,7 +13,7 @@ import numpy as np
 
 from gvtnets_tf.checks import optional
 from gvtnets_tf.data.synthetic import cells
-from gvtnets_tf.exporting import leaflet
+from gvtnets_tf.exporting import readme
 from gvtnets_tf.images import writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.prediction.predictor import Predictor
@@ -51,7 +51,7 @@ def describe(folder, predictor, channels, opset, name="", authors=()):
     image = example(predictor, channels[0])
     result = _result(predictor, image)
     _write_examples(folder, predictor.card, image, result)
-    (folder / README).write_text(leaflet.page(predictor, name), encoding="utf-8")
+    (folder / README).write_text(readme.page(predictor, name), encoding="utf-8")
     content = {
         "format_version": spec.model.ModelDescr.implemented_format_version,
         "type": "model",
@@ -131,7 +131,7 @@ def _panel(x):
 def _about(predictor, name, authors):
     card, network = predictor.card, type(predictor.model).__name__
     about = {
-        **leaflet.about(predictor, name),
+        **readme.about(predictor, name),
         "authors": [{"name": author} for author in authors],
         "tags": [f"{len(card.axes)}d", "gvtnets_tf", network.lower(), "tensorflow", "onnx"],
         "documentation": {"source": README},

@@ -5,7 +5,7 @@ from laws import check_arguments, check_model, set_weights
 
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
-from gvtnets_tf.recipe import Recipe
+from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
 

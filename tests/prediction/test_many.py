@@ -10,12 +10,12 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
-from gvtnets_tf import predict, predict_many, zoo
+from gvtnets_tf import predict, predict_many
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.formats import tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.prediction import time_series
+from gvtnets_tf.prediction import loading, time_series
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
@@ -143,7 +143,7 @@ def test_one_model_at_a_time_is_in_memory(tmp_path, stack, monkeypatch):
     names = [tmp_path / name for name in ("dna", "er", "actin")]
     for name in names:
         shutil.copytree(FIRST, name)
-    alive, load = [], zoo.load
+    alive, load = [], loading.load
 
     def watch(*args, **kwargs):
         gc.collect()
@@ -152,7 +152,7 @@ def test_one_model_at_a_time_is_in_memory(tmp_path, stack, monkeypatch):
         alive.append(weakref.ref(found.model))
         return found
 
-    monkeypatch.setattr(zoo, "load", watch)
+    monkeypatch.setattr(loading, "load", watch)
     with pytest.warns(UserWarning, match="trained on"):
         out, _ = predict_many(stack, names, tmp_path / "out.ome.tif", **QUIET)
     assert len(alive) == 6  # each once for its card, and once to predict

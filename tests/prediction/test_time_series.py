@@ -209,7 +209,7 @@ import numpy as np
 from gvtnets_tf.zoo.card import Card
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.prediction import parts, series
+from gvtnets_tf.prediction import partial_results, time_series
 from gvtnets_tf.prediction.predictor import Predictor
 from pathlib import Path
 
@@ -223,9 +223,9 @@ def network(x):
 
 x = np.random.default_rng(0).poisson(100, (5, 3, 6, 8))
 predictor = Predictor(network, Card(input=Normalizer("zscore"), undo="none"))
-with parts.parts(Path(sys.argv[1]), {}, resume=True) as kept:
-    prepared = series.prepare(Image(x, "TZYX"), predictor.card)
-    (result,), info = series.run(prepared, predictor, kept)
+with partial_results.parts(Path(sys.argv[1]), {}, resume=True) as kept:
+    prepared = time_series.prepare(Image(x, "TZYX"), predictor.card)
+    (result,), info = time_series.run(prepared, predictor, kept)
 print(json.dumps([len(calls), result.array.tolist(), info]))
 """
 

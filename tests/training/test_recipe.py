@@ -8,7 +8,7 @@ from small import MODEL, recipe, stacks
 
 from gvtnets_tf.data.augmentation import Intensity
 from gvtnets_tf.models.presets import PRESETS
-from gvtnets_tf.recipe import Recipe
+from gvtnets_tf.training.recipe import Recipe
 
 # What is in it.
 
@@ -111,7 +111,7 @@ def test_what_is_dumped_into_a_folder_is_the_same_recipe(tmp_path, monkeypatch, 
 
 
 def test_the_cell_painting_networks_differ_in_the_operator_and_not_in_size():
-    folder = Path(__file__).parents[1] / "examples" / "cellpaint"
+    folder = Path(__file__).parents[2] / "examples" / "cellpaint"
     gvtnet, unet = (
         yaml.safe_load((folder / name).read_text()) for name in ("gvtnet.yaml", "unet.yaml")
     )

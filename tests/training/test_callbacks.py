@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from gvtnets_tf import callbacks
 from gvtnets_tf.models.gvtnet import GVTNet
+from gvtnets_tf.training import callbacks
 from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
 

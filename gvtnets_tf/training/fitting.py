@@ -9,7 +9,6 @@ from pathlib import Path
 import keras
 import yaml
 
-from gvtnets_tf import callbacks
 from gvtnets_tf.atomic_files import check_free, staged
 from gvtnets_tf.checks import optional
 from gvtnets_tf.data.pipeline import grid, patches
@@ -17,7 +16,8 @@ from gvtnets_tf.data.training_pairs import Pair
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.losses import CLASSES, LOSSES, MASKED, PROBABILISTIC
 from gvtnets_tf.prediction.memory import bytes_per_voxel
-from gvtnets_tf.recipe import Recipe
+from gvtnets_tf.training import callbacks
+from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
 

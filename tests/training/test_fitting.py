@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from small import MODEL, fast_training, recipe, stacks
 
-from gvtnets_tf import callbacks, load, training
+from gvtnets_tf import load
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.recipe import Recipe
-from gvtnets_tf.training import train
+from gvtnets_tf.training import callbacks, fitting
+from gvtnets_tf.training.fitting import train
+from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
 
 
@@ -63,7 +64,7 @@ def keep_scores(monkeypatch, *scores):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs | {"val_loss": next(scores)})
 
-    monkeypatch.setattr(training.callbacks, "KeepBest", Said)
+    monkeypatch.setattr(fitting.callbacks, "KeepBest", Said)
 
 
 # What a run leaves.
@@ -85,8 +86,8 @@ def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, c
     assert card.training["best"]["val_loss"] == min(row["val_loss"] for row in rows)
     # The weights are those of the best epoch: they predict the select part as it says.
     made = Recipe.load(out / "recipe.yaml")
-    _, selection, _ = training._prepare(made)
-    held = training.grid(selection, made.patch, made.batch)
+    _, selection, _ = fitting._prepare(made)
+    held = fitting.grid(selection, made.patch, made.batch)
     model.compile(loss="mae")
     score = model.evaluate(held, verbose=0)
     assert score == pytest.approx(card.training["best"]["val_loss"], rel=1e-4)
@@ -103,7 +104,7 @@ def test_the_weights_are_those_of_the_best_epoch(tmp_path, data, monkeypatch):
             super().on_epoch_end(epoch, logs)
             seen[epoch + 1] = weights(self.path / "weights.h5")
 
-    monkeypatch.setattr(training.callbacks, "Backup", Look)
+    monkeypatch.setattr(fitting.callbacks, "Backup", Look)
     keep_scores(monkeypatch, 3.0, 1.0, 2.0)
     out = run(tmp_path / "run", recipe(data))
     assert model_folder.read(out)[1].training["best"] == {"epoch": 2, "val_loss": 1.0}
@@ -134,13 +135,13 @@ def test_a_folder_is_not_replaced_unless_forced(tmp_path, data):
 def test_the_learning_rate_goes_down_in_stairs():
     made = Recipe.parse(recipe(".", schedule={"rate": 0.1, "decay": 0.5, "every": 10}))
     model = made.build((1, 1))
-    training._compile(model, made)
+    fitting._compile(model, made)
     rate = model.optimizer._learning_rate
     np.testing.assert_allclose([rate(s) for s in (0, 9, 10, 19, 25)], [0.1, 0.1, 0.05, 0.05, 0.025])
     assert model.optimizer.beta_1 == 0.9
     published = Recipe.parse({"preset": "label_free", "model": {"filters": 2}})
     model = published.build((1, 1))
-    training._compile(model, published)
+    fitting._compile(model, published)
     assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
     assert (model.optimizer.beta_1, model.optimizer.epsilon) == (0.5, 1e-8)
 
@@ -199,7 +200,7 @@ def test_planes_of_a_stack_train_a_network_of_planes(tmp_path, data):
     x = readers.read(data / "in" / "0.tif")
     assert load(out).predict(x)[0].shape == x.shape
     # Each plane is normalised by the numbers of its stack, as it is in a prediction.
-    pairs, _, _ = training._prepare(Recipe.parse(values))
+    pairs, _, _ = fitting._prepare(Recipe.parse(values))
     assert len(pairs) == 2 * x.shape[0]
     first = {(float(p.input_affine.offset[0]), float(p.input_affine.gain[0])) for p in pairs[:8]}
     assert len(first) == 1
@@ -249,7 +250,7 @@ def stop_after(monkeypatch, epoch):
             if now == epoch:
                 raise StopError
 
-    monkeypatch.setattr(training.callbacks, "Backup", Stopping)
+    monkeypatch.setattr(fitting.callbacks, "Backup", Stopping)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_earlier_weights(
@@ -260,7 +261,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_earlier_weights(
             if epoch == 1:
                 self.model.set_weights([np.full_like(w, np.nan) for w in self.model.get_weights()])
 
-    monkeypatch.setattr(training.callbacks, "Backup", Spoil)
+    monkeypatch.setattr(fitting.callbacks, "Backup", Spoil)
     with pytest.raises(ValueError, match=r"loss became nan at step 1 .*0\.0004: lower"):
         run(tmp_path / "run", recipe(data))
     model, card = model_folder.read(tmp_path / "run")
@@ -323,7 +324,7 @@ def test_a_run_may_start_from_other_weights(tmp_path, data, monkeypatch):
                 {n: w.numpy().copy() for n, w in model_folder.named_weights(self.model).items()}
             )
 
-    monkeypatch.setattr(training.callbacks, "Backup", Look)
+    monkeypatch.setattr(fitting.callbacks, "Backup", Look)
     run(tmp_path / "second", recipe(data, seed=7, epoch=6), start=first)
     check_equal(started, weights(first / "weights.h5"))
     with pytest.raises(ValueError, match=r"are of another network: \d+ differ, such as"):
@@ -365,7 +366,7 @@ def test_a_file_that_breaks_during_training_is_named(tmp_path, monkeypatch):
                 if chunk.is_file():
                     chunk.write_bytes(b"broken")
 
-    monkeypatch.setattr(training.callbacks, "Backup", Breaking)
+    monkeypatch.setattr(fitting.callbacks, "Backup", Breaking)
     values = recipe(bad, steps=40, epoch=40)
     values["data"]["regions"] = {"train": {}}
     with pytest.raises(ValueError, match=r"in.0\.zarr cannot be read as Zarr; is it whole"):
@@ -431,6 +432,6 @@ def test_a_kill_costs_at_most_one_epoch(tmp_path, data):
     progress = json.loads((tmp_path / "run" / "resume" / "progress.json").read_text())
     assert progress["epoch"] >= last >= 3
     model = Recipe.parse(values).build((1, 1))
-    training._compile(model, Recipe.parse(values))
+    fitting._compile(model, Recipe.parse(values))
     assert callbacks.restore(tmp_path / "run", model) == progress
     assert int(model.optimizer.iterations) == 2 * progress["epoch"]

@@ -13,7 +13,7 @@ import tensorflow as tf
 from laws import set_weights
 
 from gvtnets_tf import cli, export
-from gvtnets_tf.exporting.graphs import without_chunks
+from gvtnets_tf.exporting.tf_graph import without_chunks
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnet import GVTNet

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from gvtnets_tf import cli, export
-from gvtnets_tf.exporting import serving
+from gvtnets_tf.exporting import saved_model
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo import model_folder
@@ -116,8 +116,8 @@ def test_the_missing_protos_name_their_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
     monkeypatch.delitem(sys.modules, "tensorflow_serving.apis", raising=False)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'gvtnets_tf\[serving\]'"):
-        serving.check_shapes([(8, 8)], "YX")
-    assert serving.check_shapes([], "YX") == []
+        saved_model.check_shapes([(8, 8)], "YX")
+    assert saved_model.check_shapes([], "YX") == []
 
 
 @pytest.mark.slow

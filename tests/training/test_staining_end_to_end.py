@@ -9,9 +9,10 @@ import yaml
 from small import fast_training
 from wells import DAPI, MAP2, NFH, well
 
-from gvtnets_tf import callbacks, load, training
+from gvtnets_tf import load
 from gvtnets_tf.data.in_silico_labeling import wells
-from gvtnets_tf.training import train
+from gvtnets_tf.training import callbacks, fitting
+from gvtnets_tf.training.fitting import train
 from gvtnets_tf.zoo import model_folder
 
 MODEL = {
@@ -109,11 +110,11 @@ def test_it_learns_the_labels_of_a_well_it_has_not_seen(tmp_path, data):
 def test_the_score_of_the_select_part_is_that_of_the_loss_on_its_patches(tmp_path, data):
     out = run(tmp_path / "run", recipe(data, steps=2))
     model, card = model_folder.read(out)
-    made = training.Recipe.load(out / "recipe.yaml")
-    _, selection, _ = training._prepare(made)
+    made = fitting.Recipe.load(out / "recipe.yaml")
+    _, selection, _ = fitting._prepare(made)
     assert [pair.origin for pair in selection] == [{"X": 48}] * 2
     assert all(pair.around.shape == (3, 48, 64) for pair in selection)
-    held = training.grid(selection, made.patch, made.batch, "YX", scales=made.scales, classes=16)
+    held = fitting.grid(selection, made.patch, made.batch, "YX", scales=made.scales, classes=16)
     total = count = 0
     for x, y in held.as_numpy_iterator():
         p = np.asarray(model(x), np.float64)
@@ -171,7 +172,7 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
         "regions": {"train": {"X": [0, 32]}, "select": {"X": [40, 64]}},
     }
     out = run(tmp_path / "run", values)
-    training_pairs, _, _ = training._prepare(training.Recipe.load(out / "recipe.yaml"))
+    training_pairs, _, _ = fitting._prepare(fitting.Recipe.load(out / "recipe.yaml"))
     x = training_pairs[0]
     assert (x.input.shape, x.around.shape) == ((3, 48, 32), (3, 48, 64))
     # Normalised by the numbers of the whole, as in a prediction.
@@ -182,13 +183,13 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
 
 def test_light_is_changed_in_training_only(tmp_path, data, monkeypatch):
     seen = []
-    real = training.patches
+    real = fitting.patches
 
     def watched(*args, **kwargs):
         seen.append(kwargs["intensity"])
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(training, "patches", watched)
+    monkeypatch.setattr(fitting, "patches", watched)
     light = {"gain": 0.2, "offset": 0.1, "noise": 0.05, "drop": 0.1}
     values = recipe(data, steps=1, augment={"flip": True, "rotate": True, "intensity": light})
     run(tmp_path / "run", values)
@@ -206,7 +207,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, data, monkeypatch):
                 raise StopError
 
     with monkeypatch.context() as patch, pytest.raises(StopError):
-        patch.setattr(training.callbacks, "Backup", Stopping)
+        patch.setattr(fitting.callbacks, "Backup", Stopping)
         run(tmp_path / "cut", recipe(data, steps=6))
     out = run(tmp_path / "cut", recipe(data, steps=6), resume=True)
     whole = run(tmp_path / "whole", recipe(data, steps=6))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gvtnets_tf.exporting import leaflet
+from gvtnets_tf.exporting import readme
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo.card import Card
@@ -11,7 +11,7 @@ FIXED = Normalizer("fixed", offset=(100.0,), gain=(7.0,))
 
 
 def page(name="", **card):
-    return leaflet.page(Predictor(lambda x: x, Card(**card)), name)
+    return readme.page(Predictor(lambda x: x, Card(**card)), name)
 
 
 @pytest.mark.parametrize(
