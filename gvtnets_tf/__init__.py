@@ -27,7 +27,6 @@ _HOMES = {
     "prediction.predictor": ("Predictor",),
     "evaluation.scoring": ("evaluate",),
     "prediction.loading": ("load",),
-    "demonstration": ("demo",),
     "exporting.exporter": ("export",),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -116,7 +116,7 @@ def test_the_wheel_holds_the_shipped_models_and_their_names(tmp_path):
     for name in json.loads((ROOT / "gvtnets_tf" / "zoo" / "registry.json").read_text()):
         for file in (ROOT / "pretrained" / name).iterdir():
             assert f"gvtnets_tf/pretrained/{name}/{file.name}" in held
-    for data in ("zoo/registry.json", "zoo/published.json", "data/structures.json"):
+    for data in ("zoo/registry.json", "zoo/published.json", "studies/structures.json"):
         assert f"gvtnets_tf/{data}" in held
     written = {str(p.relative_to(ROOT)) for p in (ROOT / "gvtnets_tf").rglob("*.py")}
     assert written <= held

@@ -17,7 +17,7 @@ from gvtnets_tf.cli import (
     train,
     zoo,
 )
-from gvtnets_tf.cli.shared import say
+from gvtnets_tf.cli.arguments import say
 
 # A command is a module: its docstring is the help, `words` its flags, `run` what it does.
 COMMANDS = (train, predict, evaluate, check_pairs, demo, convert, export, zoo, study)

@@ -1,6 +1,6 @@
 """Look for pairs that do not belong together, and say how."""
 
-from gvtnets_tf.cli.shared import pair_words
+from gvtnets_tf.cli.arguments import pair_words
 
 
 def words(p):

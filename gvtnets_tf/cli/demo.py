@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.shared import start_tensorflow
+from gvtnets_tf.cli.arguments import start_tensorflow
 
 
 def words(p):
@@ -15,7 +15,7 @@ def run(args):
 
     check_free(args.out, args.force)
     start_tensorflow()
-    from gvtnets_tf.demonstration import demo, show
+    from gvtnets_tf.studies.demo import demo, show
 
     print(show(demo(args.out, args.force)))
     print(args.out)

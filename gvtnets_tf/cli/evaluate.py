@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.shared import channel, regions
+from gvtnets_tf.cli.arguments import channel, regions
 
 
 def words(p):

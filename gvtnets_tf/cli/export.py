@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.shared import start_tensorflow
+from gvtnets_tf.cli.arguments import start_tensorflow
 
 
 def words(p):

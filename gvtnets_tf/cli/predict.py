@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.shared import channel, one, start_tensorflow
+from gvtnets_tf.cli.arguments import channel, one, start_tensorflow
 
 FLAGS = (
     "axes", "input_channels", "voxel_size", "resample", "frames", "statistics", "gif", "gif_plane",

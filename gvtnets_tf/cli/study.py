@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.shared import channel, given, start_tensorflow
+from gvtnets_tf.cli.arguments import channel, given, start_tensorflow
 
 FLAGS = (
     "structures", "models", "volumes", "shape", "filters", "steps", "patch", "batch", "channels",
@@ -37,7 +37,7 @@ def run(args):
     if args.force and not args.recipes:
         raise ValueError("--force goes with --recipes only: a study goes on with what is there.")
     start_tensorflow()
-    from gvtnets_tf.study import label_free, show, write_recipes
+    from gvtnets_tf.studies.label_free import label_free, show, write_recipes
 
     how = {**given(args, FLAGS), "data": args.data, "crop": not args.no_crop}
     if args.recipes:

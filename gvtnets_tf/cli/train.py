@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.shared import given, pair_words, start_tensorflow
+from gvtnets_tf.cli.arguments import given, pair_words, start_tensorflow
 
 RECIPE_FLAGS = ("preset", "patch", "batch", "steps", "seed", "select")
 DATA_FLAGS = (

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from gvtnets_tf.cli.shared import say, start_tensorflow
+from gvtnets_tf.cli.arguments import say, start_tensorflow
 
 
 def words(p):

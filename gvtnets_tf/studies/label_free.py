@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from gvtnets_tf.atomic_files import remove, staged, write_table
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data import allen, pairing
+from gvtnets_tf.data import pairing
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.evaluation.statistics import paired_t_test, summarize
@@ -21,6 +21,7 @@ from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.studies import label_free_data
 from gvtnets_tf.training.fitting import train
 from gvtnets_tf.zoo import model_folder
 
@@ -62,13 +63,13 @@ class Plan:
     @property
     def counts(self):
         """Mapping from part to the number of volumes."""
-        default = allen.VOLUMES if self.data else SIMULATED
+        default = label_free_data.VOLUMES if self.data else SIMULATED
         return dict(zip(default, self.volumes)) if self.volumes else default
 
     @property
     def known(self):
         """Names of the structures there are."""
-        return tuple(allen.STRUCTURES) if self.data else cells.STRUCTURES
+        return tuple(label_free_data.STRUCTURES) if self.data else cells.STRUCTURES
 
     def changes(self, preset):
         """Keys of a recipe in place of the published ones."""
@@ -117,7 +118,7 @@ def label_free(out, data=None, *, structures=None, models=MODELS, progress=True,
     _check_same(out, plan)
     if plan.data is None:
         _begin(out, plan)
-        allen.simulated(out / "data", plan.counts, plan.shape, plan.seed)
+        label_free_data.simulated(out / "data", plan.counts, plan.shape, plan.seed)
     todo = [name for name in structures if not (out / name / VOLUMES / "pairs.csv").is_file()]
     tables = {name: _table(name, plan.data or out / "data", plan) for name in todo}
     _begin(out, plan)  # Only now: what is wrong with the data was found, and leaves nothing.
@@ -154,7 +155,7 @@ def write_recipes(out, data, *, structures=None, models=MODELS, force=False, **s
             table, place = _table(name, data, plan), f"{name}.csv"
             table.write(beside / place)
             for model in models:
-                recipe = allen.recipe_for(
+                recipe = label_free_data.recipe_for(
                     name, model, data, out / place, table.resize, **plan.changes(model)
                 )
                 written.append(out / f"{name}_{model}.yaml")
@@ -230,7 +231,7 @@ def _plain(values):
 
 def _table(name, root, plan):
     resize = plan.resize or (None if plan.data else (1, 1, 1))
-    return allen.table(name, root, plan.counts, channels=plan.channels, resize=resize)
+    return label_free_data.table(name, root, plan.counts, channels=plan.channels, resize=resize)
 
 
 def _prepare(out, root, table, plan, progress):
@@ -240,8 +241,8 @@ def _prepare(out, root, table, plan, progress):
     for i, row in enumerate(_bar(rows, f"prepare {out.name}", progress)):
         paths = [Path(side) / f"{row.split}_{i:02d}.tif" for side in ("input", "target")]
         if not all((out / VOLUMES / path).exists() for path in paths):
-            most = allen.MOST if plan.crop and row.split == "report" else None
-            for path, image in zip(paths, allen.prepare(row, table.resize, most)):
+            most = label_free_data.MOST if plan.crop and row.split == "report" else None
+            for path, image in zip(paths, label_free_data.prepare(row, table.resize, most)):
                 writers.write(out / VOLUMES / path, image, force=True)
         done.append({"input": paths[0], "target": paths[1], "split": row.split})
     write_table(out / VOLUMES / "pairs.csv", done)

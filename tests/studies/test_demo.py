@@ -5,8 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from gvtnets_tf import demonstration, load
+from gvtnets_tf import load
 from gvtnets_tf.images import readers
+from gvtnets_tf.studies import demo
 
 FILES = ["comparison.png", "gaussian.tif", "input.tif", "prediction.tif", "scores.csv", "truth.tif"]
 
@@ -16,14 +17,14 @@ def shown(tmp_path_factory):
     """The demo on a smaller specimen, and its folder."""
     out = tmp_path_factory.mktemp("demo") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demonstration, "SHAPE", (16, 96, 96))
+        patch.setattr(demo, "SHAPE", (16, 96, 96))
         patch.chdir(out.parent)
-        return demonstration.demo("out"), out
+        return demo.demo("out"), out
 
 
 def test_the_denoiser_beats_the_input_and_a_tuned_gaussian(shown):
     table, _ = shown
-    assert list(table) == ["noisy", "gaussian", demonstration.MODEL]
+    assert list(table) == ["noisy", "gaussian", demo.MODEL]
     noisy, gaussian, ours = table.values()
     for score in ("psnr", "r"):
         assert ours[score] > gaussian[score] > noisy[score]
@@ -41,19 +42,19 @@ def test_it_leaves_images_a_figure_and_a_table(shown):
     images = {name: readers.read(out / f"{name}.tif") for name in ("input", "truth", "prediction")}
     assert {i.axes for i in images.values()} == {"ZYX"}
     assert len({tuple(i.voxel_size.items()) for i in images.values()}) == 1
-    again = load(demonstration.MODEL)(images["input"].numpy())
+    again = load(demo.MODEL)(images["input"].numpy())
     np.testing.assert_allclose(again, images["prediction"].numpy(), atol=1e-4)
     assert readers.read_metadata(out / "prediction.tif")["mode"] == "whole"
     assert (out / "comparison.png").stat().st_size > 10_000
 
 
 def test_the_table_is_shown_with_a_line_per_method(shown):
-    lines = demonstration.show(shown[0]).splitlines()
-    assert lines[0].split() == list(demonstration.SCORES)
+    lines = demo.show(shown[0]).splitlines()
+    assert lines[0].split() == list(demo.SCORES)
     assert [line.split()[0] for line in lines[1:]] == list(shown[0])
 
 
 def test_a_demo_is_not_replaced_unless_forced(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(FileExistsError, match="out exists and is not overwritten"):
-        demonstration.demo(tmp_path / "out")
+        demo.demo(tmp_path / "out")
