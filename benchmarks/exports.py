@@ -61,10 +61,11 @@ def predictor(preset, changes, channels, quick):
     for weight in model.weights:
         if not np.any(weight):  # a bias of zero would be left out of a graph
             weight.assign(rng.normal(0, 0.01, weight.shape))
-    # Normalisation is not measured here.
+    # Normalization is not measured here.
     card = Card(
         axes, axes if about.axes == about.output_axes else about.output_axes,
-        input=Normalizer("none"), undo="none", classes=about.config.get("classes"),
+        input_normalizer=Normalizer("none"), denormalize="none",
+        classes=about.config.get("classes"),
         probabilistic=bool(about.config.get("scale_head")),
     )  # fmt: skip
     return Predictor(model, card)

@@ -2,9 +2,9 @@
 
     python benchmarks/pipeline.py [--json FILE]
 
-Batches of 4 patches of 16 x 64 x 64, input and target, normalised, from arrays in memory and
+Batches of 4 patches of 16 x 64 x 64, input and target, normalized, from arrays in memory and
 from memory-mapped TIFF files. Two things are measured beside it in the same run: plain NumPy
-(the same patches cut, normalised and stacked in a loop), which the ratios refer to, and the
+(the same patches cut, normalized and stacked in a loop), which the ratios refer to, and the
 same loop behind `tf.data.Dataset.from_generator`, the other way to write the pipeline.
 The best of several rounds counts, the ways taking turns, so that a busy machine harms all alike.
 """
@@ -44,7 +44,7 @@ def in_memory(pair):
 
 
 def plain(pairs, steps):
-    """Cut, normalise and stack uniform patches with NumPy alone."""
+    """Cut, normalize and stack uniform patches with NumPy alone."""
     rng = np.random.default_rng(0)
     for _ in range(steps):
         xs, ys = [], []

@@ -67,7 +67,8 @@ def prediction(quick):
     size = SIZES[quick]
     model = network(quick)
     card = Card(
-        axes="YX", output_axes="YX", input=Normalizer("zscore"), undo="none", scales=(1, 2, 0.5),
+        axes="YX", output_axes="YX", input_normalizer=Normalizer("zscore"), denormalize="none",
+        scales=(1, 2, 0.5),
         tile=(size["window"],) * 2, classes=model.classes,
     )  # fmt: skip
     predictor = Predictor(model, card)

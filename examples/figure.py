@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 
 
 def rows(path):
@@ -45,7 +45,7 @@ def draw(table, x, y, names):
 
 def main(args):
     table = [row for path in args.tables for row in rows(path)]
-    with staged(args.out, args.force) as out:
+    with atomic_write(args.out, args.force) as out:
         draw(table, args.x, args.y, args.names).savefig(out, dpi=130)
     print(args.out)
 

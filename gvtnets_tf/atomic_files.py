@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 
-def check_free(path, force=False):
+def check_writable(path, force=False):
     """Refuse to overwrite `path` unless `force`; return it as a `Path`.
 
     Called before hours of work, so it also looks at the folder that `path` will be in.
@@ -33,7 +33,7 @@ def check_free(path, force=False):
 
 
 @contextlib.contextmanager
-def staged(path, force=False):
+def atomic_write(path, force=False):
     """Write beside `path`, then rename: a reader never sees half an output.
 
     Args:
@@ -46,10 +46,10 @@ def staged(path, force=False):
         `path` stays as it was.
 
     Raises:
-        FileExistsError, PermissionError: as `check_free`.
+        FileExistsError, PermissionError: as `check_writable`.
         OSError: with the path and the reason (no space, no permission).
     """
-    path = check_free(path, force)
+    path = check_writable(path, force)
     beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,14 +83,17 @@ def remove(path):
         path.unlink()
 
 
-def write_table(path, rows):
+def write_csv(path, rows):
     """Write mappings as CSV with a header, whole or not at all.
 
     Args:
         path: file to make, or to replace.
         rows: list of mappings; a key that one of them lacks leaves its cell empty.
     """
-    with staged(path, force=True) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(path, force=True) as beside,
+        beside.open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
         table.writeheader()
         table.writerows(rows)

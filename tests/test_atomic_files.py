@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from gvtnets_tf.atomic_files import check_free, remove, staged, write_table
+from gvtnets_tf.atomic_files import atomic_write, check_writable, remove, write_csv
 
 
 def left(folder):
@@ -11,7 +11,7 @@ def left(folder):
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
     path = tmp_path / "new" / "image.ome.tif"
-    with staged(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("half")
         assert not path.exists()
         assert beside.parent == path.parent
@@ -23,7 +23,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
 
 def test_a_folder_appears_when_it_is_whole(tmp_path):
     path = tmp_path / "model"
-    with staged(path) as beside:
+    with atomic_write(path) as beside:
         beside.mkdir()
         (beside / "a").write_text("1")
         assert not path.exists()
@@ -34,7 +34,7 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
 def test_an_error_leaves_nothing_new_and_the_old_as_it_was(tmp_path, error):
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(type(error)), staged(path, force=True) as beside:
+    with pytest.raises(type(error)), atomic_write(path, force=True) as beside:
         beside.write_text("new")
         raise error
     assert path.read_text() == "old"
@@ -45,12 +45,12 @@ def test_nothing_is_overwritten_without_force(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
     text = r"table\.csv exists and is not overwritten: choose another output, or pass --force"
-    with pytest.raises(FileExistsError, match=text), staged(path):
+    with pytest.raises(FileExistsError, match=text), atomic_write(path):
         pytest.fail("the block must not run")
     with pytest.raises(FileExistsError, match=text):
-        check_free(path)
-    assert check_free(path, force=True) == path
-    with staged(path, force=True) as beside:
+        check_writable(path)
+    assert check_writable(path, force=True) == path
+    with atomic_write(path, force=True) as beside:
         beside.write_text("new")
     assert path.read_text() == "new"
 
@@ -60,7 +60,7 @@ def test_force_replaces_a_folder_and_keeps_nothing_of_it(tmp_path, old):
     path = tmp_path / "model"
     path.mkdir()
     (path / "stale").write_text("old")
-    with staged(path, force=True) as beside:
+    with atomic_write(path, force=True) as beside:
         if old == "file":
             beside.write_text("new")
         else:
@@ -73,7 +73,7 @@ def test_force_replaces_a_folder_and_keeps_nothing_of_it(tmp_path, old):
 def test_a_full_disk_is_said_with_the_path(tmp_path):
     path = tmp_path / "image.tif"
     text = r"Could not write .*image\.tif: No space left on device. Nothing was kept"
-    with pytest.raises(OSError, match=text) as error, staged(path) as beside:
+    with pytest.raises(OSError, match=text) as error, atomic_write(path) as beside:
         beside.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert error.value.errno == errno.ENOSPC
@@ -87,19 +87,19 @@ def test_a_place_that_cannot_be_written_is_said_before_any_work(tmp_path, monkey
     out = tmp_path / "file" / "deep" / "out.tif"
     text = r"out\.tif cannot be written: \S+file is not a folder that you may write into\. Choose"
     with pytest.raises(PermissionError, match=text):
-        check_free(out, force)
-    with pytest.raises(PermissionError, match=text), staged(out, force):
+        check_writable(out, force)
+    with pytest.raises(PermissionError, match=text), atomic_write(out, force):
         pytest.fail("the block must not run")
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
     with pytest.raises(PermissionError, match=r"new/out\.tif cannot be written"):
-        check_free(tmp_path / "new" / "out.tif", force)
+        check_writable(tmp_path / "new" / "out.tif", force)
     assert left(tmp_path) == ["file"]
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):
     with (
         pytest.raises(FileNotFoundError, match=r"Could not write .*out\.tif"),
-        staged(tmp_path / "out.tif"),
+        atomic_write(tmp_path / "out.tif"),
     ):
         pass
 
@@ -114,16 +114,16 @@ def test_what_is_not_there_need_not_be_removed(tmp_path):
 def test_a_folder_takes_the_place_of_a_file_and_a_file_that_of_a_folder(tmp_path):
     path = tmp_path / "out"
     path.write_text("old")
-    with staged(path, force=True) as beside:
+    with atomic_write(path, force=True) as beside:
         beside.mkdir()
         (beside / "in").write_text("new")
     assert (path / "in").read_text() == "new"
-    with staged(path, force=True) as beside:
+    with atomic_write(path, force=True) as beside:
         beside.write_text("newer")
     assert path.read_text() == "newer"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_table_has_a_column_for_every_key(tmp_path):
-    write_table(tmp_path / "t.csv", [{"a": 1}, {"a": 2, "b": 3}])
+    write_csv(tmp_path / "t.csv", [{"a": 1}, {"a": 2, "b": 3}])
     assert (tmp_path / "t.csv").read_text().split() == ["a,b", "1,", "2,3"]

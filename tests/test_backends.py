@@ -39,7 +39,7 @@ if model.softmax:
 else:
     summaries = {}
     for name, operator in model.operators.items():
-        entering = model(given["x"], until=name, summaries=summaries)
+        entering = model(given["x"], stop_at=name, summaries=summaries)
         summaries[name] = operator.summarize(entering)
     summed = keras.ops.convert_to_numpy(model(given["x"], summaries=summaries))
 model.compile(keras.optimizers.Adam(1e-2), "mse")

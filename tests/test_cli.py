@@ -196,7 +196,7 @@ def test_series_that_a_glob_matches_are_predicted_and_both_files_of_each_are_pri
         for z in range(8):
             plane = readers.read("in/0.tif").array[z]
             writers.write(f"series/{name}/{z}.tif", Image(plane, "YX"))
-    card = Card(input=Normalizer("none"), undo="none", probabilistic=True)
+    card = Card(input_normalizer=Normalizer("none"), denormalize="none", probabilistic=True)
     predictor = Predictor(lambda x: np.concatenate([x, x], -1), card)
     monkeypatch.setattr("gvtnets_tf.prediction.loading.load", lambda *args, **kwargs: predictor)
     cli.main(["predict", "series/*", "--model", "any", "--out", "out", "--uncertainty"])
@@ -208,7 +208,11 @@ def test_series_that_a_glob_matches_are_predicted_and_both_files_of_each_are_pri
 def test_many_structures_of_a_series_go_into_one_image_by_one_command(here, capsys, monkeypatch):
     x = np.random.default_rng(0).poisson(100, (4, 8, 32, 40)).astype(np.float32)
     writers.write("movie.tif", Image(x, "TZYX", {"Z": 0.4, "Y": 0.2, "X": 0.2}))
-    card = Card(input=Normalizer("zscore"), undo="none", voxel_size={"Z": 0.4, "Y": 0.4, "X": 0.4})
+    card = Card(
+        input_normalizer=Normalizer("zscore"),
+        denormalize="none",
+        voxel_size={"Z": 0.4, "Y": 0.4, "X": 0.4},
+    )
     models = {
         name: Predictor(lambda x, n=n: n * x, card.changed(output_channels=(name,)))
         for n, name in enumerate(("dna", "actin"), 1)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.evaluation import metrics
 
 FIELD = "cellpaint-brightfield-6ch/r03c03f03_left_CYX.tif"
@@ -81,7 +81,7 @@ def main(args):
     best = predictions[max(mean_r, key=mean_r.get)]
     rows = scores(stains[:, REPORT], best[:, REPORT])
 
-    with staged(args.out, args.force) as out:
+    with atomic_write(args.out, args.force) as out:
         out.mkdir()
         prediction = np.moveaxis(best, -1, 0).astype(np.float32)
         tifffile.imwrite(out / Path(FIELD).name, prediction, metadata={"axes": "CYX"})

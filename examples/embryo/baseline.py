@@ -17,7 +17,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 from stacks import SCORES, read, write_scores
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 
 SIGMA_Z = np.arange(0, 2.6, 0.25)  # voxels
 SIGMA_YX = np.arange(0, 3.1, 0.25)
@@ -41,7 +41,7 @@ def main(args):
     for level, sigma in sigmas.items():
         print(f"{level} photons: Gaussian of {sigma[0]} (z) and {sigma[1]} (y, x)", file=sys.stderr)
 
-    with staged(args.out, args.force) as out:
+    with atomic_write(args.out, args.force) as out:
         out.mkdir()
         rows = [stack.score("noisy", stack.noisy) for stack in report]
         for stack in report:

@@ -19,7 +19,7 @@ import numpy as np
 import tifffile
 from stacks import read, write_scores
 
-from gvtnets_tf.atomic_files import check_free
+from gvtnets_tf.atomic_files import check_writable
 from gvtnets_tf.checks import optional
 from gvtnets_tf.data.pipeline import grid, patches
 from gvtnets_tf.data.training_pairs import Pair
@@ -31,7 +31,7 @@ SELECT_PATCHES = 64  # as many as a recipe looks at
 
 
 def pairs(stacks):
-    """Pairs as they are: what `prepare.py` wrote is normalised already."""
+    """Pairs as they are: what `prepare.py` wrote is normalized already."""
     as_is = Normalizer("none")
     return [
         Pair.measured(Image(s.noisy, "ZYX", name=s.name), Image(s.clean, "ZYX"), as_is, as_is)
@@ -78,7 +78,7 @@ def main(args):
         raise ValueError(
             f"`--steps` must be a multiple of `--every`. Received: {args.steps} and {args.every}."
         )
-    out = check_free(args.out, args.force)
+    out = check_writable(args.out, args.force)
     out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(args.seed)
     care = network(args.loss, out)

@@ -2,11 +2,11 @@
 
     python examples/embryo/prepare.py --out runs/embryo/data
 
-Each stack is normalised by its percentiles 2 and 99.8, without clipping, and imaged once at
-each of three light levels: 5, 15 or 50 photons where the normalised stack is 1, on top of a
+Each stack is normalized by its percentiles 2 and 99.8, without clipping, and imaged once at
+each of three light levels: 5, 15 or 50 photons where the normalized stack is 1, on top of a
 background of 2 photons that is taken off again, with a read noise of 1.5 photons. The noise
 depends on the file name and the level alone, so every run makes the same pairs. Embryos 01-07
-train, 08 and 09 select, 10 and 11 report. It writes, in float32 and in normalised units,
+train, 08 and 09 select, 10 and 11 report. It writes, in float32 and in normalized units,
 
     pairs.csv                              input, target, split, one row per noisy stack
     train/noisy/Emb01_t051_p05.tif ...     (z, y, x), 5 photons
@@ -27,13 +27,13 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.data.synthetic.optics import camera
 from gvtnets_tf.images.normalization import Normalizer
 
 FOLDER = "bbbc050-mouse-embryo-3d"
 SPLITS = {"train": range(1, 8), "select": range(8, 10), "report": range(10, 12)}  # embryos
-LEVELS = (5, 15, 50)  # photons where the normalised stack is 1
+LEVELS = (5, 15, 50)  # photons where the normalized stack is 1
 READ_NOISE = 1.5  # photons
 
 
@@ -44,7 +44,7 @@ def split(name):
 
 
 def expose(clean, photons, background, name):
-    """Image a normalised stack once.
+    """Image a normalized stack once.
 
     Args:
         clean: float array `(z, y, x)`.
@@ -71,7 +71,7 @@ def main(args):
     if not files:
         raise FileNotFoundError(f"No TIFF in {args.data / FOLDER}: give the data with --data.")
     rows = []
-    with staged(args.out, args.force) as out:
+    with atomic_write(args.out, args.force) as out:
         for name, path in sorted(files.items()):
             part = split(name)
             raw = tifffile.imread(path)[..., None]

@@ -3,7 +3,7 @@
     python examples/embryo/score.py runs/embryo/gvtnet runs/embryo/unet --out runs/embryo/scores.csv
 
 Each folder holds the predictions of one method under the names of the noisy stacks, in
-normalised units, as `gvtnets predict` and `care.py` write them. The data range is 1, as in the
+normalized units, as `gvtnets predict` and `care.py` write them. The data range is 1, as in the
 other scripts; `gvtnets evaluate` would take that of each truth.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import tifffile
 from stacks import read, write_scores
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 
 
 def main(args):
@@ -23,7 +23,7 @@ def main(args):
         for folder in args.predictions
         for stack in report
     ]
-    with staged(args.out, args.force) as out:
+    with atomic_write(args.out, args.force) as out:
         write_scores(out, rows)
 
 

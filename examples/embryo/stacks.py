@@ -19,7 +19,7 @@ SCORES = {
 
 @dataclass(frozen=True)
 class Stack:
-    """A noisy stack `(z, y, x)` and its truth, both in normalised units.
+    """A noisy stack `(z, y, x)` and its truth, both in normalized units.
 
     Attributes:
         name: str. Stem of the noisy file, e.g. `"Emb10_t151_p05"`.

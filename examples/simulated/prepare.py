@@ -9,7 +9,7 @@ at brightness 1, read noise of 1.5 photons), so that one network serves them all
 import argparse
 from pathlib import Path
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import writers
 
@@ -19,7 +19,7 @@ PARTS = {"train": 30, "select": 6}
 
 
 def main(args):
-    with staged(args.out, args.force) as out:
+    with atomic_write(args.out, args.force) as out:
         rows, seed = ["input,target,split"], 0
         for part, count in PARTS.items():
             for _ in range(count):

@@ -26,7 +26,7 @@ def main(args):
     model, card = model_folder.read(args.model)
     card = card.changed(
         provenance="examples/simulated: prepare.py, denoiser.yaml, ship.py of gvtnets_tf 0.1.0",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         input_channels=("noisy",),
         output_channels=("denoised",),
     )

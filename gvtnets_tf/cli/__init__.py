@@ -19,7 +19,7 @@ from gvtnets_tf.cli import (
 )
 from gvtnets_tf.cli.arguments import say
 
-# A command is a module: its docstring is the help, `words` its flags, `run` what it does.
+# A command is a module: its docstring is the help, `add_arguments` its flags, `run` what it does.
 COMMANDS = (train, predict, evaluate, check_pairs, demo, convert, export, zoo, study)
 
 
@@ -39,7 +39,7 @@ def parser():
         name = command.__name__.rpartition(".")[2].replace("_", "-")
         p = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         p.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        command.words(p)
+        command.add_arguments(p)
         p.set_defaults(run=command.run)
     return top
 

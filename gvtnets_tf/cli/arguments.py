@@ -38,7 +38,7 @@ def given(args, names):
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def one(values):
+def scalar_or_list(values):
     """One number stands for all axes."""
     return values[0] if values and len(values) == 1 else values
 
@@ -48,12 +48,14 @@ def channel(text):
     return int(text) if text.isdigit() else text
 
 
-def pair_words(p, required):
-    p.add_argument("--inputs", required=required, help="quoted glob or folder")
-    p.add_argument("--targets", required=required, help="quoted glob or folder")
-    p.add_argument("--pair-by", choices=["name", "order"], default="name" if required else None)
-    p.add_argument("--input-channels", type=channel, nargs="+", metavar="C")
-    p.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
+def add_pair_arguments(parser, required):
+    parser.add_argument("--inputs", required=required, help="quoted glob or folder")
+    parser.add_argument("--targets", required=required, help="quoted glob or folder")
+    parser.add_argument(
+        "--pair-by", choices=["name", "order"], default="name" if required else None
+    )
+    parser.add_argument("--input-channels", type=channel, nargs="+", metavar="C")
+    parser.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
 
 
 def say(message):

@@ -1,11 +1,11 @@
 """Look for pairs that do not belong together, and say how."""
 
-from gvtnets_tf.cli.arguments import pair_words
+from gvtnets_tf.cli.arguments import add_pair_arguments
 
 
-def words(p):
-    pair_words(p, required=True)
-    p.add_argument("--axes", help="axes of the files, e.g. ZYX")
+def add_arguments(parser):
+    add_pair_arguments(parser, required=True)
+    parser.add_argument("--axes", help="axes of the files, e.g. ZYX")
 
 
 def run(args):

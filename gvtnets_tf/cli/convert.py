@@ -5,25 +5,29 @@ from pathlib import Path
 from gvtnets_tf.cli.arguments import start_tensorflow
 
 
-def words(p):
-    p.add_argument("kind", choices=["tf1", "fnet"], help="TensorFlow 1 (GVTNets), or pytorch_fnet")
-    p.add_argument("source", help="prefix of a TensorFlow checkpoint; .npz, .safetensors, .pt, .p")
-    p.add_argument("--preset", help="of tf1: label_free, denoising or projection")
-    p.add_argument("--out", type=Path, required=True, help="model folder to make")
-    p.add_argument(
+def add_arguments(parser):
+    parser.add_argument(
+        "kind", choices=["tf1", "fnet"], help="TensorFlow 1 (GVTNets), or pytorch_fnet"
+    )
+    parser.add_argument(
+        "source", help="prefix of a TensorFlow checkpoint; .npz, .safetensors, .pt, .p"
+    )
+    parser.add_argument("--preset", help="of tf1: label_free, denoising or projection")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to make")
+    parser.add_argument(
         "--normalize", choices=["none", "zscore", "percentile"], help="as published by default"
     )
-    p.add_argument("--force", action="store_true", help="replace what is there")
+    parser.add_argument("--force", action="store_true", help="replace what is there")
 
 
 def run(args):
-    from gvtnets_tf.atomic_files import check_free
+    from gvtnets_tf.atomic_files import check_writable
 
     if (args.kind == "tf1") != bool(args.preset):
         raise ValueError(
             "--preset says which released checkpoint it is: give it with tf1, and only there."
         )
-    check_free(args.out, args.force)
+    check_writable(args.out, args.force)
     start_tensorflow()
     from gvtnets_tf.zoo.conversion import convert_fnet, convert_tf1
 

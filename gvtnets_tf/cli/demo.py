@@ -5,15 +5,15 @@ from pathlib import Path
 from gvtnets_tf.cli.arguments import start_tensorflow
 
 
-def words(p):
-    p.add_argument("--out", type=Path, default=Path("gvtnets-demo"), help="folder to write")
-    p.add_argument("--force", action="store_true", help="replace what is there")
+def add_arguments(parser):
+    parser.add_argument("--out", type=Path, default=Path("gvtnets-demo"), help="folder to write")
+    parser.add_argument("--force", action="store_true", help="replace what is there")
 
 
 def run(args):
-    from gvtnets_tf.atomic_files import check_free
+    from gvtnets_tf.atomic_files import check_writable
 
-    check_free(args.out, args.force)
+    check_writable(args.out, args.force)
     start_tensorflow()
     from gvtnets_tf.studies.demo import demo, show
 

@@ -5,23 +5,27 @@ from pathlib import Path
 from gvtnets_tf.cli.arguments import start_tensorflow
 
 
-def words(p):
-    p.add_argument("model", help="zoo name or model folder")
-    p.add_argument("--format", required=True, help="savedmodel, litert, onnx or bioimageio")
-    p.add_argument("--out", type=Path, required=True, help="folder to make, or a .zip of it")
-    p.add_argument("--quantize", help="of litert: float16 for half the size; int8, planes only")
-    p.add_argument(
+def add_arguments(parser):
+    parser.add_argument("model", help="zoo name or model folder")
+    parser.add_argument("--format", required=True, help="savedmodel, litert, onnx or bioimageio")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make, or a .zip of it")
+    parser.add_argument(
+        "--quantize", help="of litert: float16 for half the size; int8, planes only"
+    )
+    parser.add_argument(
         "--warm-up", type=int, nargs="+", action="append", metavar="VOXELS", help="of savedmodel: "
         "size of an image that the server answers as it starts, e.g. 32 256 256; repeatable",
     )  # fmt: skip
-    p.add_argument("--author", action="append", metavar="NAME", help="of bioimageio; repeatable")
-    p.add_argument("--force", action="store_true", help="replace what is there")
+    parser.add_argument(
+        "--author", action="append", metavar="NAME", help="of bioimageio; repeatable"
+    )
+    parser.add_argument("--force", action="store_true", help="replace what is there")
 
 
 def run(args):
-    from gvtnets_tf.atomic_files import check_free
+    from gvtnets_tf.atomic_files import check_writable
 
-    check_free(args.out, args.force)
+    check_writable(args.out, args.force)
     start_tensorflow()
     from gvtnets_tf.exporting.exporter import export
 

@@ -10,25 +10,35 @@ FLAGS = (
 )  # fmt: skip
 
 
-def words(p):
-    p.add_argument("name", choices=["label-free"], help="fnet against GVTNet")
-    p.add_argument("--data", type=Path, help="folder of the label-free data set")
-    p.add_argument("--simulate", action="store_true", help="simulated cells instead")
-    p.add_argument("--out", type=Path, required=True, help="folder of the study; to go on, again")
-    p.add_argument("--structures", nargs="+", metavar="NAME", help="all that there are by default")
-    p.add_argument("--models", nargs="+", metavar="PRESET", help="fnet label_free by default")
-    p.add_argument("--volumes", type=int, nargs=3, metavar=("TRAIN", "SELECT", "REPORT"))
-    p.add_argument("--shape", type=int, nargs=3, metavar="VOXELS", help="of simulated volumes")
-    p.add_argument("--filters", type=int, help="of the first level, in place of the published 32")
-    p.add_argument("--steps", type=int, help="of training, the same for all networks")
-    p.add_argument("--patch", type=int, nargs=3, metavar="VOXELS", help="e.g. 32 64 64")
-    p.add_argument("--batch", type=int, help="patches per step")
-    p.add_argument("--channels", type=channel, nargs=2, metavar=("SIGNAL", "TARGET"))
-    p.add_argument("--resize", type=float, nargs=3, metavar="FACTOR", help="along z, y and x")
-    p.add_argument("--no-crop", action="store_true", help="leave test volumes as large as they are")
-    p.add_argument("--seed", type=int)
-    p.add_argument("--recipes", action="store_true", help="only write the recipes into --out")
-    p.add_argument("--force", action="store_true", help="with --recipes: replace what is there")
+def add_arguments(parser):
+    parser.add_argument("name", choices=["label-free"], help="fnet against GVTNet")
+    parser.add_argument("--data", type=Path, help="folder of the label-free data set")
+    parser.add_argument("--simulate", action="store_true", help="simulated cells instead")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the study; to go on, again"
+    )
+    parser.add_argument(
+        "--structures", nargs="+", metavar="NAME", help="all that there are by default"
+    )
+    parser.add_argument("--models", nargs="+", metavar="PRESET", help="fnet label_free by default")
+    parser.add_argument("--volumes", type=int, nargs=3, metavar=("TRAIN", "SELECT", "REPORT"))
+    parser.add_argument("--shape", type=int, nargs=3, metavar="VOXELS", help="of simulated volumes")
+    parser.add_argument(
+        "--filters", type=int, help="of the first level, in place of the published 32"
+    )
+    parser.add_argument("--steps", type=int, help="of training, the same for all networks")
+    parser.add_argument("--patch", type=int, nargs=3, metavar="VOXELS", help="e.g. 32 64 64")
+    parser.add_argument("--batch", type=int, help="patches per step")
+    parser.add_argument("--channels", type=channel, nargs=2, metavar=("SIGNAL", "TARGET"))
+    parser.add_argument("--resize", type=float, nargs=3, metavar="FACTOR", help="along z, y and x")
+    parser.add_argument(
+        "--no-crop", action="store_true", help="leave test volumes as large as they are"
+    )
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--recipes", action="store_true", help="only write the recipes into --out")
+    parser.add_argument(
+        "--force", action="store_true", help="with --recipes: replace what is there"
+    )
 
 
 def run(args):

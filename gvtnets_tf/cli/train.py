@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import given, pair_words, start_tensorflow
+from gvtnets_tf.cli.arguments import add_pair_arguments, given, start_tensorflow
 
 RECIPE_FLAGS = ("preset", "patch", "batch", "steps", "seed", "select")
 DATA_FLAGS = (
@@ -11,25 +11,31 @@ DATA_FLAGS = (
 )  # fmt: skip
 
 
-def words(p):
-    p.add_argument("recipe", type=Path, nargs="?", help="YAML file")
-    p.add_argument("--out", type=Path, required=True, help="model folder to make")
-    p.add_argument("--preset", help="published architecture, e.g. denoising")
-    pair_words(p, required=False)
-    p.add_argument("--isl", metavar="FOLDER", help="of the in-silico labeling data set, as it is")
-    p.add_argument("--conditions", nargs="+", metavar="A", help="of that data set, e.g. B D")
-    p.add_argument("--labels", nargs="+", metavar="NAME", help="of that data set; by default all")
-    p.add_argument("--axes", help="axes of the files, e.g. ZYX")
-    p.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="e.g. 16 64 64")
-    p.add_argument("--batch", type=int, help="patches per step")
-    p.add_argument("--steps", type=int)
-    p.add_argument("--seed", type=int)
-    p.add_argument("--select", type=float, help="share kept for choosing the best weights")
-    p.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
-    p.add_argument("--from", dest="start", metavar="MODEL", help="zoo name or folder to start from")
-    p.add_argument("--tensorboard", action="store_true", help="write logs to OUT/tensorboard")
-    p.add_argument("--deterministic", action="store_true", help="the same bits on every run")
-    p.add_argument("--force", action="store_true", help="replace what is there")
+def add_arguments(parser):
+    parser.add_argument("recipe", type=Path, nargs="?", help="YAML file")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to make")
+    parser.add_argument("--preset", help="published architecture, e.g. denoising")
+    add_pair_arguments(parser, required=False)
+    parser.add_argument(
+        "--isl", metavar="FOLDER", help="of the in-silico labeling data set, as it is"
+    )
+    parser.add_argument("--conditions", nargs="+", metavar="A", help="of that data set, e.g. B D")
+    parser.add_argument(
+        "--labels", nargs="+", metavar="NAME", help="of that data set; by default all"
+    )
+    parser.add_argument("--axes", help="axes of the files, e.g. ZYX")
+    parser.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="e.g. 16 64 64")
+    parser.add_argument("--batch", type=int, help="patches per step")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--select", type=float, help="share kept for choosing the best weights")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
+    parser.add_argument(
+        "--from", dest="start", metavar="MODEL", help="zoo name or folder to start from"
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write logs to OUT/tensorboard")
+    parser.add_argument("--deterministic", action="store_true", help="the same bits on every run")
+    parser.add_argument("--force", action="store_true", help="replace what is there")
 
 
 def run(args):

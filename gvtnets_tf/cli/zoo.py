@@ -7,8 +7,8 @@ from pathlib import Path
 from gvtnets_tf.cli.arguments import say, start_tensorflow
 
 
-def words(p):
-    actions = p.add_subparsers(metavar="ACTION", dest="action", required=True)
+def add_arguments(parser):
+    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
 
     def action(name, about):
         p = actions.add_parser(name, help=about, description=about)
@@ -19,7 +19,7 @@ def words(p):
             p.add_argument("--json", action="store_true", help="print JSON")
         return p
 
-    action("list", "A line for each name: task, where its weights are, licence.")
+    action("list", "A line for each name: task, where its weights are, license.")
     action("show", "All that is known of one network.")
     p = action("fetch", "Download, check and convert published weights; print their folder.")
     p.add_argument("--force", action="store_true", help="fetch again what is there")
@@ -47,5 +47,5 @@ def _show(args):
 def _fetch(args):
     from gvtnets_tf.zoo import fetching, registry
 
-    say(f"licence of {args.name}: {registry.about(args.name)['licence']}")
+    say(f"license of {args.name}: {registry.about(args.name)['license']}")
     print(fetching.fetch(args.name, args.force, args.cache, start=start_tensorflow))

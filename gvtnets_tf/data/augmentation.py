@@ -9,7 +9,7 @@ from gvtnets_tf.checks import check_at_least
 
 @dataclass(frozen=True)
 class Intensity:
-    """Random changes of the brightness of normalised inputs; targets stay as they are.
+    """Random changes of the brightness of normalized inputs; targets stay as they are.
 
     Attributes:
         gain: float. A patch is multiplied by a number from `1 - gain` to `1 + gain`.
@@ -37,7 +37,7 @@ class Intensity:
                 )
 
     def apply(self, x, rng, scales=1):
-        """Change one normalised patch.
+        """Change one normalized patch.
 
         Args:
             x: float32 array `(*grid, scales * channels)`, scale by scale.

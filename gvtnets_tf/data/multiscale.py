@@ -1,4 +1,4 @@
-"""A window of an image at several scales around one centre, as a network reads it.
+"""A window of an image at several scales around one center, as a network reads it.
 
 Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of microscopy
 images, section III-D. https://doi.org/10.1109/TMI.2020.2968504
@@ -37,13 +37,13 @@ def check_scales(scales, size, axes):
             if scale <= 0 or extent != round(extent) or (round(extent) - n) % 2:
                 raise ValueError(
                     f"A window of {n} pixels along {letter} cannot be cut at scale {scale:g} "
-                    f"around the same centre, which needs {extent:g} pixels, an even number more "
+                    f"around the same center, which needs {extent:g} pixels, an even number more "
                     f"or less: use a multiple of 4 with scales such as 2 and 0.5."
                 )
     return scales
 
 
-def cut(read, shape, start, size, scales=(1,)):
+def crop_multiscale(read, shape, start, size, scales=(1,)):
     """Cut a window at several scales, each brought to its size.
 
     What lies beyond the border of the image is its reflection. A larger cut is shrunk

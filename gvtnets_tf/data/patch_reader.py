@@ -90,7 +90,7 @@ class PatchReader:
             image = pair.around
             start = [s + pair.origin.get(a, 0) for s, a in zip(start, self.axes)]
         shape = _shape(image, self.axes + "C")[:-1]
-        return multiscale.cut(read, shape, start, self.patch, self.scales)
+        return multiscale.crop_multiscale(read, shape, start, self.patch, self.scales)
 
     def _target(self, pair, start):
         region = {a: slice(s, s + n) for a, s, n in zip(self.axes, start, self.patch)}

@@ -45,14 +45,14 @@ def patches(
             (see `patches.foreground`); each target is then read once beforehand.
         first_epoch: int. Epoch of the first pass, for a run that continues.
         axes: str. Spatial axes of a patch: `"ZYX"` or `"YX"`.
-        scales: sequence of float. Extents at which the input is cut around the centre of a
-            patch, see `multiscale.cut`; x then has as many times the channels.
+        scales: sequence of float. Extents at which the input is cut around the center of a
+            patch, see `multiscale.crop_multiscale`; x then has as many times the channels.
         classes: int or `None`. Give the target as classes, `round(v (classes - 1))` of its
-            normalised values v, clipped to 0..1, and -1 where a label is missing.
+            normalized values v, clipped to 0..1, and -1 where a label is missing.
         intensity: `augment.Intensity`, or `None`.
 
     Returns:
-        `tf.data.Dataset` of `steps` batches `(x, y)`: float32, normalised, x
+        `tf.data.Dataset` of `steps` batches `(x, y)`: float32, normalized, x
         `(batch, *patch, channels_in)`, y `(batch, *patch, channels_out)`, without Z for
         a projection. A channel of the target that is NaN throughout is a missing label.
 

@@ -24,7 +24,7 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """An input, its target, and how each is normalised.
+    """An input, its target, and how each is normalized.
 
     Attributes:
         input, target: `Image`, in any axis order, possibly still on disk. Their spatial
@@ -106,7 +106,7 @@ def _check_channels(image, affine):
     channels = image.sizes.get("C", 1)
     if np.shape(affine.offset) != (channels,) or np.shape(affine.gain) != (channels,):
         raise ValueError(
-            f"The normalisation of {describe(image)} must have one offset and one gain for each "
+            f"The normalization of {describe(image)} must have one offset and one gain for each "
             f"of its {channels} channels. Received: shapes {np.shape(affine.offset)} and "
             f"{np.shape(affine.gain)}."
         )

@@ -101,7 +101,7 @@ def fit(true, prediction):
     """Bring the truth to 0..1 and the prediction as close to it as gain and offset can.
 
     `g = N(true; 0.1, 99.9) - mean` and `x = a (prediction - mean)` with
-    `a = cov(prediction, g; ddof 1) / var(prediction; ddof 0)`: both are centred, and
+    `a = cov(prediction, g; ddof 1) / var(prediction; ddof 0)`: both are centerd, and
     the two degrees of freedom differ as they do in the published scores.
 
     Returns:
@@ -138,7 +138,7 @@ def psnr_fit(true, prediction):
 
 
 def ssim_fit(true, prediction):
-    """Structural similarity after `fit`, on the centred images, for a data range of 1."""
+    """Structural similarity after `fit`, on the centerd images, for a data range of 1."""
     return _ssim(*fit(true, prediction), 1.0)
 
 

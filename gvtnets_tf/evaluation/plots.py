@@ -9,21 +9,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images.axes import check_axes, rearrange
 
-GREY = (0.5, 99.8)  # percentiles shown as black and white
-DIFFERENCE = 99.8  # percentile of |difference| at the ends of its colours
+GRAY = (0.5, 99.8)  # percentiles shown as black and white
+DIFFERENCE = 99.8  # percentile of |difference| at the ends of its colors
 WIDTH, DPI = 2.6, 150  # inches per column; dots per inch
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 
 
 def comparison(path, images, *, axes=None, channel_names=(), show="slice", title="", force=False):
     """Show input, truth, predictions and their differences, a row per channel.
 
-    Truth and predictions share the grey scale of the truth (percentiles 0.5 and
+    Truth and predictions share the gray scale of the truth (percentiles 0.5 and
     99.8 of what is shown), the input has its own. Differences are prediction minus
     truth, blue below and red above, with the same limits for all predictions of a
     row. The correlation in a heading is that of the whole image, not of the slice.
@@ -98,7 +98,7 @@ def box(path, table, *, label="r", force=False):
     for index, name in enumerate(series):
         offset = (index - (len(series) - 1) / 2) * 0.8 / len(series)
         groups = [(x + offset, g[name]) for x, g in enumerate(table.values()) if name in g]
-        _boxes(place, groups, 0.6 / len(series), COLOURS[index % len(COLOURS)], name)
+        _boxes(place, groups, 0.6 / len(series), COLORS[index % len(COLORS)], name)
     slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     place.set_xticks(range(len(table)), list(table), **slanted)
     place.set_xlim(-0.6, len(table) - 0.4)
@@ -132,10 +132,10 @@ def curves(path, history, *, force=False):
     for place, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         pair = {"training": panel, "selection": f"val_{panel}"}
         drawn = {label: columns[name] for label, name in pair.items() if name in columns}
-        for colour, (label, values) in zip(COLOURS, drawn.items()):
+        for color, (label, values) in zip(COLORS, drawn.items()):
             x = np.arange(1, len(values) + 1) if epochs is None else epochs
             marker = "o" if len(values) < 30 else None
-            place.plot(x, values, color=colour, label=label, marker=marker, markersize=3)
+            place.plot(x, values, color=color, label=label, marker=marker, markersize=3)
         _scale(place, np.concatenate(list(drawn.values())))
         place.set(xlabel="epoch", title=panel.replace("_", " "))
         place.xaxis.get_major_locator().set_params(integer=True)
@@ -149,7 +149,7 @@ class _Panel:
     plane: np.ndarray | None  # nothing is drawn for `None`
     heading: str = ""
     limits: tuple = (0, 1)
-    colours: str = "gray"
+    colors: str = "gray"
     bar: bool = False
 
 
@@ -189,13 +189,13 @@ def _row(stacks, index, count, show):
         planes = {name: _plane(x, show) for name, x in predictions.items()}
         return row + [_Panel(p, n, _range(p), bar=True) for n, p in planes.items()]
     true = _plane(truth[index], show)
-    grey = _range(true)
-    row.append(_Panel(true, "truth", grey, bar=True))
+    gray = _range(true)
+    row.append(_Panel(true, "truth", gray, bar=True))
     errors = {n: _plane(x, show).astype(np.float64) - true for n, x in predictions.items()}
     top = max((np.percentile(np.abs(e), DIFFERENCE) for e in errors.values()), default=0) or 1.0
     for name, x in predictions.items():
         heading = f"{name}, r = {metrics.r(truth[index], x):.3f}"
-        row.append(_Panel(_plane(x, show), heading, grey))
+        row.append(_Panel(_plane(x, show), heading, gray))
         row.append(_Panel(errors[name], f"{name} - truth", (-top, top), "RdBu_r", bar=True))
     return row
 
@@ -217,7 +217,7 @@ def _plane(stack, show):
 
 
 def _range(plane):
-    low, high = np.percentile(plane, GREY)
+    low, high = np.percentile(plane, GRAY)
     # So few bright voxels that the percentiles miss them: show them nevertheless.
     return (low, high) if high > low else (plane.min(), max(plane.max(), plane.min() + 1e-6))
 
@@ -227,7 +227,7 @@ def _draw(figure, place, panel):
     if panel.plane is None:
         return
     low, high = panel.limits
-    drawn = place.imshow(panel.plane, cmap=panel.colours, vmin=low, vmax=high)
+    drawn = place.imshow(panel.plane, cmap=panel.colors, vmin=low, vmax=high)
     place.set_title(panel.heading, fontsize=9)
     if panel.bar:
         bar = figure.colorbar(drawn, cax=place.inset_axes([1.03, 0, 0.04, 1]))
@@ -235,23 +235,23 @@ def _draw(figure, place, panel):
         bar.outline.set_linewidth(0.4)
 
 
-def _boxes(place, groups, width, colour, label):
+def _boxes(place, groups, width, color, label):
     # Not `Axes.boxplot`, which loads pyplot and with it chooses a backend for everyone.
     for x, values in groups:
         v = np.asarray(values, np.float64)
         v = v[np.isfinite(v)]
         # Evenly spread in order of appearance: the same figure every time.
         spread = (np.arange(len(v)) % 5 - 2) * width / 8
-        place.plot(x + spread, v, "o", color=colour, markersize=3.5, alpha=0.8, label=label or None)
+        place.plot(x + spread, v, "o", color=color, markersize=3.5, alpha=0.8, label=label or None)
         label = None  # one entry per series in the legend
         if not len(v):
             continue
         low, q1, median, q3, high = np.percentile(v, (0, 25, 50, 75, 100))
         left, right = x - width / 2, x + width / 2
-        place.fill_between([left, right], q1, q3, facecolor=colour, edgecolor=colour, alpha=0.35)
-        place.hlines(median, left, right, color=colour, linewidth=1.8)
-        place.hlines([low, high], x - width / 4, x + width / 4, color=colour, linewidth=1)
-        place.vlines([x, x], [low, q3], [q1, high], color=colour, linewidth=1)
+        place.fill_between([left, right], q1, q3, facecolor=color, edgecolor=color, alpha=0.35)
+        place.hlines(median, left, right, color=color, linewidth=1.8)
+        place.hlines([low, high], x - width / 4, x + width / 4, color=color, linewidth=1)
+        place.vlines([x, x], [low, q3], [q1, high], color=color, linewidth=1)
 
 
 def _scale(place, values):
@@ -269,5 +269,5 @@ def canvas(size):
 
 def save(figure, path, force):
     """Write a figure, whole or not at all."""
-    with staged(path, force) as beside:
+    with atomic_write(path, force) as beside:
         figure.savefig(beside, bbox_inches="tight")

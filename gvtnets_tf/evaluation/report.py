@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gvtnets_tf.atomic_files import write_table
+from gvtnets_tf.atomic_files import write_csv
 from gvtnets_tf.evaluation import plots
 from gvtnets_tf.evaluation.statistics import paired_t_test, summarize
 
@@ -40,7 +40,7 @@ class Report:
     def write(self, folder):
         """Write `metrics.csv`, `summary.json` and `box.png` into an existing folder."""
         folder = Path(folder)
-        write_table(folder / "metrics.csv", self.rows)
+        write_csv(folder / "metrics.csv", self.rows)
         (folder / "summary.json").write_text(self.json() + "\n", encoding="utf-8")
         plots.box(folder / "box.png", self._boxes(), label="Pearson r")
         if self.staining is not None:

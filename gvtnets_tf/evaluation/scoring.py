@@ -2,7 +2,7 @@
 
 import contextlib
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.evaluation.comparisons import Cases
 from gvtnets_tf.evaluation.report import Report, overall
@@ -67,7 +67,7 @@ def evaluate(
         axes=axes, target_channels=target_channels, regions=regions,
     )  # fmt: skip
     rows, stained = [], None
-    with contextlib.nullcontext() if out is None else staged(out, force) as folder:
+    with contextlib.nullcontext() if out is None else atomic_write(out, force) as folder:
         if folder:
             folder.mkdir()
         for case in tqdm(cases, desc="evaluate", disable=None):

@@ -2,7 +2,7 @@
 
 The files hold the network alone; what comes before and after it is said in the words of the
 specification. Those have no map by the statistics of the *input* for what comes after: where
-results would get their units so, they stay normalised, and the README says how to go on.
+results would get their units so, they stay normalized, and the README says how to go on.
 """
 
 import importlib.metadata
@@ -44,7 +44,7 @@ def describe(folder, predictor, channels, opset, name="", authors=()):
 
     Raises:
         ModuleNotFoundError: if the package `bioimageio.core` is not installed.
-        ValueError: with what the specification refuses, e.g. an unknown licence.
+        ValueError: with what the specification refuses, e.g. an unknown license.
     """
     spec = optional("bioimageio.spec", "bioimageio")
     name = re.sub("[^a-zA-Z0-9_+ ()-]", "_", name)[:64]  # what the specification allows
@@ -80,7 +80,7 @@ def example(predictor, channels):
         channels: int. Channels that the network reads.
 
     Returns:
-        Float32 array `(*grid, channels)`, in the range that a fixed normalisation expects.
+        Float32 array `(*grid, channels)`, in the range that a fixed normalization expects.
     """
     card = predictor.card
     grid = round_up([SIZES[letter] for letter in card.axes], predictor.divisor)
@@ -89,9 +89,9 @@ def example(predictor, channels):
     light = [cells.pair(task, shape, seed)[0].array for seed in range(channels)]
     light = np.stack(light, axis=-1)
     light = light if len(grid) == 3 else light[len(light) // 2]
-    # A network without normalisation was trained on values that need none.
-    known = {"fixed": (card.input.offset, card.input.gain), "none": (0, 1)}
-    offset, gain = known.get(card.input.kind, (100, 1000))
+    # A network without normalization was trained on values that need none.
+    known = {"fixed": (card.input_normalizer.offset, card.input_normalizer.gain), "none": (0, 1)}
+    offset, gain = known.get(card.input_normalizer.kind, (100, 1000))
     return (light * np.asarray(gain) + np.asarray(offset)).astype(np.float32)
 
 
@@ -99,7 +99,7 @@ def _result(predictor, image):
     """What the package answers to an image, as far as the specification can follow it."""
     card = predictor.card
     if _units(card) is None:
-        card = card.changed(undo="none")
+        card = card.changed(denormalize="none")
     predictor = Predictor(predictor.model, card.changed(trained_channels=()))
     found = predictor(image, card.axes + "C", whole=True, uncertainty=card.probabilistic)
     return np.concatenate(found, axis=-1) if card.probabilistic else found
@@ -107,7 +107,9 @@ def _result(predictor, image):
 
 def _units(card):
     """Offset and gain that give results their units, where no image need be seen for them."""
-    rule = {"stored": card.target, "input": card.input, "none": None}[card.undo]
+    rule = {"stored": card.target_normalizer, "input": card.input_normalizer, "none": None}[
+        card.denormalize
+    ]
     return (rule.offset, rule.gain) if rule and rule.kind == "fixed" else None
 
 
@@ -120,12 +122,12 @@ def _write_examples(folder, card, image, result):
 
 
 def _panel(x):
-    """The middle plane in grey, enlarged."""
+    """The middle plane in gray, enlarged."""
     plane = x if x.ndim == 2 else x[len(x) // 2]
     low, high = np.percentile(plane, (0.5, 99.8))
-    grey = np.clip((plane - low) / ((high - low) or 1), 0, 1) * 255
+    gray = np.clip((plane - low) / ((high - low) or 1), 0, 1) * 255
     times = max(HEIGHT // len(plane), 1)
-    return grey.astype(np.uint8).repeat(times, 0).repeat(times, 1)
+    return gray.astype(np.uint8).repeat(times, 0).repeat(times, 1)
 
 
 def _about(predictor, name, authors):
@@ -137,7 +139,7 @@ def _about(predictor, name, authors):
         "documentation": {"source": README},
         "covers": [{"source": COVER}],
     }
-    return about | ({"license": card.licence} if card.licence else {})
+    return about | ({"license": card.license} if card.license else {})
 
 
 def _input(predictor, channels):
@@ -147,7 +149,7 @@ def _input(predictor, channels):
         for letter, divisor in zip(card.axes, predictor.divisor)
     ]
     names = _channels(card.input_channels, channels)
-    before = _before(card.input, [axis["id"] for axis in grid], channels)
+    before = _before(card.input_normalizer, [axis["id"] for axis in grid], channels)
     return _tensor(INPUT, grid, names) | {"preprocessing": before}
 
 

@@ -1,6 +1,6 @@
 """A trained network as a folder that runs without this package.
 
-A SavedModel for TensorFlow Serving takes camera counts of any size: normalisation, padding
+A SavedModel for TensorFlow Serving takes camera counts of any size: normalization, padding
 and units are in its graph, unless the network reads windows. LiteRT, ONNX and bioimage.io hold
 the network alone; what is beside it, `metadata.json` or `bioimageio.yaml`, says what goes in
 and what comes out.
@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from gvtnets_tf import __version__
-from gvtnets_tf.atomic_files import check_free, staged
+from gvtnets_tf.atomic_files import atomic_write, check_writable
 from gvtnets_tf.checks import check_choice, optional
 from gvtnets_tf.exporting import bioimageio, litert, saved_model
 from gvtnets_tf.exporting.saved_model import INPUT, NORMALIZED, RAW
@@ -55,7 +55,7 @@ def export(model, out, format="savedmodel", quantize=None, force=False, *, warm_
             written in it, or one whose card does not fit it.
     """
     format = _check_format(format, quantize, warm_up, authors)
-    out = check_free(out, force)
+    out = check_writable(out, force)
     predictor = model if isinstance(model, Predictor) else load(model)
     _check_network(predictor, format, quantize)
     saved_model.check_shapes(warm_up, predictor.card.axes)
@@ -63,7 +63,7 @@ def export(model, out, format="savedmodel", quantize=None, force=False, *, warm_
         predictor = Predictor(without_chunks(predictor.model), predictor.card)
     name = "" if isinstance(model, Predictor) else Path(model).name
     options = {"quantize": quantize, "warm_up": warm_up, "authors": authors, "name": name}
-    with staged(out, force) as beside, tempfile.TemporaryDirectory() as scratch:
+    with atomic_write(out, force) as beside, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, out.stem) if out.suffix == ".zip" else beside
         folder.mkdir()
         WRITERS[format](folder, predictor, _channels(predictor), options)
@@ -155,7 +155,7 @@ def _write_litert(folder, predictor, channels, options):
         made = litert.convert(scratch, quantize)
         if quantize == "int8":
             image = bioimageio.example(predictor, channels[0])
-            x = predictor.card.input.measure(image).apply(image)[None]
+            x = predictor.card.input_normalizer.measure(image).apply(image)[None]
             expected = {name: y.numpy() for name, y in graph(x).items()}
             litert.check_int8(made, litert.convert(scratch), x, expected)
     (folder / "model.tflite").write_bytes(made)
@@ -238,9 +238,12 @@ def _metadata(predictor, channels, format, quantize):
         "trained_channel_names": list(card.trained_channels or card.output_channels),
         "windows": {"tile": list(card.tile), "scales": list(card.scales), "classes": card.classes},
         "normalization_in_graph": served and not _reads_windows(card),
-        "normalize": {"input": card.input.to_dict(), "target": card.target.to_dict()},
-        "undo": card.undo,
+        "normalize": {
+            "input": card.input_normalizer.to_dict(),
+            "target": card.target_normalizer.to_dict(),
+        },
+        "denormalize": card.denormalize,
         "training": dict(card.training),
         "provenance": card.provenance,
-        "licence": card.licence,
+        "license": card.license,
     }

@@ -1,4 +1,4 @@
-"""LiteRT (TFLite) files: one network without its normalisation, for phones and small machines."""
+"""LiteRT (TFLite) files: one network without its normalization, for phones and small machines."""
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ def convert(saved, quantize=None):
         saved: folder of the SavedModel.
         quantize: `None`; `"float16"`: weights are stored so, and computed in float32; or
             `"int8"`: weights are stored so, one scale per channel, and activations are
-            quantised as they come. (With activations quantised beforehand, by example images,
+            quantized as they come. (With activations quantized beforehand, by example images,
             networks were faster, and four to sixteen times as far from the answer.)
 
     Returns:
@@ -30,7 +30,7 @@ def convert(saved, quantize=None):
 
 
 def check_int8(made, whole, x, expected):
-    """Refuse a quantisation that does not shrink the file, or changes the answer too much.
+    """Refuse a quantization that does not shrink the file, or changes the answer too much.
 
     Args:
         made: bytes of the int8 file.
@@ -45,7 +45,7 @@ def check_int8(made, whole, x, expected):
     if 2 * len(made) > len(whole):
         raise ValueError(
             f"`quantize='int8'` makes a file of {len(made)} bytes out of {len(whole)}, as kernels "
-            f"of less than 1024 numbers are not quantised: use 'float16'."
+            f"of less than 1024 numbers are not quantized: use 'float16'."
         )
     interpreter = optional("ai_edge_litert.interpreter", "litert").Interpreter(model_content=made)
     found = interpreter.get_signature_runner()(image=x)

@@ -20,7 +20,7 @@ CITE = {
     ),
 }
 CITE["ProjectionGVTNet"] = CITE["GVTNet"]
-# How an image is normalised, and the way back where only the image itself knows it.
+# How an image is normalized, and the way back where only the image itself knows it.
 RULES = {
     "percentile": (
         "percentiles {low:g} and {high:g} of each image and channel become 0 and 1",
@@ -62,7 +62,7 @@ def about(predictor, name):
 
 
 def page(predictor, name):
-    """A page about a network that was packed with its normalisation, but without its undo.
+    """A page about a network that was packed with its normalization, but without its denormalize.
 
     Args:
         predictor, name: as in `about`.
@@ -71,7 +71,9 @@ def page(predictor, name):
         str, Markdown, with the section "Validation" that bioimage.io asks for.
     """
     card, said = predictor.card, about(predictor, name)
-    how, back = (text.format(**card.input.to_dict()) for text in RULES[card.input.kind])
+    how, back = (
+        text.format(**card.input_normalizer.to_dict()) for text in RULES[card.input_normalizer.kind]
+    )
     units = {
         "input": f"none; for those of the input, {back}" if back else "those of the input",
         "stored": "those of the training targets, by stored values",
@@ -85,11 +87,11 @@ def page(predictor, name):
             f"{letter} a multiple of {d}" for letter, d in zip(card.axes, predictor.divisor)
         ),
         "voxel size": ", ".join(f"{k} {v:g} µm" for k, v in card.voxel_size.items()),
-        "normalisation (in the preprocessing)": how,
-        "units of results": units[card.undo],
+        "normalization (in the preprocessing)": how,
+        "units of results": units[card.denormalize],
         "training": ", ".join(f"{k}: {v}" for k, v in card.training.items()),
         "comes from": card.provenance,
-        "licence": card.licence,
+        "license": card.license,
         "please cite": "; ".join(f"{c['text']}, doi:{c['doi']}" for c in said["cite"]),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value)

@@ -42,7 +42,7 @@ def check_shapes(shapes, axes):
     optional("tensorflow_serving.apis", "serving")
     for shape in shapes:
         sizes = np.asarray(shape)
-        # One voxel has no spread to be normalised by.
+        # One voxel has no spread to be normalized by.
         if sizes.shape != (len(axes),) or sizes.min() < 1 or sizes.prod() < 2:
             raise ValueError(
                 f"A shape of `warm_up` has one size in voxels per axis of {axes}, and more than "

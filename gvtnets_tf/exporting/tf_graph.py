@@ -52,7 +52,7 @@ def network(predictor, channels):
         channels: int. Channels that the network reads.
 
     Returns:
-        `tf.function` from `image`, float32 `(batch, *grid, channels)`, normalised, each
+        `tf.function` from `image`, float32 `(batch, *grid, channels)`, normalized, each
         spatial axis a multiple of the divisor, to a dict of float32 tensors: `prediction`
         and, of a probabilistic network, `uncertainty`.
     """
@@ -82,7 +82,7 @@ def raw(predictor, channels):
     def predict(image):
         tf.debugging.assert_all_finite(image, "`image` holds NaN or infinity: replace them.")
         # float64, as in `Affine`: large counts lose nothing before the offset is taken off.
-        offset, gain = _measure(card.input, tf.cast(image, tf.float64))
+        offset, gain = _measure(card.input_normalizer, tf.cast(image, tf.float64))
         rank = len(card.axes)
         x = (tf.cast(image, tf.float64) - _spread(offset, rank)) / _spread(gain, rank)
         results = run(_pad(tf.cast(x, tf.float32), predictor.divisor))
@@ -117,7 +117,7 @@ def _measure(rule, x):
         x = tf.sort(x, axis=1)
         low, high = _percentile(x, rule.low), _percentile(x, rule.high)
         offset, gain = low, high - low
-    tf.debugging.assert_positive(gain, "`image` is constant: there is nothing to normalise by.")
+    tf.debugging.assert_positive(gain, "`image` is constant: there is nothing to normalize by.")
     return offset, gain
 
 
@@ -161,11 +161,12 @@ def _crop(y, grid):
 
 def _undo(results, card, offset, gain):
     """Give results their units; a scale has a gain, and no offset."""
-    if card.undo == "none":
+    if card.denormalize == "none":
         return results
-    if card.undo == "stored":
+    if card.denormalize == "stored":
         offset, gain = (
-            tf.constant([values], tf.float64) for values in (card.target.offset, card.target.gain)
+            tf.constant([values], tf.float64)
+            for values in (card.target_normalizer.offset, card.target_normalizer.gain)
         )
     rank = len(card.output_axes)
     offset, gain = _spread(offset, rank), _spread(gain, rank)

@@ -1,21 +1,21 @@
-"""Channels in colours: images to look at, not to measure."""
+"""Channels in colors: images to look at, not to measure."""
 
 import colorsys
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.images.axes import rearrange
 
-SHOWN = (0.5, 99.8)  # percentiles shown as black and as the full colour
-GOLDEN = 0.618034  # of the circle of hues: the next colour is far from all before
+SHOWN = (0.5, 99.8)  # percentiles shown as black and as the full color
+GOLDEN = 0.618034  # of the circle of hues: the next color is far from all before
 WHITE = "#ffffff"
 LINE, MARGIN = 14, 4  # pixels of a line of the legend
 STEP = 200  # milliseconds that a frame of a movie is shown
 
 
-def colours(count):
-    """Choose display colours: `"#rrggbb"` each, white where there is one channel only."""
+def colors(count):
+    """Choose display colors: `"#rrggbb"` each, white where there is one channel only."""
     if count == 1:
         return (WHITE,)
     hues = (colorsys.hsv_to_rgb((1 / 3 + i * GOLDEN) % 1, 1, 1) for i in range(count))
@@ -23,7 +23,7 @@ def colours(count):
 
 
 def limits(planes):
-    """Measure what is shown as black and as the full colour, per channel.
+    """Measure what is shown as black and as the full color, per channel.
 
     Args:
         planes: array `(channels, ...)`.
@@ -40,7 +40,7 @@ def limits(planes):
 
 
 def blend(planes, between, shown):
-    """Add up channels, each in its colour.
+    """Add up channels, each in its color.
 
     Args:
         planes: array `(channels, y, x)`.
@@ -51,14 +51,14 @@ def blend(planes, between, shown):
         uint8 array `(y, x, 3)`.
     """
     total = np.zeros((*planes.shape[1:], 3))
-    for plane, (low, high), colour in zip(planes, between, shown, strict=True):
+    for plane, (low, high), color in zip(planes, between, shown, strict=True):
         share = np.clip((plane - low) / (high - low), 0, 1)
-        total += share[..., None] * np.frombuffer(bytes.fromhex(colour[1:]), np.uint8)
+        total += share[..., None] * np.frombuffer(bytes.fromhex(color[1:]), np.uint8)
     return np.minimum(total + 0.5, 255).astype(np.uint8)
 
 
 def merged(path, image, shown, force=False):
-    """Write one figure (PNG) of all channels, with their names below in their colours.
+    """Write one figure (PNG) of all channels, with their names below in their colors.
 
     Each channel is the maximum over Z between its percentiles 0.5 and 99.8. Of a time
     series the central frame is shown.
@@ -84,9 +84,9 @@ def merged(path, image, shown, force=False):
     figure = Picture.new("RGB", (max(width, round(longest) + 2 * MARGIN), height + below))
     figure.paste(Picture.fromarray(pixels))
     pen = ImageDraw.Draw(figure)
-    for line, (name, colour) in enumerate(zip(image.channel_names, shown)):
-        pen.text((MARGIN, height + MARGIN + line * LINE), name, fill=colour)
-    with staged(path, force) as beside:
+    for line, (name, color) in enumerate(zip(image.channel_names, shown)):
+        pen.text((MARGIN, height + MARGIN + line * LINE), name, fill=color)
+    with atomic_write(path, force) as beside:
         figure.save(beside, format="PNG")
 
 
@@ -100,7 +100,7 @@ def movie(path, image, plane=None, shown=None, force=False):
         path: file to make.
         image: `Image` with axis T.
         plane: int. Index along Z, negative from the end; the central one by default.
-        shown: sequence of `"#rrggbb"`, one per channel; `colours` by default.
+        shown: sequence of `"#rrggbb"`, one per channel; `colors` by default.
         force: bool. Whether an existing file is replaced.
 
     Raises:
@@ -112,12 +112,12 @@ def movie(path, image, plane=None, shown=None, force=False):
     check_movie(image.sizes, plane, image.name)
     stack = rearrange(image.array, image.axes, "CTZYX")
     planes = stack[:, :, stack.shape[2] // 2 if plane is None else plane]
-    between, shown = limits(planes), shown or colours(len(planes))
+    between, shown = limits(planes), shown or colors(len(planes))
     frames = (blend(planes[:, t], between, shown) for t in range(planes.shape[1]))
     if tuple(shown) == (WHITE,):
-        frames = (frame[..., 0] for frame in frames)  # grey keeps all of its 256 levels
+        frames = (frame[..., 0] for frame in frames)  # gray keeps all of its 256 levels
     first, *others = map(Picture.fromarray, frames)
-    with staged(path, force) as beside:
+    with atomic_write(path, force) as beside:
         first.save(beside, format="GIF", save_all=True, append_images=others, duration=STEP, loop=0)
 
 

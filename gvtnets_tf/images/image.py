@@ -17,7 +17,7 @@ class Image:
         array: array-like with `shape`, `dtype` and slicing: `numpy.ndarray`,
             `numpy.memmap`, or a zarr array. Camera counts, or whatever was stored.
         axes: str. One letter of `TCZYX` per axis of `array`, in its order.
-        voxel_size: mapping from axis letter to micrometres; an unknown one is absent.
+        voxel_size: mapping from axis letter to micrometers; an unknown one is absent.
         channel_names: tuple of str. Empty, or one per entry of axis `C`.
         name: str. Stem of the file it came from, used in tables and messages.
     """

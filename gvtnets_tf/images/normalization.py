@@ -1,4 +1,4 @@
-"""Normalisation as numbers that can be stored, applied and undone."""
+"""Normalization as numbers that can be stored, applied and undone."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -24,18 +24,18 @@ class Affine:
     gain: np.ndarray
 
     def apply(self, x):
-        """Normalise a channel-last array; the result is float32."""
+        """Normalize a channel-last array; the result is float32."""
         # The offset is float64: large counts lose nothing before it is taken off.
         return ((np.asarray(x) - self.offset) / self.gain).astype(np.float32)
 
     def undo(self, x):
-        """Give a channel-last normalised array its units back; the result is float32."""
+        """Give a channel-last normalized array its units back; the result is float32."""
         return (np.asarray(x, np.float32) * self.gain + self.offset).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """How an image is normalised: the rule, before any image was seen.
+    """How an image is normalized: the rule, before any image was seen.
 
     Args:
         kind: `"percentile"` sends two percentiles to 0 and 1, `"zscore"` takes the
@@ -75,7 +75,7 @@ class Normalizer:
             object.__setattr__(self, name, tuple(map(float, np.atleast_1d(getattr(self, name)))))
         if self.kind == "fixed" and (not self.gain or len(self.gain) != len(self.offset)):
             raise ValueError(
-                f"A fixed normalisation needs one offset and one gain per channel. "
+                f"A fixed normalization needs one offset and one gain per channel. "
                 f"Received: offset={self.offset}, gain={self.gain}."
             )
         if 0 in self.gain:
@@ -126,7 +126,7 @@ class Normalizer:
             where = f" from percentile {self.low:g} to {self.high:g}"
             raise ValueError(
                 f"Channel {channel} of {name} is constant"
-                f"{where if self.kind == 'percentile' else ''}: there is nothing to normalise by "
+                f"{where if self.kind == 'percentile' else ''}: there is nothing to normalize by "
                 f"{self.kind}. Received: a spread of {gain[channel]:g} around {offset[channel]:g}."
             )
         return Affine(offset, gain)
@@ -208,7 +208,7 @@ class Normalizer:
     def _check_stored(self, channels):
         if self.kind == "fixed" and len(self.gain) != channels:
             raise ValueError(
-                f"The stored normalisation is for {len(self.gain)} channels. "
+                f"The stored normalization is for {len(self.gain)} channels. "
                 f"Received: an image with {channels}."
             )
 

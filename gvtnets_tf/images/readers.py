@@ -33,7 +33,7 @@ def read(path, axes=None):
             (OME-Zarr 0.4 or 0.5, level 0, or a bare array); or a folder of PNG or TIFF
             planes, a series along `Z` in natural order.
         axes: str. One letter of `TCZYX` per stored axis, in place of what the file
-            says, e.g. `"TYX"` for a series in time or `"YXC"` for a colour image.
+            says, e.g. `"TYX"` for a series in time or `"YXC"` for a color image.
             `None` believes the file; three axes without names are taken as `ZYX`,
             and standard error says so.
 
@@ -41,7 +41,7 @@ def read(path, axes=None):
         `Image`. `array` stays on disk: memory-mapped for an uncompressed TIFF in one block
         and for `.npy`, else a `pages.Stored`, of which the pages or chunks that a crop needs
         are decoded when it is read (all at once for a TIFF of another kind, such as LSM).
-        `voxel_size` is in micrometres, its entry `T`, if any, in seconds; resolution tags
+        `voxel_size` is in micrometers, its entry `T`, if any, in seconds; resolution tags
         meant for printing are not read. Axes are those of the file, in its order.
 
     Raises:
@@ -79,7 +79,7 @@ def read_metadata(path):
 
 
 def read_colors(path):
-    """Read the display colours of the channels.
+    """Read the display colors of the channels.
 
     Args:
         path: OME-TIFF, ImageJ TIFF or `.zarr` folder.

@@ -13,8 +13,8 @@ def factors(image, voxel_size):
     """How many voxels one voxel of an image becomes, along each axis.
 
     Args:
-        image: `Image` with a `voxel_size`, in micrometres.
-        voxel_size: mapping from axis letter to the micrometres wanted. An axis that it
+        image: `Image` with a `voxel_size`, in micrometers.
+        voxel_size: mapping from axis letter to the micrometers wanted. An axis that it
             or the image lacks is left alone.
 
     Returns:
@@ -40,7 +40,7 @@ def resample(image, voxel_size=None, order=3, *, like=None):
 
     Args:
         image: `Image`.
-        voxel_size: mapping from axis letter to the micrometres wanted; see `factors`.
+        voxel_size: mapping from axis letter to the micrometers wanted; see `factors`.
             An axis of `n` voxels gets `round(n * factor)`, at least one.
         order: int, 0 to 5. Of the spline; 3 is cubic.
         like: `Image` in place of `voxel_size`. The result takes its sizes along Z, Y, X.
@@ -118,6 +118,6 @@ def _size(name, letter, voxel_size):
         found = "no voxel size" if size is None else f"a voxel size of {size:g} µm"
         raise ValueError(
             f"{name} has {found} along {letter}, and resampling needs one: give it with "
-            f"--voxel-size (`voxel_size`), in micrometres. Received: {dict(voxel_size)}."
+            f"--voxel-size (`voxel_size`), in micrometers. Received: {dict(voxel_size)}."
         )
     return size

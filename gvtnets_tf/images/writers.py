@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images.formats import ome_zarr, png, tiff
 from gvtnets_tf.images.metadata import record, stem
@@ -67,7 +67,7 @@ def write(path, image, *, dtype=None, metadata=None, colors=None, force=False):
 
     Args:
         path: file, or `.zarr` folder, to make.
-        image: `Image`. Axes, voxel size (micrometres, `T` in seconds) and channel names
+        image: `Image`. Axes, voxel size (micrometers, `T` in seconds) and channel names
             come back when `readers.read` reads the file.
         dtype: str or `None`. One of `DTYPES`; `None` keeps the image's. Values are
             rounded and clipped, and the clipped share is said on standard error.
@@ -89,7 +89,7 @@ def write(path, image, *, dtype=None, metadata=None, colors=None, force=False):
     writer = WRITERS[_suffix(path)]
     _check(image, colors)
     about = record(image, metadata)
-    with staged(path, force) as beside:
+    with atomic_write(path, force) as beside:
         if dtype is not None:
             array, clipped = cast(image.array[...], dtype)
             image = replace(image, array=array)
@@ -146,12 +146,12 @@ def _check(image, colors):
     if names and len(names) != count:
         raise ValueError(f"{count} channels need {count} names. Received: {', '.join(names)}.")
     if colors and (len(colors) != count or not all(COLOR.fullmatch(str(c)) for c in colors)):
-        raise ValueError(f"{count} channels need {count} colours '#rrggbb'. Received: {colors}.")
+        raise ValueError(f"{count} channels need {count} colors '#rrggbb'. Received: {colors}.")
 
 
 def _write_npy(path, image, about, colors):
     if colors:
-        raise ValueError("A .npy file cannot hold channel colours: write .ome.tif or .zarr.")
+        raise ValueError("A .npy file cannot hold channel colors: write .ome.tif or .zarr.")
     kept = [key for key in ("voxel_size", "channel_names", "metadata") if about[key]]
     print(
         f"{image.name}: .npy holds pixels only; not kept: {', '.join(['axes', *kept])} "

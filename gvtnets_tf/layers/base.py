@@ -39,7 +39,7 @@ def check_rank(rank):
 
 
 def normalization(momentum=0.997, **kwargs):
-    """Batch normalisation with the numbers of the GVTNets paper (section 4.5.1)."""
+    """Batch normalization with the numbers of the GVTNets paper (section 4.5.1)."""
     return keras.layers.BatchNormalization(momentum=momentum, epsilon=1e-5, **kwargs)
 
 

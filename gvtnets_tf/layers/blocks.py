@@ -179,7 +179,7 @@ class PlanePooling(SavedLayer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ConvBlock(SavedLayer):
-    """Convolution with bias, batch normalisation, ReLU.
+    """Convolution with bias, batch normalization, ReLU.
 
     Args:
         rank: int. 2 for images, 3 for stacks.

@@ -35,7 +35,7 @@ class GVTO(SavedLayer):
             the input (1), or the query (2).
         num_heads: int. Attention heads.
         key_ratio, value_ratio: float. Channels of keys and values over `filters`.
-        batch_norm: bool. Whether the pre-activation starts with batch normalisation.
+        batch_norm: bool. Whether the pre-activation starts with batch normalization.
         softmax, dropout, chunk: see `GlobalAttention`.
 
     Call arguments:
@@ -131,7 +131,7 @@ class GVTO(SavedLayer):
     def summarize(self, x):
         """Sum over `x`, a part of what enters the operator, what queries need.
 
-        See `GlobalAttention.summarize`. Batch normalisation uses its moving
+        See `GlobalAttention.summarize`. Batch normalization uses its moving
         statistics, as in prediction.
         """
         return self.attention.summarize(self._activate(ops.cast(x, self.compute_dtype), False))

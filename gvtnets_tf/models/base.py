@@ -9,7 +9,7 @@ from gvtnets_tf.layers.base import arguments
 class ImageModel(keras.Model):
     """A network from images to images.
 
-    A subclass says in `walk` how features travel; everything else follows.
+    A subclass says in `forward_steps` how features travel; everything else follows.
 
     Attributes:
         rank: int. Number of spatial axes of the input.
@@ -18,11 +18,11 @@ class ImageModel(keras.Model):
             where the network looks at the whole image at once.
 
     Call arguments:
-        images: float tensor `(batch, *grid, channels)`, normalised.
+        images: float tensor `(batch, *grid, channels)`, normalized.
         summaries: mapping from operator name to what its `summarize` gave, summed
             over the whole volume of which `images` is a part. An operator without
             one looks at `images` alone.
-        until: name of an operator, to get the features that enter it instead of the
+        stop_at: name of an operator, to get the features that enter it instead of the
             result: what its `summarize` wants.
 
     Raises:
@@ -35,18 +35,18 @@ class ImageModel(keras.Model):
         # network computes in float16; inputs are cast by the first layer.
         super().__init__(autocast=False, **kwargs)
 
-    def walk(self, images, training, summaries):
+    def forward_steps(self, images, training, summaries):
         """Yield `(operator name, features entering it)` before each operator, and at
         last `(None, result)`."""
-        raise TypeError(f"{type(self).__name__} must say how features travel, in `walk`.")
+        raise TypeError(f"{type(self).__name__} must say how features travel, in `forward_steps`.")
 
-    def call(self, images, training=False, summaries=None, until=None):
+    def call(self, images, training=False, summaries=None, stop_at=None):
         images = keras.ops.cast(images, "float32")
         check_divisible(images.shape[1:-1], self.divisor)
-        for name in [*(summaries or {}), *filter(None, [until])]:
+        for name in [*(summaries or {}), *filter(None, [stop_at])]:
             check_choice("operator", name, self.operators)
-        for name, x in self.walk(images, training, summaries or {}):
-            if name == until:
+        for name, x in self.forward_steps(images, training, summaries or {}):
+            if name == stop_at:
                 return x
 
     def build(self, images_shape):

@@ -18,7 +18,7 @@ from gvtnets_tf.models.unet import UNet
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class FNet(UNet):
-    """U-Net of convolutions, batch normalisations and ReLU; a skip goes in front of what it joins.
+    """U-Net of convolutions, batch normalizations and ReLU; a skip goes in front of what it joins.
 
     Per level two blocks down and two up; the grid changes by 2x2(x2) convolutions. Kernels
     start as N(0, 0.02), gamma as N(1, 0.02), as released; biases as 0. Moving statistics
@@ -36,7 +36,7 @@ class FNet(UNet):
             release.
 
     Call arguments:
-        images: float tensor `(batch, *grid, channels)`, normalised.
+        images: float tensor `(batch, *grid, channels)`, normalized.
 
     Returns:
         Float32 tensor `(batch, *grid, out_channels)`, twice as many with `scale_head`.

@@ -56,7 +56,7 @@ class GlobalPixelTransformerNet(UNet):
         chunk: int or `None`. Queries handled at a time, see `GlobalAttention`.
 
     Call arguments:
-        images: float tensor `(batch, *grid, channels)`, normalised; each spatial axis a
+        images: float tensor `(batch, *grid, channels)`, normalized; each spatial axis a
             multiple of `2 ** len(encoder_depths)`.
 
     Returns:
@@ -168,7 +168,7 @@ class GlobalPixelTransformerNet(UNet):
         self.dropout, self.batch_norm, self.scaled = dropout, batch_norm, scaled
         self.attention_dropout, self.project, self.chunk = attention_dropout, project, chunk
 
-    def only(self, labels):
+    def select_outputs(self, labels):
         """The network of some of its labels, which costs less to predict with.
 
         Args:
@@ -181,7 +181,9 @@ class GlobalPixelTransformerNet(UNet):
             ValueError: for a label that is not there, or before the network is built.
         """
         if not self.built:
-            raise ValueError("The network has no weights yet: build it, or call it, before `only`.")
+            raise ValueError(
+                "The network has no weights yet: build it, or call it, before `select_outputs`."
+            )
         for label in labels:
             check_choice("label", label, range(self.out_channels))
         config = {**arguments(self), "out_channels": len(labels)}

@@ -36,7 +36,7 @@ class GVTNet(UNet):
         up: `"convolution"`, `"gvto_v1"` or `"gvto_v2"`, likewise, finest first.
         bottom: `"gvto"`, `"residual"` or a sequence of them, what happens at the coarsest level.
         skip: `"add"` or `"concatenate"`: how a skip joins the decoder.
-        batch_norm: bool. Whether each pre-activation starts with batch normalisation.
+        batch_norm: bool. Whether each pre-activation starts with batch normalization.
         head_kernel: int. Kernel size of the output convolution.
         head_bias: bool. Whether it has a bias.
         input_residual: bool. Whether the network predicts a change of its input,
@@ -46,7 +46,7 @@ class GVTNet(UNet):
         num_heads, key_ratio, value_ratio, softmax, dropout, chunk: see `GVTO`.
 
     Call arguments:
-        images: float tensor `(batch, *grid, channels)`, normalised.
+        images: float tensor `(batch, *grid, channels)`, normalized.
 
     Returns:
         Float32 tensor `(batch, *grid, out_channels)`, twice as many with `scale_head`.

@@ -60,7 +60,7 @@ _DENOISING = {
 }
 
 _RESTORATION = {
-    "normalize": {"input": "percentile", "target": "percentile", "undo": "input"},
+    "normalize": {"input": "percentile", "target": "percentile", "denormalize": "input"},
     "optimizer": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
     "schedule": {"rate": 4e-4, "decay": 0.7, "every": 10_000},
 }
@@ -84,7 +84,7 @@ _STAINING = {
     "normalize": {
         "input": "zscore",
         "target": {"kind": "percentile", "low": 0.1, "high": 99.9, "scope": "dataset"},
-        "undo": "stored",
+        "denormalize": "stored",
     },
     "optimizer": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
     # The release: 1e-4.
@@ -127,7 +127,7 @@ PRESETS = {
         },
         training={
             "loss": "mse",
-            "normalize": {"input": "zscore", "target": "zscore", "undo": "none"},
+            "normalize": {"input": "zscore", "target": "zscore", "denormalize": "none"},
             "optimizer": {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8},
             "schedule": {"rate": 1e-3},
             "patch": [32, 64, 64],
@@ -187,7 +187,7 @@ PRESETS = {
         config={"rank": 3, "filters": 32, "depth": 5},
         training={
             "loss": "mse",
-            "normalize": {"input": "zscore", "target": "zscore", "undo": "none"},
+            "normalize": {"input": "zscore", "target": "zscore", "denormalize": "none"},
             "optimizer": {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8},
             "schedule": {"rate": 1e-3},
             "patch": [32, 64, 64],

@@ -61,7 +61,7 @@ class SurfaceProjection(ImageModel):
         ups = {f"ups.{i}": self.ups[i] for i in reversed(range(LEVELS))}
         return {"bottom": self.bottom, **ups}
 
-    def walk(self, images, training, summaries):
+    def forward_steps(self, images, training, summaries):
         x = ops.cast(images, self.compute_dtype)
         for level, conv in enumerate(self.downs):
             x = self.pool(conv(ops.relu6(x) if level else x))
@@ -90,7 +90,7 @@ class ProjectionGVTNet(ImageModel):
         restoration: mapping of arguments of the 2-D `GVTNet`.
 
     Call arguments:
-        images: float tensor `(batch, z, y, x, channels)`, normalised. z is used as it
+        images: float tensor `(batch, z, y, x, channels)`, normalized. z is used as it
             is: a padded plane would change the result.
 
     Returns:
@@ -128,7 +128,7 @@ class ProjectionGVTNet(ImageModel):
         # Their layers were built in passing; Keras wants to hear it of the models too.
         self.project.built = self.restore.built = True
 
-    def walk(self, images, training, summaries):
+    def forward_steps(self, images, training, summaries):
         x = images
         for part in ("project", "restore"):
             known = {
@@ -136,7 +136,7 @@ class ProjectionGVTNet(ImageModel):
                 for name, summary in summaries.items()
                 if name.startswith(part + ".")
             }
-            for name, features in getattr(self, part).walk(x, training, known):
+            for name, features in getattr(self, part).forward_steps(x, training, known):
                 if name is not None:
                     yield f"{part}.{name}", features
             x = features

@@ -46,7 +46,7 @@ class UNet(ImageModel):
         )
         return {name: layer for name, layer in parts if isinstance(layer, GVTO)}
 
-    def walk(self, images, training, summaries):
+    def forward_steps(self, images, training, summaries):
         def through(name, layer, x):
             if name not in operators:
                 return layer(x, training=training)

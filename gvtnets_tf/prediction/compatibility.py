@@ -51,18 +51,18 @@ def check_image(image, model, card, uncertainty=False, statistics=None):
         )
     if card.output_channels:
         known = channels if statistics is None else np.size(statistics.gain)
-        if card.undo == "stored":
-            known = len(card.target.gain)
-        check_units(card.undo, known, len(card.output_channels))
+        if card.denormalize == "stored":
+            known = len(card.target_normalizer.gain)
+        check_units(card.denormalize, known, len(card.output_channels))
     _check_voxel_size(image, card.voxel_size, name)
 
 
-def check_units(undo, known, channels):
+def check_units(denormalize, known, channels):
     """Refuse to give so many channels of a result the units of the known ones."""
-    if undo != "none" and known not in (1, channels):
+    if denormalize != "none" and known not in (1, channels):
         raise ValueError(
             f"The result has {channels} channels and cannot take the units of {known} "
-            f"(`undo` is {undo!r}): use 'none', or 'stored' with one offset and gain "
+            f"(`denormalize` is {denormalize!r}): use 'none', or 'stored' with one offset and gain "
             f"per channel of the result."
         )
 

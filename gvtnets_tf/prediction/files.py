@@ -24,13 +24,13 @@ def predict(
         axes: str. Axes of the inputs, in place of what the files say.
         input_channels: list of int or str. The channels the network wants, in its order.
             By default those that its card names, where the file names them too.
-        voxel_size: micrometres in place of what the files say: a mapping from axis letter,
+        voxel_size: micrometers in place of what the files say: a mapping from axis letter,
             or one number per spatial axis, in the order Z, Y, X.
         resample: bool. Resample an input whose voxels differ from those the model was
             trained on, and the result back to the grid of the input.
         flips: bool. Predict the mean over the four mirror images along Y and X.
         frames: str `"A:B:STEP"` or slice. Frames of a time series, as Python counts.
-        statistics: of a time series: `"frame"`, each frame is normalised by its own;
+        statistics: of a time series: `"frame"`, each frame is normalized by its own;
             `"series"`, by those of all frames. Or an `Affine` measured elsewhere.
         gif: file to write one plane of a time series to, with one contrast for all frames.
         gif_plane: int. Which plane along Z that is; the central one by default.

@@ -28,8 +28,8 @@ def predict_many(
     """Predict files with several models, into one image with a channel per structure.
 
     An input is read once. It is measured and resampled once for all models that want it
-    alike (rule of normalisation, voxel size, channels), and one model at a time is in
-    memory. Models may differ in depth, padding and normalisation, not in the axes of
+    alike (rule of normalization, voxel size, channels), and one model at a time is in
+    memory. Models may differ in depth, padding and normalization, not in the axes of
     their results. A time series is opened once, and read frame by frame for each model.
 
     Args:
@@ -48,7 +48,7 @@ def predict_many(
 
     Returns:
         List of `Path`: for each input the image, and beside it a figure (`.png`) of all
-        channels, each the maximum over Z in its colour. The GIF comes last. A channel
+        channels, each the maximum over Z in its color. The GIF comes last. A channel
         has the name that its model's card gives, with the model's name in front where
         two would be the same.
 
@@ -84,7 +84,7 @@ def predict_many(
             answers = _answers(found, wanted, kept, how, {**options, "progress": progress})
             merged = _merged([result for result, _ in answers], found)
             models = [{"model": s.name, **info} for s, (_, info) in zip(found, answers)]
-            shown = _colours(colors, merged.channel_names)
+            shown = _colors(colors, merged.channel_names)
             replaced = {"force": force or resume}
             # The result last: where it is, everything is.
             for file in movie:
@@ -186,7 +186,9 @@ def _answers(structures, wanted, kept, how, options):
 def _preparation(card, image, how):
     """What the preparation of an input depends on."""
     voxel_size = dict(card.voxel_size) if how["resample"] else None
-    return json.dumps([image.channel_names, card.input.to_dict(), voxel_size], sort_keys=True)
+    return json.dumps(
+        [image.channel_names, card.input_normalizer.to_dict(), voxel_size], sort_keys=True
+    )
 
 
 def _merged(results, structures):
@@ -202,14 +204,14 @@ def _merged(results, structures):
     )
 
 
-def _colours(colors, names):
-    """A display colour for each channel: those that were asked for, or chosen here."""
+def _colors(colors, names):
+    """A display color for each channel: those that were asked for, or chosen here."""
     if colors and len(colors) != len(names):
         raise ValueError(
             f"`colors` must be one '#rrggbb' for each of the {len(names)} channels "
             f"({', '.join(names)}). Received: {list(colors)}."
         )
-    return tuple(colors or display.colours(len(names)))
+    return tuple(colors or display.colors(len(names)))
 
 
 def _names(structures, known, counts):

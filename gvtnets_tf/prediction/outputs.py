@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gvtnets_tf.atomic_files import check_free, remove
+from gvtnets_tf.atomic_files import check_writable, remove
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data.in_silico_labeling import file_names, wells
 from gvtnets_tf.data.pairing import expand
@@ -62,7 +62,7 @@ def opened(path, axes=None, voxel_size=None, frames=None):
     Args:
         path: one of `found`.
         axes: str. In place of what the file says.
-        voxel_size: micrometres in place of what the file says: a mapping from axis letter,
+        voxel_size: micrometers in place of what the file says: a mapping from axis letter,
             or one number per spatial axis of the file, in the order Z, Y, X.
         frames: see `data.frames.select`.
 
@@ -207,7 +207,7 @@ def todo(paths, results, dtype, *, resume=False, force=False):
             remove(partial_results.place(outputs[0]))
             continue
         for output in outputs:
-            check_free(output, force or resume)
+            check_writable(output, force or resume)
         writers.check_dtype(outputs[0], dtype or "float32")
         partial_results.check_none(outputs[0], resume=resume, force=force)
         found.append((path, outputs))
@@ -266,7 +266,7 @@ def _steps(voxel_size, letters, path):
     for letter, size in voxel_size.items():
         if letter not in "TZYX" or not 0 < size < math.inf:
             raise ValueError(
-                f"--voxel-size (`voxel_size`) is in micrometres, above zero, along Z, Y or X. "
+                f"--voxel-size (`voxel_size`) is in micrometers, above zero, along Z, Y or X. "
                 f"Received: {letter} {size}, for {path}."
             )
     return voxel_size

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from gvtnets_tf.atomic_files import remove, staged
+from gvtnets_tf.atomic_files import atomic_write, remove
 from gvtnets_tf.images import readers, writers
 
 SETTINGS = "settings"
@@ -113,5 +113,5 @@ def _same(out, settings, force):
 
 
 def _write(file, values):
-    with staged(file, force=True) as beside:
+    with atomic_write(file, force=True) as beside:
         beside.write_text(json.dumps(values))

@@ -1,4 +1,4 @@
-"""An image of any size through a network: normalised, padded, tiled and brought back."""
+"""An image of any size through a network: normalized, padded, tiled and brought back."""
 
 import math
 from dataclasses import replace
@@ -26,7 +26,7 @@ class Predictor:
             a Keras model or any other; with `card.classes`, of logits with one axis more. Read
             from it where present: `divisor`, what each axis of the grid must be a multiple
             of, `operators`, the places where it looks at the whole image at once, and
-            `only(labels)`, the network of some of its channels.
+            `select_outputs(labels)`, the network of some of its channels.
         card: `Card`.
     """
 
@@ -75,9 +75,9 @@ class Predictor:
     ):
         """Predict an image.
 
-        It is normalised by statistics of the whole image (each frame of a time series by
+        It is normalized by statistics of the whole image (each frame of a time series by
         its own), padded by reflection, predicted whole or in tiles, cropped, and given its
-        units by `card.undo`. A network of planes predicts a stack plane by plane, with the
+        units by `card.denormalize`. A network of planes predicts a stack plane by plane, with the
         statistics of the stack. Frames are read one at a time, first all of them to be measured
         (a blank one is named before hours of work), then each to be predicted.
 
@@ -110,8 +110,8 @@ class Predictor:
             result with several channels gets one in front of its spatial axes, as in
             `"TCZYX"`. With `uncertainty`, `result` is a tuple of two such images, location
             and scale. `info` says how it was done, in values that JSON can hold: `mode`
-            (`"whole"` or `"tiles"`), `tile`, `overlap`, `blend`, `undo`, `statistics` (offset
-            and gain of the input, one entry per frame) and, where the result depends on the
+            (`"whole"` or `"tiles"`), `tile`, `overlap`, `blend`, `denormalize`, `statistics`
+            (offset and gain of the input, one entry per frame) and, where the result depends on the
             tiles, `note`.
 
         Raises:
@@ -165,8 +165,8 @@ class Predictor:
         """The network of some labels as a function of arrays, made once."""
         if labels not in self._runners:
             part = self.model
-            if labels is not None and hasattr(part, "only"):
-                part = part.only(labels)
+            if labels is not None and hasattr(part, "select_outputs"):
+                part = part.select_outputs(labels)
             self._runners[labels] = runner(part, softmax=bool(self.card.classes))
         return self._runners[labels]
 
@@ -223,7 +223,7 @@ class Predictor:
         name = image.name or "the image"
         name = f"frame {t} of {name}" if "T" in image.axes else name
         if statistics is None:
-            return self.card.input.measure(frame, name)
+            return self.card.input_normalizer.measure(frame, name)
         Normalizer("none").measure(frame, name)  # It refuses NaN, and measures nothing.
         return statistics
 
@@ -257,7 +257,7 @@ class Predictor:
             bar.update(len(some))
 
     def _window(self, frame, affine, plan, place):
-        """What the network reads of a place, normalised.
+        """What the network reads of a place, normalized.
 
         An affine map of the whole image is applied where it is read: the image need not be
         held a second time.
@@ -270,7 +270,7 @@ class Predictor:
         start = [s.start - b for s, b in zip(window, before)]
         size = [s.stop - s.start for s in window]
         read = lambda slices: affine.apply(plane[slices])
-        return multiscale.cut(read, plane.shape[:-1], start, size, self.card.scales)
+        return multiscale.crop_multiscale(read, plane.shape[:-1], start, size, self.card.scales)
 
     def _call(self, run, x, plan):
         """Call the network on `(batch, *tile, channels)`; refuse an answer of another grid."""
@@ -289,7 +289,7 @@ class Predictor:
 
     def _select(self, y, uncertainty, labels):
         """Keep the channels that are wanted, with their scales; refuse those not on the card."""
-        if labels is not None and hasattr(self.model, "only"):
+        if labels is not None and hasattr(self.model, "select_outputs"):
             return y
         axis = -2 if self.card.classes else -1
         channels, names = y.shape[axis], self.card.output_channels
@@ -313,14 +313,17 @@ class Predictor:
 
     def _back(self, affine, channels, labels):
         """The map that gives a result with so many channels its units."""
-        if self.card.undo == "none":
+        if self.card.denormalize == "none":
             return Affine(np.zeros(1), np.ones(1))
-        if self.card.undo == "stored":
-            stored = (np.asarray(v) for v in (self.card.target.offset, self.card.target.gain))
+        if self.card.denormalize == "stored":
+            stored = (
+                np.asarray(v)
+                for v in (self.card.target_normalizer.offset, self.card.target_normalizer.gain)
+            )
             affine = Affine(*stored)
         if labels is not None and np.size(affine.gain) > 1:
             affine = Affine(affine.offset[list(labels)], affine.gain[list(labels)])
-        compatibility.check_units(self.card.undo, np.size(affine.gain), channels)
+        compatibility.check_units(self.card.denormalize, np.size(affine.gain), channels)
         return affine
 
     def _images(self, result, image, plan, uncertainty, labels):
@@ -353,7 +356,7 @@ class Predictor:
             "tile": None if whole else list(plan.tile),
             "overlap": None if whole else list(plan.overlap),
             "blend": None if whole else how["blend"],
-            "undo": self.card.undo,
+            "denormalize": self.card.denormalize,
             "statistics": [
                 {"offset": _floats(affine.offset), "gain": _floats(affine.gain)} for affine in used
             ],

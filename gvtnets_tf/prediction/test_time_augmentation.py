@@ -46,7 +46,7 @@ class Flips:
 
     def __getattr__(self, name):
         found = getattr(vars(self)["model"], name)
-        if name == "only":  # some channels of the network, mirrored as well
+        if name == "select_outputs":  # some channels of the network, mirrored as well
             return lambda labels: Flips(found(labels), self.card)
         return found
 

@@ -18,7 +18,7 @@ SCOPES = ("frame", "series")
 
 @dataclass(frozen=True)
 class Prepared:
-    """An input as a network wants it, without its values being normalised yet.
+    """An input as a network wants it, without its values being normalized yet.
 
     Attributes:
         image: `Image`, the input. The result gets its grid.
@@ -182,9 +182,9 @@ def _measure(frames, image, card, statistics):
     check_choice("statistics", statistics, SCOPES)
     name = image.name or "the image"
     if statistics == "series" and len(frames) > 1:
-        return [card.input.measure(map(_channels_last, frames), name)] * len(frames)
+        return [card.input_normalizer.measure(map(_channels_last, frames), name)] * len(frames)
     names = [f"frame {t} of {name}" for t in range(len(frames))] if "T" in image.axes else [name]
-    return [card.input.measure(_channels_last(f), n) for f, n in zip(frames, names)]
+    return [card.input_normalizer.measure(_channels_last(f), n) for f, n in zip(frames, names)]
 
 
 def _channels_last(frame):

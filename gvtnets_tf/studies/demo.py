@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import staged, write_table
+from gvtnets_tf.atomic_files import atomic_write, write_csv
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.images import writers
@@ -35,7 +35,7 @@ def demo(out="gvtnets-demo", force=False):
     Raises:
         FileExistsError: if `out` exists and `force` is `False`.
     """
-    with staged(out, force) as folder:
+    with atomic_write(out, force) as folder:
         folder.mkdir()
         noisy, truth = cells.pair("denoising", SHAPE, SEED)
         prediction, info = load(MODEL).predict(noisy, progress=True)
@@ -54,7 +54,7 @@ def demo(out="gvtnets-demo", force=False):
         methods = {"noisy": "input", "gaussian": "gaussian", MODEL: "prediction"}
         table = {m: _scores(truth.numpy(), shown[name]) for m, name in methods.items()}
         rows = [{"method": m, **{k: f"{s[k]:.4f}" for k in SCORES}} for m, s in table.items()]
-        write_table(folder / "scores.csv", rows)
+        write_csv(folder / "scores.csv", rows)
     return table
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from gvtnets_tf.atomic_files import remove, staged, write_table
+from gvtnets_tf.atomic_files import atomic_write, remove, write_csv
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import pairing
 from gvtnets_tf.data.synthetic import cells
@@ -83,7 +83,7 @@ def label_free(out, data=None, *, structures=None, models=MODELS, progress=True,
     """Train networks on several structures, and compare how well they predict them.
 
     Volumes are prepared as published (see `allen.prepare`) and kept, so that scores are
-    those of z-scored, resized images, and a blank image has a normalised L2 of 1.0. What
+    those of z-scored, resized images, and a blank image has a normalized L2 of 1.0. What
     an earlier call has done is not done again: a kill costs the volume or the epoch under
     way. A further call may name other structures and models.
 
@@ -100,7 +100,7 @@ def label_free(out, data=None, *, structures=None, models=MODELS, progress=True,
     Returns:
         List of mappings, one per structure and model: `structure`, `model`, `parameters`,
         `r_mean`, `r_sd` and `n` of the report part, `l2_train`, `l2_report` (means of the
-        normalised L2), `seconds` per report volume (median, whole volumes), and `p` that r is
+        normalized L2), `seconds` per report volume (median, whole volumes), and `p` that r is
         not greater than that of the first model (paired, one-tailed), or a `note` why not.
 
     Raises:
@@ -149,7 +149,7 @@ def write_recipes(out, data, *, structures=None, models=MODELS, force=False, **s
     if data is None:
         raise ValueError("Recipes are written for a data set on disk: give `data` (--data).")
     out, plan, written = Path(out), _plan(data, settings), []
-    with staged(out, force) as beside:
+    with atomic_write(out, force) as beside:
         beside.mkdir()
         for name in _structures(plan, structures):
             table, place = _table(name, data, plan), f"{name}.csv"
@@ -220,7 +220,7 @@ def _check_same(out, plan):
 
 def _begin(out, plan):
     if not (out / PLAN).is_file():
-        with staged(out / PLAN) as beside:
+        with atomic_write(out / PLAN) as beside:
             beside.write_text(json.dumps(_plain(asdict(plan)), indent=2) + "\n")
 
 
@@ -245,7 +245,7 @@ def _prepare(out, root, table, plan, progress):
             for path, image in zip(paths, label_free_data.prepare(row, table.resize, most)):
                 writers.write(out / VOLUMES / path, image, force=True)
         done.append({"input": paths[0], "target": paths[1], "split": row.split})
-    write_table(out / VOLUMES / "pairs.csv", done)
+    write_csv(out / VOLUMES / "pairs.csv", done)
 
 
 def _train(out, name, plan, progress):
@@ -254,18 +254,20 @@ def _train(out, name, plan, progress):
     if done.exists():
         return
     data = {"root": str((out / VOLUMES).resolve()), "csv": "pairs.csv", "axes": "ZYX"}
-    as_prepared = {"input": "none", "target": "none", "undo": "none"}
+    as_prepared = {"input": "none", "target": "none", "denormalize": "none"}
     recipe = {"preset": name, "data": data, "normalize": as_prepared, "select": 0}
     going = (run / "resume" / "progress.json").is_file()  # else it was killed in its first epoch
     train(
         {**recipe, **plan.changes(name)}, run, resume=going, force=not going, progress=progress
     )  # fmt: skip
     model, card = model_folder.read(run)
-    with staged(done) as beside:
+    with atomic_write(done) as beside:
         beside.mkdir()
         # The volumes were z-scored before: an image as it was recorded is not.
         zscore = Normalizer("zscore")
-        model_folder.save(beside, model, card.changed(input=zscore, target=zscore))
+        model_folder.save(
+            beside, model, card.changed(input_normalizer=zscore, target_normalizer=zscore)
+        )
         for file in ("recipe.yaml", "history.csv"):
             shutil.copy(run / file, beside / file)
     remove(run)
@@ -280,12 +282,12 @@ def _score(out, name, progress):
     if not todo:
         return
     model, card = model_folder.read(out / name / MODEL)
-    predictor = Predictor(model, card.changed(input=Normalizer("none")))
+    predictor = Predictor(model, card.changed(input_normalizer=Normalizer("none")))
     predictor.predict(readers.read(todo[0].input, "ZYX"))  # the first call is slower
     count = sum(math.prod(w.shape) for w in model.trainable_weights)
     for row in _bar(todo, f"predict {out.name}, {name}", progress):
         scores.append({**_predicted(row, predictor, out / name), "parameters": count})
-        write_table(out / name / SCORES, scores)
+        write_csv(out / name / SCORES, scores)
 
 
 def _predicted(row, predictor, out):
@@ -324,8 +326,8 @@ def _report(out, structures, models):
         scores = {model: _scores(out / name / model) for model in models}
         boxes[name] = {model: _column(s, "report", "r") for model, s in scores.items()}
         rows += [_row(name, model, scores, boxes[name]) for model in models]
-    write_table(out / "table.csv", rows)
-    with staged(out / "table.txt", force=True) as beside:
+    write_csv(out / "table.csv", rows)
+    with atomic_write(out / "table.txt", force=True) as beside:
         beside.write_text(show(rows) + "\n")
     plots.box(out / "r.png", boxes, label="Pearson r", force=True)
     return rows

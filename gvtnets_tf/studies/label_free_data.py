@@ -3,7 +3,7 @@
 A folder per structure holds `train.csv` and `test.csv` with the columns `path_czi`,
 `channel_signal` and `channel_target`; paths are relative to the folder above, and those of
 DNA point into the folders of other structures. `structures.json` says, per structure, by
-which factors the release resized volumes, the voxels they then had (micrometres, z from the
+which factors the release resized volumes, the voxels they then had (micrometers, z from the
 cubes of 0.29 um that the factors lead to) and the channels its tables name.
 
 Reference:
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import pairing
 from gvtnets_tf.data.synthetic import cells
@@ -30,7 +30,7 @@ from gvtnets_tf.images.normalization import Normalizer
 
 COLUMNS = ("path_czi", "channel_signal", "channel_target")
 VOLUMES = {"train": 30, "select": 0, "report": 20}  # rows, as published
-CUBE = 0.29  # micrometres along z, y and x after resizing
+CUBE = 0.29  # micrometers along z, y and x after resizing
 MOST = 9_732_096  # voxels of a test volume, as published
 MULTIPLE = 16  # of which its sizes are
 MOST_SIMULATED = 10_000  # volumes of one seed
@@ -44,7 +44,7 @@ class Structure:
     Attributes:
         label: str. The protein and where it is.
         resize: three floats. Factors of the sizes along z, y and x.
-        voxel_size: mapping from axis letter to micrometres, before resizing.
+        voxel_size: mapping from axis letter to micrometers, before resizing.
         channels: sequence of (signal, target), counted from 0; which of them, or what
             else, a volume has stands in its row.
     """
@@ -292,7 +292,7 @@ def _rows(path):
 
 
 def _write(path, rows, force=True):
-    with staged(path, force) as beside, beside.open("w", newline="") as file:
+    with atomic_write(path, force) as beside, beside.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
 
 

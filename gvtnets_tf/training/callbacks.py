@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 
-from gvtnets_tf.atomic_files import staged, write_table
+from gvtnets_tf.atomic_files import atomic_write, write_csv
 from gvtnets_tf.zoo import model_folder
 
 STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
@@ -74,15 +74,15 @@ class Backup(keras.callbacks.Callback):
         model_folder.write_weights(new, state(self.model))
         progress = {"epoch": epoch + 1, "best": self.keep.best, "seed": self.seed}
         # From here on the new state counts: a kill finds the one or the other, whole.
-        with staged(place / PROGRESS, force=True) as beside:
+        with atomic_write(place / PROGRESS, force=True) as beside:
             beside.write_text(json.dumps({**progress, "history": self.rows}))
         for old in {*place.iterdir()} - {new, place / PROGRESS}:  # also what a kill left
             old.unlink()
-        write_table(self.path / HISTORY, self.rows)
+        write_csv(self.path / HISTORY, self.rows)
 
 
 def state(model):
-    """Name every number that the next step depends on: weights, optimiser, dropout seeds."""
+    """Name every number that the next step depends on: weights, optimizer, dropout seeds."""
     passing = {id(v) for v in model.metrics_variables}
     variables = [*(v for v in model.variables if id(v) not in passing), *model.optimizer.variables]
     return {f"{i:04d}": variable for i, variable in enumerate(variables)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import yaml
 
-from gvtnets_tf.atomic_files import check_free, staged
+from gvtnets_tf.atomic_files import atomic_write, check_writable
 from gvtnets_tf.checks import optional
 from gvtnets_tf.data.pipeline import grid, patches
 from gvtnets_tf.data.training_pairs import Pair
@@ -59,7 +59,7 @@ def train(
     if resume:
         _check_same(recipe, out)
     else:
-        check_free(out, force)
+        check_writable(out, force)
     # Seeds Python, NumPy and Keras: the initial weights depend on `recipe.seed` alone.
     keras.utils.set_random_seed(recipe.seed)
     if deterministic:
@@ -90,26 +90,26 @@ def _prepare(recipe):
     train, select = recipe.divided(recipe.samples())
     if not train:
         raise ValueError("No pair is left to train on: look at `regions`, `split` and `select`.")
-    undo = recipe.normalize.get("undo", "input")
+    denormalize = recipe.normalize.get("denormalize", "input")
     alike = recipe.normalize.get("target") == "input"
     rules = {
         role: _fixed(
             Normalizer.parse(rule),
             [getattr(sample, role) for sample in train],
-            always=undo == "stored" and role == "target",
+            always=denormalize == "stored" and role == "target",
             role=role,
         )
         for role, rule in recipe.rules.items()
     }
     pairs = [[p for s in part for p in _pairs(s, rules, alike, recipe)] for part in (train, select)]
-    _check_units(undo, pairs[0][0])
+    _check_units(denormalize, pairs[0][0])
     taken = _taken(recipe, train, select)
     card = Card(
         axes=recipe.axes,
         output_axes=recipe.axes.replace("Z", "") if pairs[0][0].projects else recipe.axes,
-        input=rules["input"],
-        target=rules["target"],
-        undo=undo,
+        input_normalizer=rules["input"],
+        target_normalizer=rules["target"],
+        denormalize=denormalize,
         voxel_size={
             a: s for a, s in pairs[0][0].input.voxel_size.items() if a in recipe.axes
         },
@@ -157,12 +157,12 @@ def _taken(recipe, samples, held):
     return tuple(name for i, name in enumerate(names) if not all(m[i] for m in missing))
 
 
-def _check_units(undo, pair):
+def _check_units(denormalize, pair):
     inputs, targets, _ = pair.kind
-    if undo == "input" and inputs not in (1, targets):
+    if denormalize == "input" and inputs not in (1, targets):
         raise ValueError(
             f"Results of {targets} channels cannot take the units of {inputs} input channels: set "
-            f"`normalize.undo` to 'stored' (the units of the targets) or 'none'."
+            f"`normalize.denormalize` to 'stored' (the units of the targets) or 'none'."
         )
 
 
@@ -207,7 +207,7 @@ def _compile(model, recipe):
 
 
 def _begin(out, recipe, force):
-    with staged(out, force) as beside:
+    with atomic_write(out, force) as beside:
         beside.mkdir()
         (beside / "recipe.yaml").write_text(recipe.dump(out))
 

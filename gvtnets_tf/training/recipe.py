@@ -19,7 +19,7 @@ from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.losses import CLASSES, LOSSES, PROBABILISTIC
 from gvtnets_tf.models.presets import MODELS, PRESETS, preset
 from gvtnets_tf.models.projection import ProjectionGVTNet
-from gvtnets_tf.zoo.card import UNDO
+from gvtnets_tf.zoo.card import DENORMALIZE
 
 INTENSITY = tuple(f.name for f in fields(Intensity))
 OPTIMIZER = ("beta_1", "beta_2", "epsilon", "weight_decay")
@@ -40,12 +40,12 @@ class Recipe:
             `pair_by`, and `regions`, a mapping from `train`, `select`, `report` to
             `{axis: [start, stop]}` in voxels; `resize`, factors along Z, Y and X by which
             images are resized (cubic) once they were measured.
-        normalize: mapping with `input`, `target` (see `Normalizer`) and `undo`. The target
-            may also be `"input"`: by the numbers of its input, so that with `undo: input`
+        normalize: mapping with `input`, `target` (see `Normalizer`) and `denormalize`. The target
+            may also be `"input"`: by the numbers of its input, so that with `denormalize: input`
             predictions have the units of the target.
         patch: sequence of int. Voxels per spatial axis of the network.
-        scales: sequence of float. Extents at which the input is cut around the centre of a
-            patch, see `multiscale.cut`.
+        scales: sequence of float. Extents at which the input is cut around the center of a
+            patch, see `multiscale.crop_multiscale`.
         batch, steps: int. Patches per step, and steps in all, rounded up so that all
             epochs have equally many.
         loss: one of `LOSSES`.
@@ -99,17 +99,19 @@ class Recipe:
                 f"`select` must be a share from 0 to below 1. Received: {self.select!r}."
             )
         _check_keys("data", self.data, training_pairs.KEYS)
-        _check_keys("normalize", self.normalize, ("input", "target", "undo"))
+        _check_keys("normalize", self.normalize, ("input", "target", "denormalize"))
         _check_keys("augment", self.augment, ("flip", "rotate", "intensity"))
         _check_keys("augment.intensity", self.augment.get("intensity") or {}, INTENSITY)
         self._check_windows()
         _check_keys("schedule", self.schedule, ("rate", "decay", "every"))
         _check_keys("optimizer", self.optimizer, OPTIMIZER)
-        undo = check_choice("undo", self.normalize.get("undo", "input"), UNDO)
-        if self.normalize.get("target") == "input" and undo == "stored":
+        denormalize = check_choice(
+            "denormalize", self.normalize.get("denormalize", "input"), DENORMALIZE
+        )
+        if self.normalize.get("target") == "input" and denormalize == "stored":
             raise ValueError(
-                "A target normalised by the numbers of its input has none of its own to store: "
-                "use `undo: input` with `target: input`."
+                "A target normalized by the numbers of its input has none of its own to store: "
+                "use `denormalize: input` with `target: input`."
             )
         for part, region in (self.data.get("regions") or {}).items():
             check_choice("part", part, training_pairs.PARTS)
@@ -126,7 +128,7 @@ class Recipe:
         target = Normalizer.parse(self.rules["target"])
         if self.loss in CLASSES and target.kind in ("zscore", "unit"):
             raise ValueError(
-                f"The classes of {self.loss!r} go from 0 to 1: normalise the target by "
+                f"The classes of {self.loss!r} go from 0 to 1: normalize the target by "
                 f"'percentile' or 'fixed'. Received: {target.kind!r}."
             )
 
@@ -203,7 +205,7 @@ class Recipe:
 
     @property
     def rules(self):
-        """Normalisation of `input` and of `target`, as given or by percentiles."""
+        """Normalization of `input` and of `target`, as given or by percentiles."""
         rules = {role: self.normalize.get(role, "percentile") for role in ("input", "target")}
         return rules | {"target": "none"} if rules["target"] == "input" else rules
 

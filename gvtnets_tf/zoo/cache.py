@@ -61,7 +61,7 @@ def folder_of(name):
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{name!r} is not on this machine yet ({folder}): fetch it once with "
-            f"`gvtnets zoo fetch {name}`. Licence: {about(name)['licence']}."
+            f"`gvtnets zoo fetch {name}`. License: {about(name)['license']}."
         )
     if fault := broken(folder):
         raise ValueError(

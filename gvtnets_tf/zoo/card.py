@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images.normalization import Normalizer
 
-UNDO = ("input", "stored", "none")
+NORMALIZERS = ("input_normalizer", "target_normalizer")
+DENORMALIZE = ("input", "stored", "none")
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,17 @@ class Card:
     Attributes:
         axes: str. Spatial axes of one input image, `"ZYX"` or `"YX"`; channels come last.
         output_axes: str. Spatial axes of the result; a projection drops `Z`.
-        input: `Normalizer` of the input.
-        target: `Normalizer` of the target. With `undo="stored"` it is a `fixed` one,
-            measured over the training targets.
-        undo: which map gives a prediction its units: the `input`'s own, the `stored`
+        input_normalizer: `Normalizer` of the input.
+        target_normalizer: `Normalizer` of the target. With `denormalize="stored"` it is a
+            `fixed` one, measured over the training targets.
+        denormalize: which map gives a prediction its units: the `input`'s own, the `stored`
             one of the targets, or `none`.
-        voxel_size: mapping from axis letter to micrometres of the training data.
+        voxel_size: mapping from axis letter to micrometers of the training data.
         input_channels, output_channels: tuples of str, one name per channel.
         trained_channels: tuple of str. Output channels that the training images had, where some
             were missing; the others were never learned, and are predicted only if asked for.
         scales: tuple of float. Extents at which the network reads its input, see
-            `multiscale.cut`; its channels are repeated for each.
+            `multiscale.crop_multiscale`; its channels are repeated for each.
         tile: tuple of int. Voxels that the network reads at a time, where that is part of
             what it learned; empty where it is free.
         classes: int or `None`. The network answers with a distribution over so many
@@ -36,14 +37,14 @@ class Card:
         bytes_per_voxel: float or `None`. Measured peak memory of a prediction.
         training: mapping. Summary of the training run: steps, loss, scores.
         provenance: str. Where the weights come from.
-        licence: str.
+        license: str.
     """
 
     axes: str = "ZYX"
     output_axes: str = "ZYX"
-    input: Normalizer = field(default_factory=Normalizer)
-    target: Normalizer = field(default_factory=Normalizer)
-    undo: str = "input"
+    input_normalizer: Normalizer = field(default_factory=Normalizer)
+    target_normalizer: Normalizer = field(default_factory=Normalizer)
+    denormalize: str = "input"
     voxel_size: Mapping = field(default_factory=dict)
     input_channels: tuple = ()
     output_channels: tuple = ()
@@ -55,19 +56,20 @@ class Card:
     bytes_per_voxel: float | None = None
     training: Mapping = field(default_factory=dict)
     provenance: str = ""
-    licence: str = ""
+    license: str = ""
 
     def __post_init__(self):
-        check_choice("undo", self.undo, UNDO)
-        if self.undo == "stored" and self.target.kind != "fixed":
+        check_choice("denormalize", self.denormalize, DENORMALIZE)
+        if self.denormalize == "stored" and self.target_normalizer.kind != "fixed":
             raise ValueError(
-                "`undo='stored'` needs a target normalisation with stored values (kind 'fixed'). "
-                f"Received: {self.target.kind!r}."
+                "`denormalize='stored'` needs a target normalization with stored values (kind "
+                f"'fixed'). Received: {self.target_normalizer.kind!r}."
             )
 
     def to_dict(self):
         """A mapping that JSON can hold."""
-        values = asdict(self) | {"input": self.input.to_dict(), "target": self.target.to_dict()}
+        rules = {name: getattr(self, name).to_dict() for name in NORMALIZERS}
+        values = asdict(self) | rules
         return values | {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
 
     @classmethod
@@ -82,7 +84,7 @@ class Card:
             check_choice("key of the model card", key, known)
         values = dict(values)
         for make, *keys in (
-            (Normalizer.parse, "input", "target"),
+            (Normalizer.parse, *NORMALIZERS),
             (tuple, "input_channels", "output_channels", "trained_channels", "scales", "tile"),
         ):
             values |= {key: make(values[key]) for key in keys if key in values}

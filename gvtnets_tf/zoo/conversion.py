@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import check_free
+from gvtnets_tf.atomic_files import check_writable
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.base import named_weights
@@ -19,7 +19,7 @@ from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
 from gvtnets_tf.zoo.torch_state import check_size, read_state
 from gvtnets_tf.zoo.weight_names import (
-    LICENCES,
+    LICENSES,
     VOXEL_SIZE,
     fnet_name,
     from_torch,
@@ -35,7 +35,7 @@ NORMALIZE = ("none", "zscore", "percentile")
 def convert_tf1(prefix, out, preset, normalize=None, force=False, **about):
     """Turn a released TensorFlow-1 checkpoint of GVTNets into a model folder.
 
-    Every variable has one place and every place is filled; the optimiser's memory and
+    Every variable has one place and every place is filled; the optimizer's memory and
     counters are passed over.
 
     Args:
@@ -57,7 +57,7 @@ def convert_tf1(prefix, out, preset, normalize=None, force=False, **about):
             variables that are missing, left over or of another shape.
     """
     check_choice("preset", preset, TF1)
-    check_free(out, force)
+    check_writable(out, force)
     prefix, data = _checkpoint(prefix)
     model = PRESETS[preset].build()
     model.build((None,) * (model.rank + 1) + (1,))
@@ -74,7 +74,7 @@ def convert_tf1(prefix, out, preset, normalize=None, force=False, **about):
     )
     known = {
         "provenance": f"converted from the TensorFlow-1 checkpoint {_fingerprint(data)}",
-        "licence": LICENCES["tf1"],
+        "license": LICENSES["tf1"],
     }
     return _write(out, model, preset, normalize, force, **{**known, **about})
 
@@ -91,7 +91,7 @@ def convert_fnet(file, out, normalize="zscore", force=False):
             `weights_only=True`, the state itself or under `nn_state`.
         out: folder to make.
         normalize: `"none"`, `"zscore"` or `"percentile"`, of the input. Predictions are
-            not given units (`undo="none"`).
+            not given units (`denormalize="none"`).
         force: bool. Whether an existing `out` is replaced.
 
     Returns:
@@ -104,7 +104,7 @@ def convert_fnet(file, out, normalize="zscore", force=False):
         ValueError: for another format, a damaged file, one that would have to run code,
             or a state with entries that are missing, left over or of another shape.
     """
-    check_free(out, force)
+    check_writable(out, force)
     file = Path(file)
     state = {n: a for n, a in read_state(file).items() if not n.endswith("num_batches_tracked")}
     model = _fnet_of(file, state)
@@ -119,7 +119,7 @@ def convert_fnet(file, out, normalize="zscore", force=False):
     return _write(
         out, model, "fnet", normalize, force,
         provenance=f"converted from the pytorch_fnet state {_fingerprint(file)}",
-        licence=LICENCES["fnet"],
+        license=LICENSES["fnet"],
     )  # fmt: skip
 
 
@@ -177,9 +177,9 @@ def _write(out, model, preset, normalize, force, **about):
     card = Card(
         axes=axes,
         output_axes=axes if axes != one.axes else one.output_axes,
-        input=Normalizer(rules["input"]),
-        target=Normalizer(rules["target"]),
-        undo=rules["undo"],
+        input_normalizer=Normalizer(rules["input"]),
+        target_normalizer=Normalizer(rules["target"]),
+        denormalize=rules["denormalize"],
         voxel_size={a: s for a, s in VOXEL_SIZE.get(preset, {}).items() if a in axes},
         probabilistic=model.scale_head,
         **about,

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from gvtnets_tf import download
-from gvtnets_tf.atomic_files import check_free, remove, staged
+from gvtnets_tf.atomic_files import atomic_write, check_writable, remove
 from gvtnets_tf.zoo.cache import broken, cache_folder, seal, shipped_folder
 from gvtnets_tf.zoo.registry import about
 
@@ -38,7 +38,7 @@ def fetch(name, force=False, cache=None, progress=True, start=lambda: None):
         return Path(shipped_folder() / name)
     folder = Path(cache_folder() if cache is None else cache) / name
     if force or not _is_whole(folder):
-        check_free(folder, force=True)
+        check_writable(folder, force=True)
         with download.locked(folder, progress):
             if force or not _is_whole(folder):  # another process may have been faster
                 _make(folder, name, known, progress, start)
@@ -58,7 +58,7 @@ def _make(folder, name, known, progress, start):
             beside.rmdir()  # unless a part of a file is in it, to go on from
         raise
     start()
-    with staged(folder, force=True) as made:
+    with atomic_write(folder, force=True) as made:
         _convert(prefix, made, known)
         seal(made)
     remove(beside)

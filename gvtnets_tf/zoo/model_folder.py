@@ -13,14 +13,19 @@ import h5py
 import keras
 import numpy as np
 
-from gvtnets_tf.atomic_files import staged
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.layers.base import arguments
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import MODELS
 from gvtnets_tf.zoo.card import Card
 
-FORMAT = 1
+FORMAT = 2
+# What the keys of format 1 are called now.
+FORMAT_1 = {
+    "input": "input_normalizer", "target": "target_normalizer", "undo": "denormalize",
+    "licence": "license",
+}  # fmt: skip
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 MODEL, WEIGHTS = "model.json", "weights.h5"
 LARGEST_JSON = 2**20  # bytes; a real one has a few thousand
@@ -43,7 +48,7 @@ def write(path, model, card, force=False):
         FileExistsError: if `path` exists and `force` is `False`.
         ValueError: for a network of another class.
     """
-    with staged(path, force) as folder:
+    with atomic_write(path, force) as folder:
         folder.mkdir()
         save(folder, model, card)
     return Path(path)
@@ -61,7 +66,7 @@ def save(folder, model, card):
     }
     folder = Path(folder)
     write_weights(folder / WEIGHTS, named_weights(model))
-    with staged(folder / MODEL, force=True) as file:
+    with atomic_write(folder / MODEL, force=True) as file:
         file.write_text(json.dumps(about, indent=2) + "\n")
 
 
@@ -86,11 +91,14 @@ def read(path, precision="float32"):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} is not a model folder: it has no {name}.")
     about = _read_json(path / MODEL)
-    if about.pop("format", None) != FORMAT:
+    written = about.pop("format", None)
+    if written not in (1, FORMAT):
         raise ValueError(
-            f"{path / MODEL} is not of format {FORMAT}, the one this version reads: update "
+            f"{path / MODEL} is not of format 1 or {FORMAT}, which this version reads: update "
             f"gvtnets_tf, or train or convert the model again."
         )
+    if written == 1:
+        about = {FORMAT_1.get(key, key): value for key, value in about.items()}
     try:
         made = MODELS[check_choice("class", about.pop("class"), MODELS)]
         arguments, channels = about.pop("arguments"), about.pop("channels")
@@ -134,7 +142,7 @@ def _check_size(path, count):
 
 def write_weights(file, named):
     """Write variables by name into a flat HDF5 file, whole or not at all."""
-    with staged(file, force=True) as beside, h5py.File(beside, "w") as store:
+    with atomic_write(file, force=True) as beside, h5py.File(beside, "w") as store:
         for name, variable in named.items():
             store[name] = np.asarray(variable)
 

@@ -5,12 +5,12 @@ import json
 from importlib import resources
 
 SHIPPED, PUBLISHED = "registry.json", "published.json"
-COLUMNS = ("task", "state", "licence")
+COLUMNS = ("task", "state", "license")
 # What `card` shows, in its order, and what to call it.
 SHOWN = {
-    "task": "task", "state": "weights", "licence": "licence", "preset": "preset",
+    "task": "task", "state": "weights", "license": "license", "preset": "preset",
     "input": "input", "output": "output", "axes": "axes", "output_axes": "axes of the result",
-    "voxel_size_um": "voxel size (micrometres)", "normalize": "normalisation",
+    "voxel_size_um": "voxel size (micrometers)", "normalize": "normalization",
     "trained_on": "trained on", "scores": "scores", "converted_from": "converted from",
     "paper": "paper", "source": "source", "bytes": "bytes of the source",
 }  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 
 from gvtnets_tf.checks import check_choice, optional
 
-LARGEST = 2**31  # bytes; the largest published file, with its optimiser's memory, has 0.3e9
+LARGEST = 2**31  # bytes; the largest published file, with its optimizer's memory, has 0.3e9
 
 
 def read_state(file):

@@ -10,7 +10,7 @@ import numpy as np
 
 # Micrometres of the images that the published networks were trained on, where resampled.
 VOXEL_SIZE = {"label_free": {"Y": 0.29, "X": 0.29}, "fnet": {"Z": 0.3, "Y": 0.3, "X": 0.3}}
-LICENCES = {
+LICENSES = {
     "tf1": "GPL-3.0 (released checkpoints of divelab/GVTNets)",
     "fnet": "Allen Institute terms, non-commercial use only (pytorch_fnet and its models)",
 }
@@ -62,7 +62,7 @@ def own_name(name, task):
     return f"restore.{own}" if task == "projection" and not own.startswith("project.") else own
 
 
-# What a TensorFlow-1 checkpoint holds besides weights: counters and the optimiser's memory.
+# What a TensorFlow-1 checkpoint holds besides weights: counters and the optimizer's memory.
 BESIDES = re.compile(r"^global_step$|(^|/)beta[12]_power(_\d+)?$|/Adam(_1)?$")
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.data.multiscale import check_scales, cut
+from gvtnets_tf.data.multiscale import check_scales, crop_multiscale
 
 PAPER = (1, 2, 0.5)
 
@@ -14,8 +14,8 @@ def shrunk_or_enlarged(line, size):
     """Linear interpolation of a line at `size` places, as wide as it shrinks, by definition."""
     step = len(line) / size
     width = max(step, 1)
-    centres = (np.arange(size) + 0.5) * step
-    distance = np.abs(np.arange(len(line)) + 0.5 - centres[:, None]) / width
+    centers = (np.arange(size) + 0.5) * step
+    distance = np.abs(np.arange(len(line)) + 0.5 - centers[:, None]) / width
     weights = np.maximum(1 - distance, 0)
     return (weights / weights.sum(1, keepdims=True)) @ line
 
@@ -37,7 +37,7 @@ def directly(image, start, size, scales):
 
 
 def cut_of(image, start, size, scales=PAPER):
-    return cut(lambda index: image[index], image.shape[:2], start, size, scales)
+    return crop_multiscale(lambda index: image[index], image.shape[:2], start, size, scales)
 
 
 @settings(deadline=None, max_examples=80)
@@ -120,7 +120,7 @@ def test_only_what_is_shown_is_read_and_never_beyond_the_image(start):
         asked.append(index)
         return np.zeros([len(range(*s.indices(10**6))) for s in index] + [1], np.float32)
 
-    cut(read, (108, 200), start, (8, 8), PAPER)
+    crop_multiscale(read, (108, 200), start, (8, 8), PAPER)
     ((rows, columns),) = asked
     for s, n in zip((rows, columns), (108, 200)):
         assert 0 <= s.start < s.stop <= n
@@ -142,12 +142,12 @@ def test_scales_that_fit_are_numbers_in_order():
             PAPER,
             (8, 6),
             "YX",
-            "A window of 6 pixels along X cannot be cut at scale 0.5 around the same centre, which "
+            "A window of 6 pixels along X cannot be cut at scale 0.5 around the same center, which "
             "needs 3 pixels, an even number more or less: use a multiple of 4 with scales such as "
             "2 and 0.5.",
         ),
         ((1, 2), (5, 8), "YX", "A window of 5 pixels along Y cannot be cut at scale 2 "),
-        ((1, 1.3), (8, 8), "YX", "at scale 1.3 around the same centre, which needs 10.4 pixels"),
+        ((1, 1.3), (8, 8), "YX", "at scale 1.3 around the same center, which needs 10.4 pixels"),
         ((1, 0), (8, 8), "YX", "at scale 0 "),
         ((1, -1), (8, 8), "YX", "at scale -1 "),
         ((), (8, 8), "YX", "`scales` must hold 1, the window itself. Received: []."),

@@ -135,7 +135,7 @@ def test_input_and_target_are_turned_alike_and_z_is_not_mixed_with_y_and_x():
     assert len(seen) == 16  # up or down, and the 8 ways a square can lie
 
 
-def test_each_image_is_normalised_by_its_own_map_per_channel():
+def test_each_image_is_normalized_by_its_own_map_per_channel():
     source = Image(np.stack([np.full((4, 4), 30.0), np.full((4, 4), 8.0)]), "CYX", name="a")
     target = Image(np.full((4, 4), 5.0), "YX", name="b")
     one = Pair(source, target, Affine(np.array([10.0, 2]), np.array([2.0, 3])), Affine([0], [5]))
@@ -144,7 +144,7 @@ def test_each_image_is_normalised_by_its_own_map_per_channel():
     assert (y == 1).all()
 
 
-def test_measured_pairs_normalise_channels_apart_in_any_axis_order():
+def test_measured_pairs_normalize_channels_apart_in_any_axis_order():
     source = Image(np.random.default_rng(0).normal([5, 50], [1, 10], (4, 8, 8, 2)), "ZYXC")
     one = Pair.measured(source, image((4, 8, 8)), Normalizer("zscore"), Normalizer("unit"))
     two = Pair.measured(
@@ -282,7 +282,7 @@ def test_pairs_that_differ_in_size_are_refused_by_name():
         Pair(image((10, 12), "YX"), image((2, 10, 12)), None, None)
 
 
-def test_a_normalisation_for_another_number_of_channels_is_refused():
+def test_a_normalization_for_another_number_of_channels_is_refused():
     affine = Affine(np.zeros(2), np.ones(2))
     with pytest.raises(ValueError, match=r"cells .*each of its 1 channels.*shapes \(2,\)"):
         Pair(image((4, 4), "YX"), image((4, 4), "YX"), affine, affine)
@@ -326,8 +326,8 @@ def test_a_projection_of_part_of_a_stack_is_refused():
 
 def test_pairs_that_do_not_go_together_are_refused():
     projection = Pair.measured(image((4, 10, 12), name="wing"), image((10, 12), "YX"), SAME, SAME)
-    channels = pair((4, 10, 12, 2), "ZYXC", name="colours")
-    for other, name in ((projection, "wing"), (channels, "colours")):
+    channels = pair((4, 10, 12, 2), "ZYXC", name="colors")
+    for other, name in ((projection, "wing"), (channels, "colors")):
         with pytest.raises(ValueError, match=f"All pairs must have the same channels.*{name}"):
             pipeline.patches([pair(), other], (4, 4, 4), 1, 1)
 
@@ -350,10 +350,12 @@ def staining(**changes):
 
 
 def cut_at(pair, start, image=None):
-    """The patch that `multiscale` makes at a place of an image, normalised as a whole."""
+    """The patch that `multiscale` makes at a place of an image, normalized as a whole."""
     image = pair.input if image is None else image
     whole = pair.input_affine.apply(image.numpy("YXC"))
-    return multiscale.cut(lambda index: whole[index], whole.shape[:2], start, (8, 8), (1, 2, 0.5))
+    return multiscale.crop_multiscale(
+        lambda index: whole[index], whole.shape[:2], start, (8, 8), (1, 2, 0.5)
+    )
 
 
 def test_inputs_at_several_scales_are_cuts_around_the_place_of_their_target():
@@ -493,7 +495,7 @@ def test_the_same_patch_is_made_in_training_and_in_prediction():
         return x[..., :1]
 
     card = Card(
-        axes="YX", output_axes="YX", input=Normalizer("percentile"), undo="none",
+        axes="YX", output_axes="YX", input_normalizer=Normalizer("percentile"), denormalize="none",
         input_channels=("z0", "z1", "z2"), scales=(1, 2, 0.5), tile=(16, 16),
     )  # fmt: skip
     Predictor(model, card)(counts, "CYX", overlap=0)

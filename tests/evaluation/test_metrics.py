@@ -162,10 +162,10 @@ def test_nrmse_after_the_fit_is_not_divided_again():
 def test_ssim_after_the_fit_is_that_of_the_centred_images():
     true, prediction = pair(5)
     g, x = metrics.fit(true, prediction)
-    centred = metrics.ssim(g, x, data_range=1.0)
-    assert metrics.ssim_fit(true, prediction) == pytest.approx(centred)
+    centerd = metrics.ssim(g, x, data_range=1.0)
+    assert metrics.ssim_fit(true, prediction) == pytest.approx(centerd)
     # Centring matters: with their mean back, the images look more alike.
-    assert metrics.ssim(g + 0.5, x + 0.5, data_range=1.0) > centred + 0.01
+    assert metrics.ssim(g + 0.5, x + 0.5, data_range=1.0) > centerd + 0.01
 
 
 @FEW

@@ -23,16 +23,16 @@ from gvtnets_tf.zoo.card import Card
 pytest.importorskip("bioimageio.core")
 
 PLAIN = {"depth": 2, "encoder_blocks": 0, "decoder_blocks": 0, "batch_norm": False}
-STORED = {"target": Normalizer("fixed", offset=(100.0,), gain=(7.0,)), "undo": "stored"}
+STORED = {"target": Normalizer("fixed", offset=(100.0,), gain=(7.0,)), "denormalize": "stored"}
 FIXED = Normalizer("fixed", offset=(10.0, 20.0), gain=(5.0, 3.0))
 VOXELS = {"Z": 0.5, "Y": 0.25, "X": 0.25}
-# Each kind of normalisation, of units and of network once.
+# Each kind of normalization, of units and of network once.
 CASES = {
     "percentile": ({"rank": 3}, 1, {"input": Normalizer(low=1, high=99.5), "voxel_size": VOXELS}),
     "zscore": ({"rank": 3, "scale_head": True}, 1, {"input": Normalizer("zscore"), **STORED}),
     "unit": (None, 1, {"input": Normalizer("unit"), "output_axes": "YX"}),
     "fixed": ({"rank": 2, "out_channels": 2, "softmax": True, "chunk": 99}, 2, {"input": FIXED}),
-    "none": ({"rank": 2}, 2, {"input": Normalizer("none"), "undo": "none"}),
+    "none": ({"rank": 2}, 2, {"input": Normalizer("none"), "denormalize": "none"}),
 }
 
 
@@ -47,7 +47,7 @@ def predictor(case, **changes):
         model = GVTNet(**{**PLAIN, **config, "filters": 4})
     model.build((None,) * (1 + model.rank) + (channels,))
     axes = "ZYX"[-model.rank :]
-    about = {"axes": axes, "output_axes": axes, "licence": "CC0-1.0", **about, **changes}
+    about = {"axes": axes, "output_axes": axes, "license": "CC0-1.0", **about, **changes}
     probabilistic = bool(config and config.get("scale_head"))
     return Predictor(model, Card(probabilistic=probabilistic, **about))
 
@@ -141,14 +141,14 @@ def test_another_network_is_cited_by_its_own_paper(tmp_path):
     model = FNet(rank=2, filters=2, depth=2)
     model.build((None, None, None, 1))
     set_weights(model)
-    made = Predictor(model, Card(axes="YX", output_axes="YX", undo="none"))
+    made = Predictor(model, Card(axes="YX", output_axes="YX", denormalize="none"))
     about = describe(made, tmp_path / "package")
     assert [c["doi"] for c in about["cite"]] == ["10.1038/s41592-018-0111-2"]
     assert "license" not in about
 
 
 def test_what_the_specification_refuses_is_an_error_in_one_line(tmp_path):
-    made = predictor("none", licence="whatever you like")
+    made = predictor("none", license="whatever you like")
     with pytest.raises(ValueError, match=r"^The specification of bioimage.io refuses .* license"):
         describe(made, tmp_path / "package")
 

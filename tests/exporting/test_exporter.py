@@ -26,16 +26,16 @@ SMALL = {
     "filters": 2, "depth": 3, "encoder_blocks": 0, "decoder_blocks": 0, "num_heads": 2,
     "up": ("gvto_v2", "convolution"),
 }  # fmt: skip
-STORED = {"target": Normalizer("fixed", offset=(100.0,), gain=(7.0,)), "undo": "stored"}
+STORED = {"target": Normalizer("fixed", offset=(100.0,), gain=(7.0,)), "denormalize": "stored"}
 FIXED = Normalizer("fixed", offset=(10.0, 20.0), gain=(5.0, 3.0))
-# Each kind of normalisation, of units and of network once, and what comes in besides.
+# Each kind of normalization, of units and of network once, and what comes in besides.
 CASES = {
     "image": ("YX", 1, {}, {}),
     "image_of_two_channels": ("YX", 2, {"softmax": True}, {"input": FIXED, **STORED}),
     "stack": ("ZYX", 1, {}, {"input": Normalizer("percentile", low=1, high=99.5), **STORED}),
     "probabilistic": ("ZYX", 1, {"scale_head": True}, {"input": Normalizer("zscore")}),
     "projection": ("ZYX", 1, None, {"input": Normalizer("unit")}),
-    "without_units": ("YX", 2, {}, {"input": Normalizer("none"), "undo": "none"}),
+    "without_units": ("YX", 2, {}, {"input": Normalizer("none"), "denormalize": "none"}),
 }
 NAMES = ("prediction", "uncertainty")
 SIZES = {"YX": ((9, 14), (3, 21)), "ZYX": ((5, 7, 10), (2, 17, 6))}
@@ -93,7 +93,7 @@ def test_a_saved_model_answers_camera_counts_of_any_size_as_the_predictor(saved,
             check(found[name][i].numpy(), y, 1e-5)
 
 
-def test_a_saved_model_answers_normalised_arrays_as_the_network(saved, noise):
+def test_a_saved_model_answers_normalized_arrays_as_the_network(saved, noise):
     made, path = saved
     loaded = tf.saved_model.load(str(path / "1"))
     for repeat in (2, 3):
@@ -143,7 +143,7 @@ def test_percentiles_in_the_graph_are_those_of_numpy(tmp_path):
         check(found["prediction"][0].numpy(), expected, 1e-5)
 
 
-def test_a_served_image_that_cannot_be_normalised_is_refused(tmp_path):
+def test_a_served_image_that_cannot_be_normalized_is_refused(tmp_path):
     loaded = tf.saved_model.load(str(export(predictor("image"), tmp_path / "model") / "1"))
     images = counts((2, 8, 8, 1))
     images[1] = 3
@@ -272,7 +272,8 @@ def staining():
     set_weights(model)
     fixed = Normalizer("fixed", offset=(0.0, 0.0), gain=(1.0, 1.0))
     card = Card(
-        axes="YX", output_axes="YX", target=fixed, undo="stored", scales=(1, 2), tile=(8, 8),
+        axes="YX", output_axes="YX", target_normalizer=fixed, denormalize="stored",
+        scales=(1, 2), tile=(8, 8),
         classes=3, output_channels=("a", "b"), trained_channels=("b",),
     )  # fmt: skip
     return Predictor(model, card)
@@ -330,7 +331,7 @@ def test_a_served_network_of_windows_is_the_network_alone(tmp_path, noise):
 
 def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
     made = predictor("probabilistic")
-    made.card = made.card.changed(voxel_size={"Z": 0.5, "Y": 0.1, "X": 0.1}, licence="CC0-1.0")
+    made.card = made.card.changed(voxel_size={"Z": 0.5, "Y": 0.1, "X": 0.1}, license="CC0-1.0")
     path = export(made, tmp_path / "model")
     assert sorted(p.name for p in path.iterdir()) == ["1", "metadata.json"]
     about = json.loads((path / "metadata.json").read_text())
@@ -340,8 +341,8 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
     }  # fmt: skip
     assert list(about["outputs"]) == ["prediction", "uncertainty"]
     assert about["normalization_in_graph"] is True
-    assert Normalizer.parse(about["normalize"]["input"]) == made.card.input
-    assert (about["undo"], about["licence"]) == ("input", "CC0-1.0")
+    assert Normalizer.parse(about["normalize"]["input"]) == made.card.input_normalizer
+    assert (about["denormalize"], about["license"]) == ("input", "CC0-1.0")
     path = export(made, tmp_path / "lite", "litert", "float16")
     assert sorted(p.name for p in path.iterdir()) == ["metadata.json", "model.tflite"]
     about = json.loads((path / "metadata.json").read_text())

@@ -15,7 +15,7 @@ def page(name="", **card):
 
 
 @pytest.mark.parametrize(
-    "card, normalised, units",
+    "card, normalized, units",
     [
         (
             {"input": Normalizer(low=1, high=99.5)},
@@ -24,12 +24,12 @@ def page(name="", **card):
             "1 of the input, and add the lower one",
         ),
         (
-            {"input": Normalizer("zscore"), "undo": "none"},
+            {"input": Normalizer("zscore"), "denormalize": "none"},
             "each image and channel gets mean 0 and standard deviation 1",
             "none, as the network was trained",
         ),
         (
-            {"input": Normalizer("unit"), "target": FIXED, "undo": "stored"},
+            {"input": Normalizer("unit"), "target": FIXED, "denormalize": "stored"},
             "the smallest and the largest value of each image and channel become -1 and 1",
             "those of the training targets, by stored values",
         ),
@@ -37,23 +37,23 @@ def page(name="", **card):
         ({"input": Normalizer("none")}, "none", "those of the input"),
     ],
 )
-def test_a_page_says_how_an_image_is_normalised_and_what_units_come_out(card, normalised, units):
+def test_a_page_says_how_an_image_is_normalized_and_what_units_come_out(card, normalized, units):
     lines = page(**card).splitlines()
-    assert f"| normalisation (in the preprocessing) | {normalised} |" in lines
+    assert f"| normalization (in the preprocessing) | {normalized} |" in lines
     assert f"| units of results | {units} |" in lines
 
 
 def test_a_page_says_what_the_card_knows_and_nothing_of_the_rest():
     text = page(
         "dna", input_channels=("light",), output_channels=("DNA",), voxel_size={"Z": 0.29},
-        training={"steps": 5}, provenance="a checkpoint", licence="GPL-3.0",
+        training={"steps": 5}, provenance="a checkpoint", license="GPL-3.0",
     )  # fmt: skip
     for line in (
         "# dna (function)", "DNA out of light, axes ZYX, by function of gvtnets_tf.",
         "| voxel size | Z 0.29 µm |", "| training | steps: 5 |", "| comes from | a checkpoint |",
-        "| licence | GPL-3.0 |", "| input | light, axes ZYX, then channels |",
+        "| license | GPL-3.0 |", "| input | light, axes ZYX, then channels |",
     ):  # fmt: skip
         assert line in text.splitlines()
     rest = page()
     assert "# function of gvtnets_tf" in rest
-    assert not any(word in rest for word in ("voxel size", "| training", "licence", "cite"))
+    assert not any(word in rest for word in ("voxel size", "| training", "license", "cite"))

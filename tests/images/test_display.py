@@ -11,17 +11,17 @@ from gvtnets_tf.images import display
 from gvtnets_tf.images.image import Image
 
 
-def test_colours_differ_and_one_channel_is_white():
-    assert display.colours(1) == ("#ffffff",)
-    found = display.colours(13)
+def test_colors_differ_and_one_channel_is_white():
+    assert display.colors(1) == ("#ffffff",)
+    found = display.colors(13)
     assert len(set(found)) == 13
-    assert found[:5] == display.colours(5)  # a further channel does not change the others
+    assert found[:5] == display.colors(5)  # a further channel does not change the others
     values = np.array([list(bytes.fromhex(c[1:])) for c in found])
     near = np.abs(values[:, None] - values[None]).sum(-1) + 999 * np.eye(13)
     assert near.min() > 40
 
 
-def test_channels_are_added_in_their_colours_between_their_limits():
+def test_channels_are_added_in_their_colors_between_their_limits():
     planes = np.array([[[0, 5, 10, 20]], [[0, 0, 1, 1]]], float)
     between = np.array([[0, 10], [0, 1]])
     found = display.blend(planes, between, ("#ff0000", "#00ff80"))
@@ -82,7 +82,7 @@ def test_a_movie_has_one_contrast_for_all_frames(tmp_path):
         assert (movie.info["loop"], movie.info["duration"]) == (0, display.STEP)
 
 
-def test_a_movie_of_channels_is_in_colours_of_a_chosen_plane(tmp_path):
+def test_a_movie_of_channels_is_in_colors_of_a_chosen_plane(tmp_path):
     x = np.zeros((2, 2, 3, 8, 8), np.float32)
     x[0, 0, 2, :4], x[1, 1, 2, 4:] = 1, 1
     shown = ("#ff0000", "#00ff00")

@@ -26,7 +26,7 @@ def test_undo_takes_apply_back(image, kind):
     rule = Normalizer(kind, 0.0, 100.0, **(fixed if kind == "fixed" else {}))
     flat = image.reshape(-1, channels)
     if kind in MEASURED and (flat.min(0) == flat.max(0)).any():
-        with pytest.raises(ValueError, match=r"is constant.*: there is nothing to normalise by"):
+        with pytest.raises(ValueError, match=r"is constant.*: there is nothing to normalize by"):
             rule.measure(image)
         return
     affine = rule.measure(image)
@@ -133,7 +133,7 @@ def test_what_is_no_real_number_is_refused(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "float64"])
-def test_counts_too_large_for_float32_are_normalised_without_loss(dtype):
+def test_counts_too_large_for_float32_are_normalized_without_loss(dtype):
     image = (2**30 + np.arange(1000)[:, None]).astype(dtype)
     found = Normalizer("zscore").measure(image).apply(image)
     expected = (np.arange(1000) - 499.5) / np.arange(1000).std()

@@ -160,14 +160,14 @@ def test_of_several_images_the_first_is_read_and_that_is_said(tmp_path, capsys):
     assert "a.ome.tif: holds 2 images; the first, (2, 8, 9), is read" in capsys.readouterr().err
 
 
-def test_a_colour_tiff_is_an_error_unless_axes_say_channels(tmp_path):
+def test_a_color_tiff_is_an_error_unless_axes_say_channels(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", counts(8, 9, 3, dtype="uint8"), photometric="rgb")
-    with pytest.raises(ValueError, match=r"a\.tif is a colour image.*--axes YXC"):
+    with pytest.raises(ValueError, match=r"a\.tif is a color image.*--axes YXC"):
         read(tmp_path / "a.tif")
     image = read(tmp_path / "a.tif", axes="YXC")
     assert (image.axes, image.shape) == ("YXC", (8, 9, 3))
     tifffile.imwrite(tmp_path / "b.tif", counts(4, 8, 9, 3, dtype="uint8"), photometric="rgb")
-    with pytest.raises(ValueError, match=r"b\.tif is a colour image.*--axes ZYXC"):
+    with pytest.raises(ValueError, match=r"b\.tif is a color image.*--axes ZYXC"):
         read(tmp_path / "b.tif")
     assert read(tmp_path / "b.tif", axes="ZYXC").shape == (4, 8, 9, 3)
 
@@ -218,24 +218,24 @@ def test_a_zarr_group_without_an_image_says_what_it_holds(tmp_path):
         read(tmp_path / "plate.zarr")
 
 
-def test_png_planes_are_grey_and_colour_needs_axes(tmp_path):
+def test_png_planes_are_grey_and_color_needs_axes(tmp_path):
     for dtype in ("uint8", "uint16"):
         png(tmp_path / f"{dtype}.png", counts(8, 9, dtype=dtype))
         image = read(tmp_path / f"{dtype}.png")
         assert (image.axes, image.array.dtype) == ("YX", dtype)
         np.testing.assert_array_equal(image.array, counts(8, 9, dtype=dtype))
     png(tmp_path / "rgb.png", counts(8, 9, 3, dtype="uint8"))
-    with pytest.raises(ValueError, match=r"rgb\.png is a colour image \(RGB\).*--axes YXC"):
+    with pytest.raises(ValueError, match=r"rgb\.png is a color image \(RGB\).*--axes YXC"):
         read(tmp_path / "rgb.png")
     np.testing.assert_array_equal(
         read(tmp_path / "rgb.png", axes="YXC").array, counts(8, 9, 3, dtype="uint8")
     )
 
 
-def test_a_colour_png_of_16_bits_is_refused_rather_than_cut(tmp_path):
+def test_a_color_png_of_16_bits_is_refused_rather_than_cut(tmp_path):
     imagecodecs = pytest.importorskip("imagecodecs")
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(counts(8, 9, 3)))
-    with pytest.raises(ValueError, match=r"a\.png has colours of 16 bits.*TIFF"):
+    with pytest.raises(ValueError, match=r"a\.png has colors of 16 bits.*TIFF"):
         read(tmp_path / "a.png", axes="YXC")
 
 
@@ -310,7 +310,7 @@ COMPRESSED = {
     "pages": ({"metadata": None, "bigtiff": True}, (6, 20, 30), "ZYX"),
     "one": ({"metadata": None}, (20, 30), "YX"),
     "tiled": ({"metadata": {"axes": "ZYX"}, "tile": (16, 16)}, (6, 20, 30), "ZYX"),
-    "colours": ({"photometric": "rgb"}, (6, 20, 30, 3), "ZYXC"),
+    "colors": ({"photometric": "rgb"}, (6, 20, 30, 3), "ZYXC"),
     "planar": ({"photometric": "rgb", "planarconfig": "separate"}, (6, 3, 20, 30), "ZCYX"),
 }
 

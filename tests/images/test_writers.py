@@ -64,7 +64,7 @@ def test_axes_voxel_size_dtype_and_pixels_survive_a_round_trip(tmp_path_factory,
 
 
 @pytest.mark.parametrize("suffix", KEEPS_COLORS)
-def test_names_colours_and_metadata_survive_a_round_trip(tmp_path, suffix):
+def test_names_colors_and_metadata_survive_a_round_trip(tmp_path, suffix):
     path = write(tmp_path / f"a{suffix}", stack(), metadata=METADATA, colors=COLORS)
     assert read(path).channel_names == NAMES
     assert read(path).name == "a"
@@ -79,7 +79,7 @@ def test_a_png_keeps_its_voxel_size_and_metadata(tmp_path):
     assert read_metadata(path) == METADATA
 
 
-def test_tifffile_finds_axes_and_micrometres_in_the_ome_tiff(tmp_path):
+def test_tifffile_finds_axes_and_micrometers_in_the_ome_tiff(tmp_path):
     path = write(tmp_path / "a.ome.tif", stack(), colors=COLORS)
     with tifffile.TiffFile(path) as tif:
         assert (tif.series[0].kind, tif.series[0].axes) == ("ome", "CZYX")
@@ -91,7 +91,7 @@ def test_tifffile_finds_axes_and_micrometres_in_the_ome_tiff(tmp_path):
     assert pixels["Channel"][2]["Color"] == 0xFF8000FF - 2**32
 
 
-def test_imagej_finds_a_hyperstack_in_micrometres(tmp_path):
+def test_imagej_finds_a_hyperstack_in_micrometers(tmp_path):
     image = Image(counts((2, 3, 4, 8, 9)), "CTZYX", {**STEPS, "T": 2.5}, NAMES[:2])
     with tifffile.TiffFile(write(tmp_path / "a.tif", image)) as tif:
         words = tif.imagej_metadata
@@ -189,7 +189,7 @@ def test_a_stack_too_large_for_imagej_is_written_with_its_axes(tmp_path, monkeyp
     assert (back.axes, back.voxel_size, back.channel_names) == ("CZYX", STEPS, NAMES)
     np.testing.assert_array_equal(back.numpy(), stack().array)
     assert read_metadata(path) == METADATA
-    with pytest.raises(ValueError, match="GiB of uint16 cannot hold channel colours"):
+    with pytest.raises(ValueError, match="GiB of uint16 cannot hold channel colors"):
         write(tmp_path / "b.tif", stack(), colors=COLORS)
 
 
@@ -205,14 +205,14 @@ def test_npy_says_what_it_does_not_keep(tmp_path, capsys):
         ("a.jpg", stack(), {}, "`suffix of the output` cannot be '.jpg'"),
         ("a.png", stack(), {}, "Axis C has 3 entries and no place in 'YX'"),
         ("a.png", Image(np.ones((3, 3)), "YX"), {}, r"A \.png.* no float64: .*--dtype uint16"),
-        ("a.npy", stack(), {"colors": COLORS}, "cannot hold channel colours"),
+        ("a.npy", stack(), {"colors": COLORS}, "cannot hold channel colors"),
         (
             "a.ome.tif",
             Image(counts((3, 3), "int64"), "YX"),
             {},
             "holds no int64: .*--dtype float32",
         ),
-        ("a.tif", stack(), {"colors": ["red"] * 3}, "3 channels need 3 colours '#rrggbb'"),
+        ("a.tif", stack(), {"colors": ["red"] * 3}, "3 channels need 3 colors '#rrggbb'"),
         ("a.tif", stack(), {"metadata": {"x": object()}}, "must be what JSON can hold"),
         ("a.tif", Image(counts((2, 3, 3)), "CYX", {}, NAMES), {}, "2 channels need 2 names"),
         ("a.tif", Image(counts((0, 3)), "YX"), {}, "An empty image"),
@@ -220,7 +220,7 @@ def test_npy_says_what_it_does_not_keep(tmp_path, capsys):
             "a.tif",
             Image(np.ones((3, 3)), "YX"),
             {"colors": ["#ffffff"]},
-            "float64 cannot hold channel colours",
+            "float64 cannot hold channel colors",
         ),
     ],
 )

@@ -101,7 +101,7 @@ def test_a_recipe_builds_it_with_the_published_numbers():
     recipe = Recipe.parse({"preset": "fnet", "model": {"filters": 2, "depth": 2}})
     assert (recipe.patch, recipe.batch, recipe.steps) == ((32, 64, 64), 24, 50_000)
     assert recipe.optimizer == {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8}
-    assert recipe.normalize == {"input": "zscore", "target": "zscore", "undo": "none"}
+    assert recipe.normalize == {"input": "zscore", "target": "zscore", "denormalize": "none"}
     net = recipe.build((3, 2))
     assert net(np.zeros((1, 2, 2, 2, 3), "float32")).shape == (1, 2, 2, 2, 2)
     assert recipe.changed(loss="laplace").build((1, 2)).scale_head

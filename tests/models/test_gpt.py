@@ -234,7 +234,7 @@ def test_a_network_of_some_labels_answers_as_the_whole_for_these(noise, config, 
     x = noise(2, 8, 4, 6)
     net = made({**config, **LEVEL}, x, out_channels=3)
     before = net.get_weights()
-    part = net.only(labels)
+    part = net.select_outputs(labels)
     assert part.out_channels == len(labels)
     whole = np.asarray(net(x))
     kept = whole[..., labels, :] if config["classes"] else whole[..., labels]
@@ -249,24 +249,26 @@ def test_a_network_of_some_labels_answers_as_the_whole_for_these(noise, config, 
 def test_a_network_of_some_labels_keeps_its_precision(noise):
     net = GlobalPixelTransformerNet(**PAPER, dtype="mixed_bfloat16")
     net.build((None, None, None, 6))
-    assert net.only([1]).compute_dtype == "bfloat16"
+    assert net.select_outputs([1]).compute_dtype == "bfloat16"
 
 
 @pytest.mark.parametrize("label", [2, -1, "DAPI_CONFOCAL"])
 def test_a_label_that_is_not_there_is_refused(noise, label):
     net = made(PAPER, noise(1, 8, 4, 6))
     with pytest.raises(ValueError, match=f"`label` cannot be {label!r}"):
-        net.only([0, label])
+        net.select_outputs([0, label])
 
 
 def test_a_network_of_no_label_is_refused(noise):
     with pytest.raises(ValueError, match="`out_channels` must be at least 1"):
-        made(PAPER, noise(1, 8, 4, 6)).only([])
+        made(PAPER, noise(1, 8, 4, 6)).select_outputs([])
 
 
 def test_a_network_without_weights_has_none_to_copy():
-    with pytest.raises(ValueError, match="has no weights yet: build it, or call it, before `only`"):
-        GlobalPixelTransformerNet(**PAPER).only([0])
+    with pytest.raises(
+        ValueError, match="has no weights yet: build it, or call it, before `select_outputs`"
+    ):
+        GlobalPixelTransformerNet(**PAPER).select_outputs([0])
 
 
 # Training.

@@ -119,7 +119,7 @@ def summaries_of(net, x):
     """Sums of every operator, each from what enters it in the whole image."""
     found = {}
     for name, operator in net.operators.items():
-        found[name] = operator.summarize(net(x, until=name, summaries=found))
+        found[name] = operator.summarize(net(x, stop_at=name, summaries=found))
     return found
 
 
@@ -156,7 +156,7 @@ def test_sums_of_the_parts_of_each_feature_map_add_up(noise):
     net.build(x.shape)
     set_weights(net)
     for name, operator in net.operators.items():
-        features = net(x, until=name)
+        features = net(x, stop_at=name)
         half = features.shape[3] // 2
         whole = operator.summarize(features)
         parts = zip(
@@ -199,7 +199,7 @@ def test_a_tile_that_knows_the_sums_of_the_whole_answers_as_the_whole(noise, ran
 
 def test_until_gives_the_features_that_enter_an_operator(noise):
     net, x = GVTNet(**MIXED), noise(1, 4, 8, 4, 1)
-    shapes = {name: net(x, until=name).shape for name in net.operators}
+    shapes = {name: net(x, stop_at=name).shape for name in net.operators}
     assert shapes == {
         "downs.0": (1, 4, 8, 4, 4),
         "bottoms.0": (1, 1, 2, 1, 16),
@@ -208,7 +208,7 @@ def test_until_gives_the_features_that_enter_an_operator(noise):
     }
 
 
-@pytest.mark.parametrize("argument", [{"until": "bottom.0"}, {"summaries": {"bottom.0": None}}])
+@pytest.mark.parametrize("argument", [{"stop_at": "bottom.0"}, {"summaries": {"bottom.0": None}}])
 def test_an_unknown_operator_is_named_with_the_nearest(noise, argument):
     with pytest.raises(ValueError, match=r"`operator` cannot be 'bottom\.0'.*'bottoms\.0'"):
         GVTNet(**PLAIN | {"bottom": "gvto"})(noise(1, 4, 4, 4, 1), **argument)

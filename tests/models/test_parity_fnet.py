@@ -11,7 +11,7 @@ from gvtnets_tf.models.presets import preset
 from gvtnets_tf.zoo.weight_names import fnet_name, from_torch, torch_shape
 
 pytestmark = pytest.mark.shared
-NOISE = 1e-6  # gradients of biases in front of a batch normalisation are rounding alone
+NOISE = 1e-6  # gradients of biases in front of a batch normalization are rounding alone
 
 
 def channel_last(x):
@@ -56,7 +56,7 @@ def test_prediction_is_the_published_one(published):
     np.testing.assert_allclose(published.model(published.x), expected, rtol=0, atol=1e-5)
 
 
-# The published answers were computed in float32, through normalisations over as few as eight
+# The published answers were computed in float32, through normalizations over as few as eight
 # voxels. Exact arithmetic lies 2.3e-5 from them, another order of float32 sums 5.2e-5; some
 # features then fall on the other side of a ReLU, which moves every gradient before it by
 # about 0.6 % of its norm. So float64 shows that the network is the published one, more

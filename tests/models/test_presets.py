@@ -49,7 +49,7 @@ SMALL = {
     "gpt_unet": (GPT, (2, 8, 12, 6)),
 }
 
-# Biases without any gradient but rounding noise: those in front of a batch normalisation, and
+# Biases without any gradient but rounding noise: those in front of a batch normalization, and
 # those of the keys of a softmax.
 STILL = dict.fromkeys(SMALL, (".conv/bias",))
 STILL |= {
@@ -167,7 +167,7 @@ def test_virtual_staining_is_trained_as_printed():
     assert training["normalize"]["target"] == {
         "kind": "percentile", "low": 0.1, "high": 99.9, "scope": "dataset",
     }  # fmt: skip
-    assert training["normalize"]["undo"] == "stored"
+    assert training["normalize"]["denormalize"] == "stored"
 
 
 @pytest.mark.parametrize("name", PRESETS)

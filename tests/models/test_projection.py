@@ -61,7 +61,7 @@ def test_sums_of_the_whole_give_the_same_answer(noise, dtype):
     names = [*(f"project.{name}" for name in names), "restore.bottoms.0", "restore.ups.0"]
     assert list(model.operators) == names
     for name, operator in model.operators.items():
-        found[name] = operator.summarize(model(x, until=name, summaries=found))
+        found[name] = operator.summarize(model(x, stop_at=name, summaries=found))
     assert {t.dtype for summary in found.values() for t in summary} == {tf.float32}
     tolerance = (1e-5 if dtype == "float32" else 0.05) * np.abs(expected).max()
     np.testing.assert_allclose(model(x, summaries=found), expected, rtol=0, atol=tolerance)
@@ -91,6 +91,6 @@ def test_arguments_that_do_not_fit_are_named(noise):
     with pytest.raises(ValueError, match=r"`collapse` cannot be 'men'. Did you mean 'mean'"):
         SurfaceProjection(collapse="men")
     with pytest.raises(ValueError, match=r"`operator` cannot be 'project.up.1'.*'project.ups.1'"):
-        ProjectionGVTNet(**WHOLE)(noise(1, 3, 16, 16, 1), until="project.up.1")
+        ProjectionGVTNet(**WHOLE)(noise(1, 3, 16, 16, 1), stop_at="project.up.1")
     with pytest.raises(ValueError, match=r"`skip` cannot be 'ad'"):
         ProjectionGVTNet(restoration={"skip": "ad"})

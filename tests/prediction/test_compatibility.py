@@ -8,7 +8,7 @@ from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction import compatibility, tiling
 from gvtnets_tf.zoo.card import Card
 
-PLAIN = Card(input=Normalizer("none"), undo="none")
+PLAIN = Card(input_normalizer=Normalizer("none"), denormalize="none")
 FLAT = PLAIN.changed(axes="YX", output_axes="YX")
 
 
@@ -60,8 +60,8 @@ def test_uncertainty_is_of_scales_or_of_distributions(card):
         ),
         (
             image(2, 4, 4, axes="CYX"),
-            FLAT.changed(undo="input", output_channels=("a", "b", "c")),
-            r"result has 3 channels and cannot take the units of 2 \(`undo` is 'input'\)",
+            FLAT.changed(denormalize="input", output_channels=("a", "b", "c")),
+            r"result has 3 channels and cannot take the units of 2 \(`denormalize` is 'input'\)",
         ),
     ],
 )

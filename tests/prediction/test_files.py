@@ -23,7 +23,9 @@ def double(x):
 
 @pytest.fixture
 def model():
-    return Predictor(double, Card(input=Normalizer("none"), undo="none", probabilistic=True))
+    return Predictor(
+        double, Card(input_normalizer=Normalizer("none"), denormalize="none", probabilistic=True)
+    )
 
 
 @pytest.fixture
@@ -92,11 +94,11 @@ def test_a_stack_is_refused_for_png_before_it_is_predicted(tmp_path, pixels):
     def network(x):
         pytest.fail("the network must not run")
 
-    model = Predictor(network, Card(input=Normalizer("none"), undo="none"))
+    model = Predictor(network, Card(input_normalizer=Normalizer("none"), denormalize="none"))
     path, out = put(tmp_path / "a.tif", pixels), tmp_path / "b.png"
     with pytest.raises(ValueError, match=r"b\.png would hold one plane: write \.tif.*Z 4"):
         predict(path, model, out, dtype="uint16", progress=False)
-    card = Card(output_axes="YX", input=Normalizer("none"), undo="none")
+    card = Card(output_axes="YX", input_normalizer=Normalizer("none"), denormalize="none")
     project = Predictor(lambda x: x.max(1), card)  # its result is a plane
     predict(path, project, out, dtype="uint16", progress=False)
     np.testing.assert_array_equal(readers.read(out).numpy(), pixels.max(0))
@@ -222,7 +224,9 @@ def counting(function=np.copy, **card):
         calls.append(x.shape)
         return function(x)
 
-    return Predictor(network, Card(input=Normalizer("zscore"), undo="none", **card)), calls
+    return Predictor(
+        network, Card(input_normalizer=Normalizer("zscore"), denormalize="none", **card)
+    ), calls
 
 
 def test_chosen_frames_and_their_statistics_are_said_in_the_result(tmp_path):
@@ -335,7 +339,7 @@ def test_a_file_is_resampled_to_the_model_and_back_or_told_its_voxels(tmp_path):
     "voxel_size, message",
     [
         ((1, 1), r"has one number for each of the axes ZYX of .*a\.tif\. Received: \[1, 1\]"),
-        ((1, 0, 1), r"in micrometres, above zero, along Z, Y or X\. Received: Y 0"),
+        ((1, 0, 1), r"in micrometers, above zero, along Z, Y or X\. Received: Y 0"),
         ({"Q": 1}, r"above zero, along Z, Y or X\. Received: Q 1"),
     ],
 )
@@ -351,7 +355,7 @@ def test_flips_are_averaged_and_said(tmp_path, pixels):
     def uneven(x):
         return x + np.arange(x.shape[3], dtype=np.float32)[:, None]
 
-    model = Predictor(uneven, Card(input=Normalizer("none"), undo="none"))
+    model = Predictor(uneven, Card(input_normalizer=Normalizer("none"), denormalize="none"))
     predict(path, model, tmp_path / "o.tif", flips=True, progress=False)
     np.testing.assert_allclose(readers.read(tmp_path / "o.tif").numpy(), pixels + 3.5)
     assert readers.read_metadata(tmp_path / "o.tif")["flips"] is True
@@ -361,7 +365,7 @@ def test_channels_are_found_by_the_names_of_the_card(tmp_path, pixels):
     both = np.stack([pixels, pixels + 1])
     path = tmp_path / "a.ome.tif"
     writers.write(path, Image(both, "CZYX", SIZE, ("dna", "phase")))
-    card = Card(input=Normalizer("none"), undo="none", input_channels=("phase",))
+    card = Card(input_normalizer=Normalizer("none"), denormalize="none", input_channels=("phase",))
     predict(path, Predictor(np.copy, card), tmp_path / "o.tif", progress=False)
     np.testing.assert_array_equal(readers.read(tmp_path / "o.tif").numpy("ZYX"), both[1])
     missing = Predictor(np.copy, card.changed(input_channels=("DIC",)))
@@ -377,7 +381,7 @@ def test_a_thin_stack_is_predicted_and_that_is_said(tmp_path, pixels):
             return x.copy()
 
     path = put(tmp_path / "a.tif", pixels)
-    model = Predictor(Thick(), Card(input=Normalizer("none"), undo="none"))
+    model = Predictor(Thick(), Card(input_normalizer=Normalizer("none"), denormalize="none"))
     with pytest.warns(UserWarning, match=r"a has 4 voxels along Z, fewer than 16, the least that"):
         predict(path, model, tmp_path / "o.tif", progress=False)
     np.testing.assert_array_equal(readers.read(tmp_path / "o.tif").numpy(), pixels)

@@ -26,7 +26,7 @@ def test_every_shipped_name_leads_to_a_network_as_described(name, monkeypatch, t
     assert type(predictor.model) is PRESETS[about["preset"]].model
     assert predictor.card.axes == about["axes"]
     assert len(predictor.card.output_channels) == len(about["output"])
-    assert predictor.card.licence == about["licence"]
+    assert predictor.card.license == about["license"]
     assert predictor.card.provenance
     image = noise(*(9,) * len(about["axes"]))
     assert predictor(image).shape == image.shape

@@ -38,7 +38,7 @@ class Model:
 
 
 def predictor(function=np.copy, divisor=1, kind="zscore", **card):
-    card = Card(input=Normalizer(kind), undo="none", **card)
+    card = Card(input_normalizer=Normalizer(kind), denormalize="none", **card)
     return Predictor(Model(function, divisor), card)
 
 
@@ -53,7 +53,7 @@ def stack(tmp_path):
 
 
 def mixed():
-    """Models of other depth, padding, normalisation, axes and channels."""
+    """Models of other depth, padding, normalization, axes and channels."""
     return {
         "first": predictor(lambda x: 2 * x, 8, output_channels=("dna",)),
         "second": predictor(lambda x: x + 1, (1, 16, 16), "none", output_channels=("er",)),
@@ -64,7 +64,7 @@ def mixed():
 
 @pytest.mark.filterwarnings("ignore:.*fewer than")
 @pytest.mark.parametrize("suffix", [".ome.tif", ".zarr"])
-def test_models_that_differ_go_into_one_image_with_names_and_colours(tmp_path, stack, suffix):
+def test_models_that_differ_go_into_one_image_with_names_and_colors(tmp_path, stack, suffix):
     if suffix == ".zarr":
         pytest.importorskip("zarr", reason="needs [zarr]")
     models = mixed()
@@ -87,7 +87,7 @@ def test_models_that_differ_go_into_one_image_with_names_and_colours(tmp_path, s
     assert {p.name for p in tmp_path.iterdir()} == {"cells.tif", f"out{suffix}", "out.png"}
 
 
-def test_the_figure_shows_the_maximum_over_z_of_each_channel_in_its_colour(tmp_path):
+def test_the_figure_shows_the_maximum_over_z_of_each_channel_in_its_color(tmp_path):
     x = np.zeros((4, 16, 20), np.float32)
     x[1, :8], x[3, :, :10] = 50, 90
     path = writers.write(tmp_path / "cells.tif", Image(x, "ZYX"))
@@ -197,7 +197,7 @@ def test_what_one_image_cannot_hold_is_refused(tmp_path, stack):
         predict_many(stack, models, out, colors=["#ff0000"], **QUIET)
     assert not out.exists()
     predict_many(stack, models, out, colors=["#ff0000", "#0000ff"], resume=True, **QUIET)
-    assert [m.model.calls for m in models] == [1, 1]  # nothing was lost by the wrong colours
+    assert [m.model.calls for m in models] == [1, 1]  # nothing was lost by the wrong colors
 
 
 def test_each_model_takes_the_channels_that_its_card_names(tmp_path):
@@ -236,7 +236,7 @@ def test_several_inputs_go_into_a_folder(tmp_path):
         predict_many(tmp_path / "in", models, tmp_path / "out", **QUIET)
 
 
-def test_a_series_of_many_structures_has_a_movie_in_colours(tmp_path):
+def test_a_series_of_many_structures_has_a_movie_in_colors(tmp_path):
     x = noise(3, 4, 10, 12) * np.arange(1, 4, dtype=np.uint16).reshape(-1, 1, 1, 1)
     path = writers.write(tmp_path / "m.tif", Image(x, "TZYX", {"T": 2.0, **SIZE}))
     models = {"a": predictor(), "b": predictor(lambda x: -x)}

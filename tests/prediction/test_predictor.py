@@ -47,8 +47,8 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).poisson(100, shape).astype(np.uint16)
 
 
-PLAIN = Card(input=Normalizer("none"), undo="none")
-FLAT = Card(axes="YX", output_axes="YX", input=Normalizer("none"), undo="none")
+PLAIN = Card(input_normalizer=Normalizer("none"), denormalize="none")
+FLAT = Card(axes="YX", output_axes="YX", input_normalizer=Normalizer("none"), denormalize="none")
 
 
 @settings(deadline=None, max_examples=60)
@@ -60,7 +60,7 @@ def test_an_identity_gives_back_the_input_for_any_axes_shape_and_tile(data):
     own = data.draw(st.sampled_from(["ZYX", "YX"] if "Z" in axes else ["YX"]))
     shape = [data.draw(st.integers(2, 9 if a in "ZYX" else 3)) for a in axes]
     kind = data.draw(st.sampled_from(["percentile", "zscore", "unit", "none"]))
-    card = Card(axes=own, output_axes=own, input=Normalizer(kind), undo="input")
+    card = Card(axes=own, output_axes=own, input_normalizer=Normalizer(kind), denormalize="input")
     options = {"batch": data.draw(st.integers(1, 3))}
     if data.draw(st.booleans()):
         options |= {"tile": 4, "overlap": data.draw(st.integers(0, 2))}
@@ -75,7 +75,7 @@ def test_an_identity_gives_back_the_input_for_any_axes_shape_and_tile(data):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_tiles_of_a_local_network_equal_the_whole_where_the_halo_covers_what_it_sees(batch):
     image = noise(11, 37, 41)
-    predictor = Predictor(Model(local), Card(undo="input"))
+    predictor = Predictor(Model(local), Card(denormalize="input"))
     whole = predictor(image, whole=True)
     np.testing.assert_array_equal(predictor(image, tile=(9, 16, 20), overlap=6, batch=batch), whole)
     assert {s[0] for s in predictor.model.shapes[1:]} <= {1, batch, *range(batch)}
@@ -94,7 +94,9 @@ def test_tiles_begin_where_a_striding_network_sees_the_same_phase():
 @pytest.mark.parametrize("blend", ["crop", "average", "ramp"])
 def test_statistics_are_those_of_the_image_not_of_the_tile(blend):
     image = np.linspace(0, 4000, 40)[:, None] + noise(40, 40)
-    card = Card(axes="YX", output_axes="YX", input=Normalizer("zscore"), undo="none")
+    card = Card(
+        axes="YX", output_axes="YX", input_normalizer=Normalizer("zscore"), denormalize="none"
+    )
     predictor = Predictor(Model(), card)
     tiled, info = predictor.predict(Image(image, "YX"), tile=12, blend=blend)
     expected = ((image - image.mean()) / image.std()).astype(np.float32)
@@ -120,7 +122,7 @@ def test_tiles_take_one_accumulator_and_a_padded_copy_of_the_input(blend):
     finally:
         tracemalloc.stop()
     voxels = 32 * 256 * 256
-    # uint16 padded, float32 sum; the rest (float64 while normalising) is a tile large.
+    # uint16 padded, float32 sum; the rest (float64 while normalizing) is a tile large.
     assert peak < (2 + 4) * voxels + 64 * 32**3
 
 
@@ -141,7 +143,9 @@ def test_planes_of_a_stack_go_through_a_network_of_planes_several_at_a_time():
 
 def test_each_frame_of_a_time_series_has_its_own_statistics_unless_some_are_given():
     series = noise(3, 8, 8) * np.array([1, 10, 100])[:, None, None]
-    card = Card(axes="YX", output_axes="YX", input=Normalizer("zscore"), undo="none")
+    card = Card(
+        axes="YX", output_axes="YX", input_normalizer=Normalizer("zscore"), denormalize="none"
+    )
     predictor = Predictor(Model(), card)
     result, info = predictor.predict(Image(series, "TYX"))
     np.testing.assert_allclose(result.array.mean((1, 2)), 0, atol=1e-5)
@@ -172,21 +176,21 @@ def test_frames_are_read_one_at_a_time():
 def test_a_frame_that_cannot_be_predicted_is_named_before_any_is(value, message):
     model, series = Model(), noise(5, 8, 8).astype(float)
     series[3] = value
-    card = Card(axes="YX", output_axes="YX", input=Normalizer("zscore"))
+    card = Card(axes="YX", output_axes="YX", input_normalizer=Normalizer("zscore"))
     with pytest.raises(ValueError, match=message):
         Predictor(model, card)(series, "TYX")
     assert model.shapes == []
 
 
-@pytest.mark.parametrize("undo, known", [("input", 2), ("stored", 3)])
-def test_units_for_another_number_of_channels_are_refused_before_the_first_call(undo, known):
+@pytest.mark.parametrize("denormalize, known", [("input", 2), ("stored", 3)])
+def test_units_for_another_number_of_channels_are_refused_before_the_first_call(denormalize, known):
     model = Model(lambda x: x[..., :1])
     target = Normalizer("fixed", offset=(0,) * known, gain=(1,) * known)
-    card = FLAT.changed(target=target, undo=undo, output_channels=("a",))
+    card = FLAT.changed(target_normalizer=target, denormalize=denormalize, output_channels=("a",))
     with pytest.raises(ValueError, match=rf"result has 1 channels.*the units of {known}"):
         Predictor(model, card)(noise(2, 8, 8), "CYX", statistics=None)
     assert model.shapes == []
-    if undo == "input":
+    if denormalize == "input":
         shared = Affine(np.zeros(1), np.ones(1))  # one map for both is a map for one
         assert Predictor(model, card)(noise(2, 8, 8), "CYX", statistics=shared).shape == (1, 8, 8)
 
@@ -198,7 +202,7 @@ def project(x):
 @pytest.mark.parametrize("options", [{}, {"tile": 32}, {"tile": (9, 32, 48), "overlap": 8}])
 def test_a_projection_drops_z_and_its_tiles_hold_the_stack(options):
     stack = noise(2, 5, 40, 50)
-    card = Card(output_axes="YX", input=Normalizer("none"), undo="none")
+    card = Card(output_axes="YX", input_normalizer=Normalizer("none"), denormalize="none")
     model = Model(project, divisor=(1, 16, 16))
     image = Image(stack, "TZYX", voxel_size={"Z": 2.0, "Y": 0.5, "X": 0.5})
     result, _ = Predictor(model, card).predict(image, **options)
@@ -223,9 +227,9 @@ def test_several_channels_stand_where_the_input_had_them_or_before_the_grid(shap
     card = Card(
         axes="YX",
         output_axes="YX",
-        input=Normalizer("zscore"),
+        input_normalizer=Normalizer("zscore"),
         output_channels=("DNA", "ER"),
-        undo="input",
+        denormalize="input",
     )
     image = Image(noise(*shape), axes)
     result, _ = Predictor(Model(two), card).predict(image, whole=True)
@@ -236,9 +240,9 @@ def test_several_channels_stand_where_the_input_had_them_or_before_the_grid(shap
 
 def test_one_channel_of_many_keeps_its_axis_and_takes_the_stored_units():
     card = Card(
-        input=Normalizer("fixed", offset=(0, 0), gain=(1, 1)),
-        target=Normalizer("fixed", offset=(7,), gain=(3,)),
-        undo="stored",
+        input_normalizer=Normalizer("fixed", offset=(0, 0), gain=(1, 1)),
+        target_normalizer=Normalizer("fixed", offset=(7,), gain=(3,)),
+        denormalize="stored",
     )
     image = noise(2, 3, 4, 5)
     result = Predictor(Model(lambda x: x[..., :1]), card)(image, "CZYX")
@@ -246,7 +250,7 @@ def test_one_channel_of_many_keeps_its_axis_and_takes_the_stored_units():
 
 
 def test_a_probabilistic_network_gives_its_scale_in_the_units_of_the_image():
-    card = Card(input=Normalizer("fixed", offset=(10,), gain=(4,)), probabilistic=True)
+    card = Card(input_normalizer=Normalizer("fixed", offset=(10,), gain=(4,)), probabilistic=True)
     model = Model(lambda x: np.concatenate([x, np.full_like(x, 0.5)], -1))
     predictor, image = Predictor(model, card), noise(4, 12, 12)
     location, scale = predictor(image, uncertainty=True, tile=8, blend="average")
@@ -268,7 +272,7 @@ def test_how_it_was_done_is_told_in_values_that_json_can_hold():
         "tile": None,
         "overlap": None,
         "blend": None,
-        "undo": "none",
+        "denormalize": "none",
         "statistics": [{"offset": [0.0], "gain": [1.0]}],
     }
     _, info = predictor.predict(image, tile=(8, 10, 10), overlap=(0, 3, 4), blend="average")
@@ -341,7 +345,7 @@ ERRORS = {
     ),
     "constant": (
         bad(np.ones((2, 4, 4)), card=Card()),
-        r"constant.*: there is nothing to normalise",
+        r"constant.*: there is nothing to normalize",
     ),
     "frame": (
         bad(np.stack([noise(2, 4, 4), np.ones((2, 4, 4))]), "TZYX", card=Card()),
@@ -375,9 +379,9 @@ ERRORS = {
             noise(2, 4, 8, 8),
             "CZYX",
             model=Model(lambda x: np.repeat(x[..., :1], 3, -1)),
-            card=PLAIN.changed(undo="input"),
+            card=PLAIN.changed(denormalize="input"),
         ),
-        r"result has 3 channels and cannot take the units of 2 \(`undo` is 'input'\)",
+        r"result has 3 channels and cannot take the units of 2 \(`denormalize` is 'input'\)",
     ),
     "divisor": (bad(model=Model(divisor=(4, 4))), r"`model.divisor` is one number, or one for"),
 }
@@ -455,7 +459,7 @@ class Staining(Model):
 
     labels = (0, 1, 2)
 
-    def only(self, labels):
+    def select_outputs(self, labels):
         part = Staining(self.function)
         part.labels, part.shapes = tuple(self.labels[i] for i in labels), self.shapes
         return part
@@ -473,9 +477,9 @@ def three(x):
 WINDOWS = Card(
     axes="YX",
     output_axes="YX",
-    input=Normalizer("fixed", offset=(0,), gain=(10,)),
-    target=Normalizer("fixed", offset=(100, 0, 7), gain=(1000, 2, 1)),
-    undo="stored",
+    input_normalizer=Normalizer("fixed", offset=(0,), gain=(10,)),
+    target_normalizer=Normalizer("fixed", offset=(100, 0, 7), gain=(1000, 2, 1)),
+    denormalize="stored",
     output_channels=("DAPI", "MAP2", "NFH"),
     scales=(1, 2, 0.5),
     tile=(8, 8),
@@ -510,7 +514,7 @@ def test_windows_have_a_step_of_half_of_them_and_are_averaged():
         return certain(np.full((*x.shape[:-1], 1), len(seen) % 2))
 
     image = np.arange(16 * 20.0).reshape(16, 20)
-    card = WINDOWS.changed(output_channels=(), undo="none", input=Normalizer("none"))
+    card = WINDOWS.changed(output_channels=(), denormalize="none", input=Normalizer("none"))
     result, info = Predictor(Model(note, divisor=4), card).predict(
         Image(image, "YX"), estimate="mean"
     )
@@ -543,9 +547,9 @@ def test_one_window_is_what_the_network_says_of_it():
     net.build((None, None, None, 3))
     net.head.conv.kernel.assign(9 * net.head.conv.kernel)
     image = noise(8, 8)
-    card = WINDOWS.changed(input=Normalizer("zscore"))
+    card = WINDOWS.changed(input_normalizer=Normalizer("zscore"))
     scaled = ((image - image.mean()) / image.std()).astype(np.float32)[..., None]
-    x = multiscale.cut(lambda index: scaled[index], (8, 8), (0, 0), (8, 8), (1, 2, 0.5))
+    x = multiscale.crop_multiscale(lambda index: scaled[index], (8, 8), (0, 0), (8, 8), (1, 2, 0.5))
     p = special.softmax(np.asarray(net(x[None])[0]), axis=-1)
     median = (np.cumsum(p, -1) >= 0.5).argmax(-1) / 10
     predictor = Predictor(net, card)
@@ -564,7 +568,9 @@ def test_a_window_at_the_border_sees_the_image_reflected():
     seen = []
     image = np.arange(64.0).reshape(8, 8)
     model = Model(lambda x: (seen.extend(x), certain(np.full((*x.shape[:-1], 1), 0)))[1])
-    card = WINDOWS.changed(output_channels=(), undo="none", input=Normalizer("none"), tile=(4, 4))
+    card = WINDOWS.changed(
+        output_channels=(), denormalize="none", input=Normalizer("none"), tile=(4, 4)
+    )
     Predictor(model, card)(image)
     whole = np.pad(image, 4, mode="reflect")
     outer = whole[2:10, 2:10]  # of the first window: two pixels before and after it
@@ -599,12 +605,12 @@ def test_labels_that_were_never_learned_are_predicted_only_if_asked_for():
     np.testing.assert_allclose(result.array, 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("undo", ["stored", "none"])
-def test_labels_of_a_regression_are_chosen_too(undo):
-    card = WINDOWS.changed(classes=None, scales=(1,), tile=(), undo=undo)
+@pytest.mark.parametrize("denormalize", ["stored", "none"])
+def test_labels_of_a_regression_are_chosen_too(denormalize):
+    card = WINDOWS.changed(classes=None, scales=(1,), tile=(), denormalize=denormalize)
     model = Model(lambda x: np.concatenate([x, 2 * x, 3 * x], -1))
     image = tens(9, 9)
-    gains, offsets = ((1, 2), (7, 0)) if undo == "stored" else ((1, 1), (0, 0))
+    gains, offsets = ((1, 2), (7, 0)) if denormalize == "stored" else ((1, 1), (0, 0))
     result = Predictor(model, card)(image, labels=["NFH", 1])
     expected = [f * image / 10 * g + o for f, g, o in zip((3, 2), gains, offsets)]
     np.testing.assert_allclose(result, expected, rtol=1e-5)
@@ -682,7 +688,9 @@ def test_what_windows_cannot_do_is_refused_by_name(case):
 
 @pytest.mark.parametrize("label, text", [(7, "cannot be 7"), (-2, "cannot be -2")])
 def test_labels_without_names_are_numbers_that_there_are(label, text):
-    card = WINDOWS.changed(classes=None, output_channels=(), undo="none", target=Normalizer())
+    card = WINDOWS.changed(
+        classes=None, output_channels=(), denormalize="none", target=Normalizer()
+    )
     with pytest.raises(ValueError, match=f"`label` {text}"):
         Predictor(Model(lambda x: x[..., :3]), card)(tens(8, 8), labels=[label])
 
@@ -699,15 +707,16 @@ def test_beyond_the_border_windows_see_the_reflection_of_the_image(shape):
             return np.zeros((*x.shape[:-1], 1), np.float32)
 
     card = Card(
-        axes="YX", output_axes="YX", input=Normalizer("none"), target=Normalizer("none"),
-        undo="none", scales=(1, 2, 0.5), tile=(8, 8),
+        axes="YX", output_axes="YX", input_normalizer=Normalizer("none"),
+        target_normalizer=Normalizer("none"),
+        denormalize="none", scales=(1, 2, 0.5), tile=(8, 8),
     )  # fmt: skip
     image = np.random.default_rng(0).random(shape).astype(np.float32)
     Predictor(Looking(), card)(image)
     far = 60
     around = np.pad(image, far, mode="reflect")[..., None]
     expected = [
-        multiscale.cut(
+        multiscale.crop_multiscale(
             lambda index: around[index], around.shape[:2], (y + far, x + far), (8, 8), (1, 2, 0.5)
         )
         for y in range(-8, shape[0] + 8)

@@ -11,7 +11,7 @@ from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.prediction.test_time_augmentation import Flips, averaged
 from gvtnets_tf.zoo.card import Card
 
-PLAIN = Card(input=Normalizer("none"), undo="none")
+PLAIN = Card(input_normalizer=Normalizer("none"), denormalize="none")
 FLAT = PLAIN.changed(axes="YX", output_axes="YX")
 TURNS = list(itertools.product((1, -1), repeat=2))
 
@@ -68,8 +68,8 @@ def test_what_is_known_of_the_network_is_kept():
     assert predictor.bytes_per_voxel() == 99.0
     _, info = predictor.predict(Image(noise(4, 8, 8), "ZYX"), tile=4)
     assert "bottom.0" in info["note"]
-    with pytest.raises(AttributeError, match="'Places' object has no attribute 'colour'"):
-        _ = predictor.model.colour
+    with pytest.raises(AttributeError, match="'Places' object has no attribute 'color'"):
+        _ = predictor.model.color
 
 
 def test_scales_are_averaged_like_locations():
@@ -110,14 +110,14 @@ def test_distributions_are_averaged_not_logits():
 
 def test_some_channels_of_a_network_are_turned_too():
     class Model:
-        def only(self, labels):
+        def select_outputs(self, labels):
             return lambda x: x[..., list(labels)] + np.arange(x.shape[2])[:, None]
 
         def __call__(self, x):
             return x
 
     x = noise(1, 4, 5, 3)
-    found = Flips(Model(), FLAT).only((2,))(x)
+    found = Flips(Model(), FLAT).select_outputs((2,))(x)
     np.testing.assert_allclose(found, x[..., [2]] + 2.0)
 
 
@@ -127,7 +127,7 @@ def test_a_keras_network_gives_what_four_calls_give():
     model = GVTNet(rank=2, filters=2, depth=2, batch_norm=False)
     model.build((None, None, None, 1))
     x = noise(8, 12)
-    predictor = Predictor(model, FLAT.changed(input=Normalizer("zscore")))
+    predictor = Predictor(model, FLAT.changed(input_normalizer=Normalizer("zscore")))
     found = averaged(predictor)(x)
     expected = np.mean([predictor(x[::v, ::h])[::v, ::h] for v, h in TURNS], axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -15,8 +15,8 @@ from gvtnets_tf.prediction.partial_results import Parts
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo.card import Card
 
-PLAIN = Card(input=Normalizer("none"), undo="none")
-SCORE = Card(input=Normalizer("zscore"), undo="none")
+PLAIN = Card(input_normalizer=Normalizer("none"), denormalize="none")
+SCORE = Card(input_normalizer=Normalizer("zscore"), denormalize="none")
 CUBES = {"Z": 0.3, "Y": 0.3, "X": 0.3}
 FINE = {"Z": 0.6, "Y": 0.15, "X": 0.15}
 
@@ -222,7 +222,7 @@ def network(x):
     return x**2
 
 x = np.random.default_rng(0).poisson(100, (5, 3, 6, 8))
-predictor = Predictor(network, Card(input=Normalizer("zscore"), undo="none"))
+predictor = Predictor(network, Card(input=Normalizer("zscore"), denormalize="none"))
 with partial_results.parts(Path(sys.argv[1]), {}, resume=True) as kept:
     prepared = time_series.prepare(Image(x, "TZYX"), predictor.card)
     (result,), info = time_series.run(prepared, predictor, kept)

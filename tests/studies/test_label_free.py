@@ -30,7 +30,7 @@ WORDS = (
 )
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SMALL = {key: value for key, value in MODEL.items() if key != "class"}
-CARD = Card(input=Normalizer("none"), undo="none", bytes_per_voxel=2000.0)
+CARD = Card(input_normalizer=Normalizer("none"), denormalize="none", bytes_per_voxel=2000.0)
 TINY = {
     "volumes": (2, 1, 5),
     "shape": (16, 32, 32),
@@ -118,7 +118,7 @@ def test_scores_are_those_of_the_prepared_volumes(tmp_path, untrained):
     # The model folder takes images as they were recorded, and answers the same.
     recorded = readers.read(out / "data" / "cells" / "003.tif").select_channels(["light"])
     model = load(out / "nuclei" / "fnet" / "model")
-    assert model.card.input.kind == "zscore"
+    assert model.card.input_normalizer.kind == "zscore"
     np.testing.assert_allclose(model.predict(recorded)[0].numpy("ZYX"), prediction, atol=1e-4)
 
 
@@ -252,7 +252,7 @@ def test_every_structure_has_a_recipe_with_the_published_numbers(tmp_path, name,
             label_free_data.recipe_for(structure, name, tmp_path, tmp_path / "a.csv")
         )
         assert (recipe.batch, recipe.steps, recipe.patch) == (batch, steps, (32, 64, 64))
-        assert recipe.normalize == {"input": "zscore", "target": "zscore", "undo": "none"}
+        assert recipe.normalize == {"input": "zscore", "target": "zscore", "denormalize": "none"}
         assert recipe.data["resize"] == list(known.resize)
     changed = label_free_data.recipe_for("dna", name, tmp_path, "a.csv", steps=7)
     assert (changed["steps"], changed["select"]) == (7, 0)
@@ -275,7 +275,7 @@ def test_recipes_are_written_for_train_to_read(tmp_path):
 @pytest.mark.parametrize("name", label_free.MODELS)
 def test_the_recipes_of_the_examples_can_be_read(path, name):
     recipe = Recipe.load(EXAMPLES / path / f"{name}.yaml")
-    assert (recipe.preset, recipe.normalize["undo"]) == (name, "stored")
+    assert (recipe.preset, recipe.normalize["denormalize"]) == (name, "stored")
     assert not any(n % 16 for n in recipe.patch)  # the divisor of `fnet`
 
 

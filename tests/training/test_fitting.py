@@ -80,7 +80,7 @@ def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, c
     assert rows[0].keys() == {"epoch", "loss", "val_loss"}
 
     model, card = model_folder.read(out)
-    assert (card.axes, card.output_axes, card.undo) == ("ZYX", "ZYX", "input")
+    assert (card.axes, card.output_axes, card.denormalize) == ("ZYX", "ZYX", "input")
     assert card.voxel_size == {"Z": 0.58, "Y": 0.29, "X": 0.29}
     assert card.bytes_per_voxel == 123.5
     assert card.training["best"]["val_loss"] == min(row["val_loss"] for row in rows)
@@ -169,13 +169,13 @@ def test_stored_units_are_those_of_the_targets(tmp_path):
         x = rng.poisson(30, (8, 32, 80)).astype(np.float32)
         writers.write(tmp_path / "in" / f"{i}.tif", Image(x, "ZYX"))
         writers.write(tmp_path / "gt" / f"{i}.tif", Image(1000 + 50 * x, "ZYX"))
-    rules = {"input": "zscore", "target": "zscore", "undo": "stored"}
+    rules = {"input": "zscore", "target": "zscore", "denormalize": "stored"}
     out = run(tmp_path / "run", recipe(tmp_path, normalize=rules, steps=1))
     card = load(out).card
-    assert card.target.kind == "fixed"
+    assert card.target_normalizer.kind == "fixed"
     truth = np.concatenate([readers.read(p).numpy()[..., :48] for p in (tmp_path / "gt").iterdir()])
-    np.testing.assert_allclose(card.target.offset, truth.mean(), rtol=1e-4)
-    np.testing.assert_allclose(card.target.gain, truth.std(), rtol=1e-4)
+    np.testing.assert_allclose(card.target_normalizer.offset, truth.mean(), rtol=1e-4)
+    np.testing.assert_allclose(card.target_normalizer.gain, truth.std(), rtol=1e-4)
     y = load(out)(x)
     # The network starts near the identity on z-scores, and so answers near the targets.
     assert np.corrcoef(y.ravel(), x.ravel())[0, 1] > 0.5
@@ -199,7 +199,7 @@ def test_planes_of_a_stack_train_a_network_of_planes(tmp_path, data):
     assert load(out).card.training["pairs"] == 2
     x = readers.read(data / "in" / "0.tif")
     assert load(out).predict(x)[0].shape == x.shape
-    # Each plane is normalised by the numbers of its stack, as it is in a prediction.
+    # Each plane is normalized by the numbers of its stack, as it is in a prediction.
     pairs, _, _ = fitting._prepare(Recipe.parse(values))
     assert len(pairs) == 2 * x.shape[0]
     first = {(float(p.input_affine.offset[0]), float(p.input_affine.gain[0])) for p in pairs[:8]}
@@ -214,7 +214,7 @@ def test_channels_become_channels(tmp_path):
             names = tuple(f"{name}{c}" for c in range(channels))
             writers.write(tmp_path / name / f"{i}.ome.tif", Image(x[i], "ZYXC", {}, names))
     model = {**MODEL, "input_residual": False}
-    rules = {"normalize": {"undo": "stored"}, "model": model, "epoch": 6}
+    rules = {"normalize": {"denormalize": "stored"}, "model": model, "epoch": 6}
     out = run(tmp_path / "run", recipe(tmp_path, **rules))
     card = load(out).card
     assert (card.input_channels, card.output_channels) == (("in0", "in1"), ("gt0", "gt1", "gt2"))

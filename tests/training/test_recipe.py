@@ -26,11 +26,11 @@ def test_a_preset_fills_in_its_published_numbers(name):
 
 
 def test_what_is_given_comes_before_the_preset():
-    changes = {"loss": "mae", "schedule": {"rate": 1}, "normalize": {"undo": "none"}}
+    changes = {"loss": "mae", "schedule": {"rate": 1}, "normalize": {"denormalize": "none"}}
     found = Recipe.parse({"preset": "denoising", **changes})
     assert found.loss == "mae"
     assert found.schedule == {"rate": 1, "decay": 0.7, "every": 10_000}
-    assert found.normalize == {"input": "percentile", "target": "percentile", "undo": "none"}
+    assert found.normalize == {"input": "percentile", "target": "percentile", "denormalize": "none"}
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,14 @@ def test_what_is_given_comes_before_the_preset():
         ({"preset": "denoising"}, "A preset has a class of its own.*class='GVTNet'"),
         ({"loss": "mea"}, "`loss` cannot be 'mea'. Did you mean"),
         ({"weighting": "forground"}, "Did you mean 'foreground'"),
-        ({"normalize": {"undo": "inputs"}}, "`undo` cannot be 'inputs'. Did you mean 'input'"),
-        ({"normalize": {"target": "input", "undo": "stored"}}, "has none of its own to store"),
+        (
+            {"normalize": {"denormalize": "inputs"}},
+            "`denormalize` cannot be 'inputs'. Did you mean 'input'",
+        ),
+        (
+            {"normalize": {"target": "input", "denormalize": "stored"}},
+            "has none of its own to store",
+        ),
         ({"steps": 0}, "`steps` must be at least 1. Received: steps=0"),
         ({"batch": 0}, "`batch` must be at least 1"),
         ({"epoch": 0}, "`epoch` must be at least 1"),
@@ -173,7 +179,7 @@ def test_the_target_of_a_projection_has_the_axes_of_its_input_but_z(tmp_path):
     assert {(s.input.axes, s.target.axes) for s in made.samples()} == {("ZYX", "YX")}
 
 
-def test_a_target_may_be_normalised_by_its_input():
+def test_a_target_may_be_normalized_by_its_input():
     made = Recipe.parse(recipe(".", normalize={"input": "zscore", "target": "input"}))
     assert made.rules == {"input": "zscore", "target": "none"}
     assert Recipe.parse(recipe(".")).rules == {"input": "percentile", "target": "percentile"}
@@ -255,7 +261,7 @@ def test_what_staining_does_not_know_is_named(changes, message):
         ({"augment": {"intensity": {"gain": 2}}}, "`augment.intensity.gain` must be below 1"),
         ({"augment": {"intensity": {"gain": "x"}}}, "`augment.intensity.gain` is a number"),
         ({"augment": {"intensity": {"gian": 1}}}, "Did you mean 'gain'"),
-        ({"normalize": {"target": "zscore"}}, "from 0 to 1: normalise the target by 'percentile'"),
+        ({"normalize": {"target": "zscore"}}, "from 0 to 1: normalize the target by 'percentile'"),
     ],
 )
 def test_a_staining_recipe_that_cannot_work_is_refused_before_the_data_are_read(values, text):

@@ -72,21 +72,21 @@ def test_wells_become_a_model_folder_that_predicts_labels_in_their_counts(tmp_pa
     assert card.output_channels == tuple(LABELS)
     assert card.trained_channels == (DAPI, MAP2)  # no well has NFH
     assert card.input_channels == ("z0", "z1", "z2")
-    assert card.undo == "stored"
+    assert card.denormalize == "stored"
 
     # Stored are the percentiles 0.1 and 99.9 of each label, over the parts trained on.
     parts = [w.target([DAPI]).numpy()[0, :, :32] for w in wells.find_wells(data, split="train")]
     low, high = np.percentile(np.concatenate(parts), (0.1, 99.9))
-    assert card.target.offset[0] == pytest.approx(low)
-    assert card.target.gain[0] == pytest.approx(high - low)
-    assert (card.target.offset[2], card.target.gain[2]) == (0, 1)
+    assert card.target_normalizer.offset[0] == pytest.approx(low)
+    assert card.target_normalizer.gain[0] == pytest.approx(high - low)
+    assert (card.target_normalizer.offset[2], card.target_normalizer.gain[2]) == (0, 1)
 
     predictor, image = load(out), one(data).input()
     result, info = predictor.predict(image)
     assert (result.axes, result.shape) == ("CYX", (2, 48, 64))
     assert result.channel_names == (DAPI, MAP2)
     for i in range(2):
-        low, gain = card.target.offset[i], card.target.gain[i]
+        low, gain = card.target_normalizer.offset[i], card.target_normalizer.gain[i]
         steps = (result.array[i] - low) / gain * 15
         np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)  # medians are classes
         assert steps.min() >= 0 and steps.max() <= 15
@@ -175,7 +175,7 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
     training_pairs, _, _ = fitting._prepare(fitting.Recipe.load(out / "recipe.yaml"))
     x = training_pairs[0]
     assert (x.input.shape, x.around.shape) == ((3, 48, 32), (3, 48, 64))
-    # Normalised by the numbers of the whole, as in a prediction.
+    # Normalized by the numbers of the whole, as in a prediction.
     whole = one(data, "train").input().numpy()
     np.testing.assert_allclose(x.input_affine.offset, whole.mean((1, 2)))
     np.testing.assert_allclose(x.input_affine.gain, whole.std((1, 2)))

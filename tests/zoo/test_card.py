@@ -9,9 +9,11 @@ from gvtnets_tf.zoo.card import Card
 FULL = Card(
     axes="YX",
     output_axes="YX",
-    input=Normalizer("percentile", 1.0, 99.0, scope="dataset"),
-    target=Normalizer("zscore").frozen(Affine(np.array([3.0, 4.0]), np.array([2.0, 5.0]))),
-    undo="stored",
+    input_normalizer=Normalizer("percentile", 1.0, 99.0, scope="dataset"),
+    target_normalizer=Normalizer("zscore").frozen(
+        Affine(np.array([3.0, 4.0]), np.array([2.0, 5.0]))
+    ),
+    denormalize="stored",
     voxel_size={"Y": 0.1, "X": 0.2},
     input_channels=("bright-field",),
     output_channels=("DNA", "ER"),
@@ -19,7 +21,7 @@ FULL = Card(
     bytes_per_voxel=1234.5,
     training={"steps": 100},
     provenance="a test",
-    licence="BSD-3-Clause",
+    license="BSD-3-Clause",
 )
 
 
@@ -34,8 +36,8 @@ def test_what_a_file_does_not_say_is_the_default():
 
 
 def test_a_changed_card_keeps_the_rest():
-    changed = FULL.changed(licence="CC0")
-    assert (changed.licence, changed.target) == ("CC0", FULL.target)
+    changed = FULL.changed(license="CC0")
+    assert (changed.license, changed.target) == ("CC0", FULL.target)
 
 
 def test_an_unknown_key_is_named_with_the_nearest():
@@ -44,10 +46,12 @@ def test_an_unknown_key_is_named_with_the_nearest():
 
 
 def test_an_unknown_undo_is_named():
-    with pytest.raises(ValueError, match=r"`undo` cannot be 'inputs'. Did you mean 'input'"):
-        Card(undo="inputs")
+    with pytest.raises(ValueError, match=r"`denormalize` cannot be 'inputs'. Did you mean 'input'"):
+        Card(denormalize="inputs")
 
 
 def test_stored_units_need_stored_numbers():
-    with pytest.raises(ValueError, match=r"`undo='stored'` needs .*kind 'fixed'.*'percentile'"):
-        Card(undo="stored")
+    with pytest.raises(
+        ValueError, match=r"`denormalize='stored'` needs .*kind 'fixed'.*'percentile'"
+    ):
+        Card(denormalize="stored")

@@ -83,14 +83,16 @@ def test_cards_of_converted_checkpoints_say_how_to_use_them(checkpoints, tmp_pat
         return load(out).card
 
     found = card("label_free")
-    assert (found.input.kind, found.target.kind, found.undo) == ("zscore", "zscore", "none")
+    assert (found.input.kind, found.target.kind, found.denormalize) == ("zscore", "zscore", "none")
     assert (found.axes, found.output_axes, found.probabilistic) == ("ZYX", "ZYX", False)
     assert found.voxel_size == {"Y": 0.29, "X": 0.29}
-    assert found.licence.startswith("GPL-3.0")
+    assert found.license.startswith("GPL-3.0")
     assert "model.ckpt-pretrained.data-00000-of-00001, SHA-256 " in found.provenance
 
     found = card("denoising")
-    assert (found.input.kind, found.target.kind, found.undo) == ("percentile",) * 2 + ("input",)
+    assert (found.input.kind, found.target.kind, found.denormalize) == ("percentile",) * 2 + (
+        "input",
+    )
     assert found.probabilistic
     found = card("projection", normalize="zscore")
     assert (found.axes, found.output_axes, found.input.kind) == ("ZYX", "YX", "zscore")
@@ -203,7 +205,7 @@ def test_what_cannot_be_a_checkpoint_is_refused(tmp_path, options, error, messag
     assert message in str(found.value)
 
 
-def test_memory_of_the_optimiser_and_counters_are_no_weights():
+def test_memory_of_the_optimizer_and_counters_are_no_weights():
     for name in ("global_step", "beta1_power", "x/beta2_power_1", "out_conv/kernel/Adam_1"):
         assert not is_weight(name)
     for name in ("out_conv/kernel", "batch_norm_output/beta", "x/Adam/kernel", "beta1_powers"):
@@ -264,9 +266,13 @@ def test_depth_filters_and_channels_are_read_off_the_shapes(noise, tmp_path, ran
     out = convert_fnet(tmp_path / "state.npz", tmp_path / "model")
     card = same(out, net, noise(1, *(4, 8, 8)[-rank:], 3))
     assert card.axes == card.output_axes == "ZYX"[-rank:]
-    assert (card.input.kind, card.target.kind, card.undo) == ("zscore", "zscore", "none")
+    assert (card.input_normalizer.kind, card.target_normalizer.kind, card.denormalize) == (
+        "zscore",
+        "zscore",
+        "none",
+    )
     assert card.voxel_size == dict.fromkeys("ZYX"[-rank:], 0.3)
-    assert "non-commercial" in card.licence
+    assert "non-commercial" in card.license
     assert "state.npz, SHA-256 " in card.provenance
 
 
@@ -441,7 +447,7 @@ def test_a_state_that_does_not_fit_is_named(tmp_path, spoil, message):
     assert not (tmp_path / "m").exists()
 
 
-def test_an_unknown_normalisation_is_named(tmp_path):
+def test_an_unknown_normalization_is_named(tmp_path):
     np.savez(tmp_path / "state.npz", **small_state()[0])
     with pytest.raises(
         ValueError, match=r"`normalize` cannot be 'zscores'\. Did you mean 'zscore'"

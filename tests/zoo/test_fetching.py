@@ -105,7 +105,7 @@ def test_a_name_is_fetched_once_and_loads_without_the_web(
     cli.main(["zoo", "fetch", NAME])
     shown = capsys.readouterr()
     assert shown.out == f"{cache / NAME}\n"
-    assert f"gvtnets: licence of {NAME}: GPL-3.0" in shown.err
+    assert f"gvtnets: license of {NAME}: GPL-3.0" in shown.err
     assert left(cache) == [NAME]
     assert left(cache / NAME) == ["model.json", "sha256.json", "weights.h5"]
     assert [path for path, _ in server.asked] == list(server.files)
@@ -117,11 +117,15 @@ def test_a_name_is_fetched_once_and_loads_without_the_web(
     x = noise(1, 4, 8, 8, 1)
     np.testing.assert_array_equal(predictor.model(x), model(x))
     card = predictor.card
-    assert (card.input.kind, card.undo, card.axes) == ("percentile", "input", "ZYX")
+    assert (card.input_normalizer.kind, card.denormalize, card.axes) == (
+        "percentile",
+        "input",
+        "ZYX",
+    )
     assert (card.input_channels, card.output_channels) == (
         ("noisy fluorescence",), ("denoised fluorescence",),
     )  # fmt: skip
-    assert card.licence.startswith("GPL-3.0")
+    assert card.license.startswith("GPL-3.0")
     assert card.provenance == (
         f"converted from the TensorFlow-1 checkpoint of divelab/GVTNets @ 66e1007, "
         f"{one['path']}, git blob {one['git']['.data-00000-of-00001']}"
@@ -133,7 +137,7 @@ def test_what_was_not_fetched_says_how(cache, tmp_path, capsys):
         load("label_free_dna")
     assert str(error.value) == (
         f"'label_free_dna' is not on this machine yet ({cache / 'label_free_dna'}): fetch it once "
-        f"with `gvtnets zoo fetch label_free_dna`. Licence: GPL-3.0 (released checkpoints of "
+        f"with `gvtnets zoo fetch label_free_dna`. License: GPL-3.0 (released checkpoints of "
         f"divelab/GVTNets)."
     )
     np.save(tmp_path / "x.npy", np.zeros((4, 8, 8), "float32"))

@@ -27,9 +27,9 @@ FIRST = Path(__file__).parents[1] / "data_folder_v1"
 CARD = Card(
     axes="YX",
     output_axes="YX",
-    input=Normalizer("percentile", low=1, high=99, scope="dataset"),
-    target=Normalizer("fixed", offset=(1, 2), gain=(3, 4)),
-    undo="stored",
+    input_normalizer=Normalizer("percentile", low=1, high=99, scope="dataset"),
+    target_normalizer=Normalizer("fixed", offset=(1, 2), gain=(3, 4)),
+    denormalize="stored",
     voxel_size={"Y": 0.1, "X": 0.2},
     input_channels=("a", "b", "c"),
     output_channels=("d", "e"),
@@ -37,7 +37,7 @@ CARD = Card(
     bytes_per_voxel=12.5,
     training={"steps": 3},
     provenance="a test",
-    licence="BSD-3-Clause",
+    license="BSD-3-Clause",
 )
 
 
@@ -243,7 +243,7 @@ def test_a_description_that_is_none_is_refused(written, text, message):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"format": 2}, r"model\.json is not of format 1, .*update gvtnets_tf"),
+        ({"format": 3}, r"model\.json is not of format 1 or 2, .*update gvtnets_tf"),
         ({"format": None}, "is not of format 1"),
         ({"class": "GTVNet"}, r"model\.json does not describe .*Did you mean 'GVTNet'\?"),
         ({"class": "os.system"}, "`class` cannot be 'os.system'"),
@@ -251,7 +251,10 @@ def test_a_description_that_is_none_is_refused(written, text, message):
         ({"arguments": {"filtres": 4}}, "does not describe a network: .*filtres"),
         ({"arguments": []}, "does not describe a network"),
         ({"channels": "many"}, "does not describe a network"),
-        ({"undoo": "none"}, "`key of the model card` cannot be 'undoo'. Did you mean 'undo'"),
+        (
+            {"denormalise": "none"},
+            "`key of the model card` cannot be 'denormalise'. Did you mean 'denormalize'",
+        ),
         ({"input": {"kind": "percent"}}, "Did you mean 'percentile'"),
     ],
 )

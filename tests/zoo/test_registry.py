@@ -10,12 +10,12 @@ import pytest
 from gvtnets_tf import cli
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.zoo import registry
-from gvtnets_tf.zoo.weight_names import LICENCES, VOXEL_SIZE
+from gvtnets_tf.zoo.weight_names import LICENSES, VOXEL_SIZE
 
 KNOWN = registry.read_registry()
 PUBLISHED = {name: one for name, one in KNOWN.items() if one["where"] == "download"}
 WORDS = {"task", "where", "preset", "axes", "output_axes", "normalize", "voxel_size_um"}
-WORDS |= {"input", "output", "trained_on", "licence"}
+WORDS |= {"input", "output", "trained_on", "license"}
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -35,7 +35,7 @@ def test_published_names_agree_with_the_preset_that_they_are(name):
     assert (one["axes"], one["output_axes"]) == (preset.axes, preset.output_axes)
     assert one["normalize"] == preset.training["normalize"]
     assert one["voxel_size_um"] == VOXEL_SIZE.get(one["preset"], {})
-    assert one["licence"] == LICENCES["tf1"]
+    assert one["license"] == LICENSES["tf1"]
     assert one["path"].endswith("_pretrained/model.ckpt-pretrained")
     assert one["source"] == f"{one['url']}/{one['path']}.*"
     assert one["url"].startswith("https://github.com/divelab/GVTNets/raw/66e1007")
@@ -71,8 +71,8 @@ def test_list_is_a_line_for_each_name(capsys, monkeypatch, tmp_path):
     assert [line.split()[0] for line in lines] == list(KNOWN)
     found = {line.split()[0]: re.split(" {2,}", line)[1:] for line in lines}
     assert found["simulated_denoiser"] == ["denoising", "shipped", "BSD-3-Clause"]
-    assert found["label_free_dna"] == ["label-free staining", "cached", LICENCES["tf1"]]
-    assert found["projection_flywing"] == ["projection", "download", LICENCES["tf1"]]
+    assert found["label_free_dna"] == ["label-free staining", "cached", LICENSES["tf1"]]
+    assert found["projection_flywing"] == ["projection", "download", LICENSES["tf1"]]
     cli.main(["zoo", "list", "--json"])
     told = json.loads(capsys.readouterr().out)
     assert {name: one["state"] for name, one in told.items()} == {n: found[n][1] for n in told}
@@ -84,9 +84,9 @@ def test_show_is_the_card_of_a_name(capsys, monkeypatch, tmp_path):
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "label_free_dna"
     assert "weights: download" in shown
-    assert "licence: GPL-3.0 (released checkpoints of divelab/GVTNets)" in shown
-    assert "voxel size (micrometres): Y 0.29, X 0.29" in shown
-    assert "normalisation: input zscore, target zscore, undo none" in shown
+    assert "license: GPL-3.0 (released checkpoints of divelab/GVTNets)" in shown
+    assert "voxel size (micrometers): Y 0.29, X 0.29" in shown
+    assert "normalization: input zscore, target zscore, denormalize none" in shown
     assert any(line.startswith("source: https://github.com/divelab/GVTNets/raw/") for line in shown)
     cli.main(["zoo", "show", "simulated_denoiser"])
     assert "scores: r 0.99, psnr 28.35" in capsys.readouterr().out
@@ -140,6 +140,6 @@ def test_looking_at_the_zoo_costs_no_network_library():
 
 
 def test_a_card_says_only_what_is_known():
-    assert registry.card("one", {"task": "denoising", "licence": "", "output": ["a", "b"]}) == (
+    assert registry.card("one", {"task": "denoising", "license": "", "output": ["a", "b"]}) == (
         "one\ntask: denoising\noutput: a, b"
     )

@@ -30,7 +30,7 @@ from gvtnets_tf.images.formats import png
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import Pages, Stored
 
-COLOURS = {2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}
+COLORS = {2: "RGB", 3: "palette", 4: "gray and alpha", 6: "RGBA"}
 DTYPES = {8: np.dtype("uint8"), 16: np.dtype("uint16")}
 
 
@@ -235,16 +235,16 @@ def _check_counts(found, planes):
 
 
 def _header(path):
-    """Shape and type of a grey PNG, by its first 26 bytes."""
+    """Shape and type of a gray PNG, by its first 26 bytes."""
     with path.open("rb") as file:
         start = file.read(26)
     if len(start) < 26 or not start.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError(f"{path} is not a PNG, or not a whole one: write or copy it again.")
-    width, height, depth, colour = struct.unpack(">16xIIBB", start)
-    if colour in COLOURS or depth not in DTYPES:
+    width, height, depth, color = struct.unpack(">16xIIBB", start)
+    if color in COLORS or depth not in DTYPES:
         raise ValueError(
-            f"{path} must be a grey PNG of 8 or 16 bits. Received: "
-            f"{COLOURS.get(colour, 'grey')} of {depth} bits."
+            f"{path} must be a gray PNG of 8 or 16 bits. Received: "
+            f"{COLORS.get(color, 'gray')} of {depth} bits."
         )
     return (height, width), DTYPES[depth]
 

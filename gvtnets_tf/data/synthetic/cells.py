@@ -240,8 +240,8 @@ def _nuclei(points, seeds, owner, radius, rng):
     count = len(seeds)
     radii = radius * rng.uniform(0.8, 1.2, (count, 3))
     angle = rng.uniform(0, np.pi, count)
-    centres = seeds + rng.uniform(-0.08, 0.08, seeds.shape)
-    z, y, x = np.moveaxis(points - centres[owner], -1, 0)
+    centers = seeds + rng.uniform(-0.08, 0.08, seeds.shape)
+    z, y, x = np.moveaxis(points - centers[owner], -1, 0)
     cos, sin = np.cos(angle)[owner], np.sin(angle)[owner]
     local = np.stack([z, cos * y - sin * x, sin * y + cos * x], -1) / radii[owner]
     nucleoli = np.zeros(owner.shape)

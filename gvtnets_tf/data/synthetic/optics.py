@@ -9,7 +9,7 @@ from scipy import fft, ndimage
 
 from gvtnets_tf.checks import check_at_least
 
-VOXEL_SIZE = (0.58, 0.29, 0.29)  # micrometres along z, y, x
+VOXEL_SIZE = (0.58, 0.29, 0.29)  # micrometers along z, y, x
 PSF = (1.2, 0.8, 0.8)  # voxels along z, y, x; a Gaussian is wider along the light
 MARGIN = (8, 16, 16)  # voxels of mirror image that take part in transmitted light
 
@@ -132,7 +132,7 @@ def transmitted_light(
     Args:
         index: array `(z, y, x)`. Refractive index; its mean is that of the medium.
         voxel_size: three floats. Micrometres along z, y and x.
-        wavelength: float. Of the light in vacuum, in micrometres.
+        wavelength: float. Of the light in vacuum, in micrometers.
         objective_na, condenser_na: float. Numerical apertures. The light is the more
             coherent the smaller the condenser's.
         photons: float or `None`. Photons per voxel of the empty field; `None` for no noise.
@@ -228,7 +228,7 @@ def _check_apertures(medium, voxel_size, wavelength, objective_na, condenser_na)
     coarsest = wavelength / (2 * (objective_na + condenser_na))
     if max(voxel_size) > coarsest:
         raise ValueError(
-            f"These apertures need voxels of at most {coarsest:.3f} micrometres along y and x: "
+            f"These apertures need voxels of at most {coarsest:.3f} micrometers along y and x: "
             f"lower them, or the voxel size. Received: voxel_size={tuple(voxel_size)}, "
             f"objective_na={objective_na}, condenser_na={condenser_na}, wavelength={wavelength}."
         )

@@ -61,7 +61,7 @@ def spots(room, count, sigma, rng):
     """Paint Gaussian spots of varied size and brightness.
 
     Args:
-        room: bool array `(z, y, x)`. Where centres may lie.
+        room: bool array `(z, y, x)`. Where centers may lie.
         count: int. How many spots, if there is room for as many.
         sigma: three floats. Mean standard deviation along z, y and x, in voxels.
         rng: `numpy.random.Generator`.
@@ -72,14 +72,14 @@ def spots(room, count, sigma, rng):
     volume = np.zeros(room.shape, np.float32)
     free = np.argwhere(room)
     count = min(count, len(free))
-    centres = free[rng.choice(len(free), count, replace=False)]
+    centers = free[rng.choice(len(free), count, replace=False)]
     reach = np.ceil(3 * np.asarray(sigma)).astype(int)
     offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1)
     offsets = offsets.reshape(-1, 3)
     width = rng.uniform(0.8, 1.2, (count, 1))
     distance = np.linalg.norm(offsets / sigma, axis=-1)
     values = rng.uniform(0.5, 1, (count, 1)) * bell(distance / width)
-    places = centres[:, None] + offsets
+    places = centers[:, None] + offsets
     here = ((places >= 0) & (places < room.shape)).all(-1)
     np.maximum.at(volume, tuple(places[here].T), values[here].astype(np.float32))
     return volume

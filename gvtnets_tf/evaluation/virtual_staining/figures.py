@@ -1,4 +1,4 @@
-"""Figures of the virtual-staining paper: confusion matrices, and crops in the colour of a stain."""
+"""Figures of the virtual-staining paper: confusion matrices, and crops in the color of a stain."""
 
 import numpy as np
 
@@ -21,8 +21,8 @@ HEADINGS = {"input": "input", "target": "truth", "baseline": "baseline", "predic
 def confusion(path, shares, overall, *, title="", force=False):
     """Draw confusion matrices side by side, like Fig. 4 of the paper.
 
-    Numbers are pixels per 1,000. Colours are shares of the true bin, since a few bins hold
-    most pixels: the diagonal has the colour of the accuracy of its bin.
+    Numbers are pixels per 1,000. Colors are shares of the true bin, since a few bins hold
+    most pixels: the diagonal has the color of the accuracy of its bin.
 
     Args:
         path: the figure to write.
@@ -55,8 +55,8 @@ def crops(path, rows, limits, label, *, force=False):
         rows: list of pairs: the name of an image, and a mapping from role (`"input"`,
             `"target"`, `"baseline"`, `"prediction"`) to a plane.
         limits: `(low, high)`, the values of truth and predictions that are black and of full
-            colour; the input is grey, in a range of its own.
-        label: str. The label, whose first part chooses the colour (see `STAINS`).
+            color; the input is gray, in a range of its own.
+        label: str. The label, whose first part chooses the color (see `STAINS`).
         force: bool. Whether an existing figure may be replaced.
 
     Raises:
@@ -81,21 +81,21 @@ def crops(path, rows, limits, label, *, force=False):
 
 def _matrix(place, matrix):
     rows = matrix.sum(1, keepdims=True)
-    colours = np.divide(matrix, rows, out=np.zeros_like(matrix), where=rows > 0)
-    drawn = place.imshow(colours, cmap="Blues", vmin=0, vmax=1)
+    colors = np.divide(matrix, rows, out=np.zeros_like(matrix), where=rows > 0)
+    drawn = place.imshow(colors, cmap="Blues", vmin=0, vmax=1)
     for (i, j), share in np.ndenumerate(matrix):
         if share > 0:
             text = f"{share:.0f}" if share >= 10 else f"{share:.1f}"
-            colour = "white" if colours[i, j] > 0.6 else "black"
-            place.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
+            color = "white" if colors[i, j] > 0.6 else "black"
+            place.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
     place.set(xlabel="predicted bin", ylabel="true bin", xticks=range(10), yticks=range(10))
     return drawn
 
 
 def _stain(label, limits):
-    """How `imshow` draws a label: from black to the colour of its stain."""
+    """How `imshow` draws a label: from black to the color of its stain."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    colour = STAINS.get(label.upper().split("_")[0], "#ffffff")
-    colours = LinearSegmentedColormap.from_list("stain", ["black", colour])
-    return {"cmap": colours, "vmin": limits[0], "vmax": limits[1]}
+    color = STAINS.get(label.upper().split("_")[0], "#ffffff")
+    colors = LinearSegmentedColormap.from_list("stain", ["black", color])
+    return {"cmap": colors, "vmin": limits[0], "vmax": limits[1]}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import write_table
+from gvtnets_tf.atomic_files import write_csv
 from gvtnets_tf.evaluation.statistics import summarize
 from gvtnets_tf.evaluation.virtual_staining import figures
 
@@ -87,9 +87,9 @@ class Staining:
         `confusion.csv` one per label, model and true bin (counts per 1,000 pixels).
         """
         folder = Path(folder)
-        write_table(folder / "pearson.csv", self._pearson())
-        write_table(folder / "bins.csv", self._bins())
-        write_table(folder / "confusion.csv", self._confusion())
+        write_csv(folder / "pearson.csv", self._pearson())
+        write_csv(folder / "bins.csv", self._bins())
+        write_csv(folder / "confusion.csv", self._confusion())
         for label, found in self.labels.items():
             name = label.replace("/", "_").replace("\\", "_")
             overall = {model: share for model, (_, share) in found.accuracies().items()}

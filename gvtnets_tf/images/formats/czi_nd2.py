@@ -55,13 +55,13 @@ def _opened(path, kind, array, letters, axes, sizes, names):
     Args:
         path, kind: of the file, for messages.
         array: dask array.
-        letters: str. Its axes as the library names them, `S` for colour samples.
+        letters: str. Its axes as the library names them, `S` for color samples.
         axes: str or `None`. What to call the axes that are left, in their order.
-        sizes: mapping from axis letter to micrometres or `None`.
+        sizes: mapping from axis letter to micrometers or `None`.
         names: tuple of str. Names of the channels.
 
     Raises:
-        ValueError: naming the file, if it is a colour image or `axes` does not fit.
+        ValueError: naming the file, if it is a color image or `axes` does not fit.
     """
     # These libraries show every image with all their axes; those of length one say nothing.
     kept = [i for i, n in enumerate(array.shape) if n > 1 or letters[i] in "YX"]
@@ -69,7 +69,7 @@ def _opened(path, kind, array, letters, axes, sizes, names):
     letters = "".join(letters[i] for i in kept)
     if "S" in letters and axes is None:
         raise ValueError(
-            f"{path} is a colour image (axes {letters}, shape {array.shape}): say which axis "
+            f"{path} is a color image (axes {letters}, shape {array.shape}): say which axis "
             f"counts its channels with --axes, e.g. --axes {letters.replace('S', 'C')}."
         )
     about = {

@@ -121,7 +121,7 @@ def _multiscale(image, order, levels):
     for level in range(levels):
         shrunk = {k: 2**level if k in "YX" else 1 for k in order}
         scale = [float(steps.get(k, 1.0) * shrunk[k]) for k in order]
-        # The centre of the first mean of 2**level voxels lies this far from the first voxel's.
+        # The center of the first mean of 2**level voxels lies this far from the first voxel's.
         shift = [float(steps.get(k, 1.0) * (shrunk[k] - 1) / 2) for k in order]
         where = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
         datasets.append({"path": str(level), "coordinateTransformations": where})

@@ -1,4 +1,4 @@
-"""PNG: one plane per file, grey."""
+"""PNG: one plane per file, gray."""
 
 import json
 
@@ -8,25 +8,25 @@ from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.images.lazy_arrays import Pages, Stored
 from gvtnets_tf.images.metadata import KEY, decoding, parse, restore
 
-COLOURS = ("RGB", "RGBA", "LA", "P", "PA")
+COLORS = ("RGB", "RGBA", "LA", "P", "PA")
 DTYPES = ("uint8", "uint16")
 
 
 def read(path, axes=None):
-    """Open a plane, or a colour image whose axes are given; see `readers.read`."""
+    """Open a plane, or a color image whose axes are given; see `readers.read`."""
     file = _open(path)
     about, mode = parse(file.info.get(KEY)), "RGB" if file.mode == "P" else file.mode
     if axes is not None:
         about["axes"] = axes
-    if file.mode not in COLOURS:
+    if file.mode not in COLORS:
         return restore(path, _pixels(path, file, mode), axes or "YX", about)
     if axes is None:
         raise ValueError(
-            f"{path} is a colour image ({file.mode}): convert it to grey, or take its colours as "
+            f"{path} is a color image ({file.mode}): convert it to gray, or take its colors as "
             f"channels with --axes YXC."
         )
     if _depth(path) == 16:  # Pillow would keep 8 of them and say nothing
-        raise ValueError(f"{path} has colours of 16 bits, which are not read: convert it to TIFF.")
+        raise ValueError(f"{path} has colors of 16 bits, which are not read: convert it to TIFF.")
     return restore(path, _pixels(path, file, mode), axes, about)
 
 
@@ -41,7 +41,7 @@ def write(path, image, about, colors=()):
     from PIL.PngImagePlugin import PngInfo
 
     if colors:
-        raise ValueError("A .png file holds one grey plane, without colours: write .tif or .zarr.")
+        raise ValueError("A .png file holds one gray plane, without colors: write .tif or .zarr.")
     note = PngInfo()
     note.add_itxt(KEY, json.dumps(about))
     plane = rearrange(image.array[...], image.axes, "YX")

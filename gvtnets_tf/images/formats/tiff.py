@@ -68,7 +68,7 @@ def write_plain(path, image, about, colors=()):
         return _write_imagej(path, image, about, colors)
     if colors:
         raise ValueError(
-            f"A .tif of {size / 2**30:.1f} GiB of {image.array.dtype} cannot hold channel colours: "
+            f"A .tif of {size / 2**30:.1f} GiB of {image.array.dtype} cannot hold channel colors: "
             f"write .ome.tif or .zarr, or up to 4 GiB of one of {', '.join(IMAGEJ_DTYPES)}."
         )
     order = "".join(letter for letter in image.axes if letter not in "YX") + "YX"
@@ -175,7 +175,7 @@ def _known(path, letters):
     if "S" in letters:
         named = re.sub(f"[^{ORDER}]", "Z", letters.replace("S", "C"))
         raise ValueError(
-            f"{path} is a colour image: convert it to grey, or take its colours as channels with "
+            f"{path} is a color image: convert it to gray, or take its colors as channels with "
             f"--axes, e.g. --axes {named}. Received: axes {letters}."
         )
     unknown = [letter for letter in letters if letter not in ORDER]

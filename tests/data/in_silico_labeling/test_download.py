@@ -25,7 +25,7 @@ DAPI = "depth_computation,value-MAXPROJECT,channel,value-DAPI_CONFOCAL"
 
 
 def png(value):
-    """The bytes of a small grey PNG."""
+    """The bytes of a small gray PNG."""
     from io import BytesIO
 
     file = BytesIO()

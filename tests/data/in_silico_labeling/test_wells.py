@@ -359,10 +359,10 @@ def test_bits_do_not_mix_among_planes_or_among_labels(tmp_path, name):
     assert str(path) in str(told.value)
 
 
-def test_colour_images_are_refused(tmp_path):
+def test_color_images_are_refused(tmp_path):
     fill(tmp_path, 3)
     path = put(tmp_path, replace(PLANE, z=2), np.zeros((4, 5, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"must be a grey PNG.*Received: RGB of 8 bits") as told:
+    with pytest.raises(ValueError, match=r"must be a gray PNG.*Received: RGB of 8 bits") as told:
         wells.find_wells(tmp_path)
     assert str(path) in str(told.value)
 
@@ -370,7 +370,7 @@ def test_colour_images_are_refused(tmp_path):
 def test_a_grey_image_of_one_bit_is_refused(tmp_path):
     fill(tmp_path, 3)
     Pillow.new("1", (5, 4)).save(tmp_path / bucket_name(replace(PLANE, z=2)))
-    with pytest.raises(ValueError, match="Received: grey of 1 bits"):
+    with pytest.raises(ValueError, match="Received: gray of 1 bits"):
         wells.find_wells(tmp_path)
 
 

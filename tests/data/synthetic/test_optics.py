@@ -133,7 +133,7 @@ def test_shot_noise_is_an_option():
         (lambda: transmitted_light(bead(), condenser_na=0.7), r"condenser_na=0.7"),
         (
             lambda: transmitted_light(bead(), (0.5, 0.4, 0.4)),
-            r"at most 0.293 micrometres.*lower them.*voxel_size=\(0.4, 0.4\)",
+            r"at most 0.293 micrometers.*lower them.*voxel_size=\(0.4, 0.4\)",
         ),
         (lambda: transmitted_light(bead(), (0, 1, 1)), r"`voxel_size along Z` must be"),
     ],

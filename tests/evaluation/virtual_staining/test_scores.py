@@ -375,11 +375,11 @@ def test_the_matrix_shows_counts_per_thousand_the_baseline_first(tmp_path, monke
     texts = {text.get_position(): text.get_text() for text in second.texts}
     # Columns are predictions: of the true bin 0, one pixel of twelve was put into bin 3.
     assert (texts[3, 0], texts[0, 0], len(texts)) == ("83", "250", 8)
-    colours = second.images[0].get_array()
-    assert (colours[0, 3], colours[0, 0]) == pytest.approx((1 / 5, 3 / 5))
+    colors = second.images[0].get_array()
+    assert (colors[0, 3], colors[0, 0]) == pytest.approx((1 / 5, 3 / 5))
 
 
-def test_crops_show_where_the_truth_differs_most_in_the_colour_of_the_stain(tmp_path, monkeypatch):
+def test_crops_show_where_the_truth_differs_most_in_the_color_of_the_stain(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(staining_figures, "save", lambda figure, *_: figures.append(figure))
     monkeypatch.setattr(scores, "SIDE", 16)

@@ -55,10 +55,10 @@ def test_of_a_czi_only_the_planes_asked_for_are_decoded(tmp_path, monkeypatch):
     assert len(seen) == 2  # kept
 
 
-def test_a_colour_czi_is_an_error_unless_axes_say_channels(tmp_path):
+def test_a_color_czi_is_an_error_unless_axes_say_channels(tmp_path):
     pixels = counts(20, 24, 3, dtype="uint8")
     czi(tmp_path / "a.czi", pixels, axes="")
-    with pytest.raises(ValueError, match=r"a\.czi is a colour image \(axes YXS.*--axes YXC"):
+    with pytest.raises(ValueError, match=r"a\.czi is a color image \(axes YXS.*--axes YXC"):
         read(tmp_path / "a.czi")
     image = read(tmp_path / "a.czi", axes="YXC")
     assert (image.axes, image.shape) == ("YXC", (20, 24, 3))
