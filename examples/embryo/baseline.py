@@ -35,7 +35,7 @@ def tune(stacks):
 
 
 def main(args):
-    select, report = read(args.pairs, "select"), read(args.pairs, "report")
+    select, report = read(args.pairs, "validation"), read(args.pairs, "test")
     levels = sorted({stack.level for stack in select})
     sigmas = {level: tune([s for s in select if s.level == level]) for level in levels}
     for level, sigma in sigmas.items():

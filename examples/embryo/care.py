@@ -85,14 +85,14 @@ def main(args):
     seconds = train(
         care,
         patches(pairs(read(args.pairs, "train")), PATCH, BATCH, args.every, seed=args.seed),
-        grid(pairs(read(args.pairs, "select")), PATCH, BATCH, most=SELECT_PATCHES),
+        grid(pairs(read(args.pairs, "validation")), PATCH, BATCH, most=SELECT_PATCHES),
         args.steps // args.every,
         out / "history.csv",
     )
     print(f"{care.keras_model.count_params()} parameters, {seconds:.0f} s", file=sys.stderr)
 
     rows = []
-    for stack in read(args.pairs, "report"):
+    for stack in read(args.pairs, "test"):
         prediction = care.predict(stack.noisy, "ZYX", normalizer=None).astype(np.float32)
         tifffile.imwrite(out / f"{stack.name}.tif", prediction, metadata={"axes": "ZYX"})
         rows.append(stack.score(f"care_{args.loss}", prediction))

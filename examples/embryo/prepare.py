@@ -32,7 +32,7 @@ from gvtnets_tf.data.synthetic.optics import camera
 from gvtnets_tf.images.normalization import Normalizer
 
 FOLDER = "bbbc050-mouse-embryo-3d"
-SPLITS = {"train": range(1, 8), "select": range(8, 10), "report": range(10, 12)}  # embryos
+SPLITS = {"train": range(1, 8), "validation": range(8, 10), "test": range(10, 12)}  # embryos
 LEVELS = (5, 15, 50)  # photons where the normalized stack is 1
 READ_NOISE = 1.5  # photons
 

@@ -17,7 +17,7 @@ from gvtnets_tf.atomic_files import atomic_write
 
 
 def main(args):
-    report = read(args.pairs, "report")
+    report = read(args.pairs, "test")
     rows = [
         stack.score(folder.name, tifffile.imread(folder / f"{stack.name}.tif"))
         for folder in args.predictions

@@ -42,7 +42,7 @@ class Stack:
 
 
 def read(folder, part):
-    """Read the pairs of one part, `train`, `select` or `report`, of what `prepare.py` wrote."""
+    """Read the pairs of one part, `train`, `validation` or `test`, of what `prepare.py` wrote."""
     rows = [row for row in from_csv(Path(folder) / "pairs.csv") if row.split == part]
     return [
         Stack(row.input.stem, tifffile.imread(row.input), tifffile.imread(row.target))

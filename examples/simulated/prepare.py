@@ -15,7 +15,7 @@ from gvtnets_tf.images import writers
 
 SHAPE = (24, 128, 128)
 PHOTONS = (10, 20, 40)
-PARTS = {"train": 30, "select": 6}
+PARTS = {"train": 30, "validation": 6}
 
 
 def main(args):

@@ -15,7 +15,7 @@ from gvtnets_tf.images.metadata import SUFFIXES, natural, stem
 __all__ = ["Finding", "Row", "check_pairs", "expand", "from_csv", "match"]
 
 PAIR_BY = ("name", "order")
-SPLITS = ("train", "select", "report")
+SPLITS = ("train", "validation", "test")
 # Columns of the tables that are in use, the input's path before the target's.
 COLUMNS = (
     ("input", "target"),
@@ -30,7 +30,7 @@ class Row:
 
     Attributes:
         input, target: `Path` of the two files, which may be the same.
-        split: `"train"`, `"select"` or `"report"`.
+        split: `"train"`, `"validation"` or `"test"`.
         input_channel, target_channel: int, counted from 0, or `None` for all channels.
     """
 

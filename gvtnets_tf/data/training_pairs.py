@@ -14,7 +14,7 @@ from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.images.resampling import resize
 
-PARTS = ("train", "select", "report")
+PARTS = ("train", "validation", "test")
 WAYS = ("csv", "npz", "isl", "inputs")  # of naming files: one of them
 KEYS = (
     *WAYS, "root", "targets", "conditions", "split", "labels", "axes", "target_axes",
@@ -118,7 +118,7 @@ class Sample:
 
     Attributes:
         input, target: `Image`, on disk where possible.
-        part: `"train"`, `"select"`, `"report"`, or `""` where nothing was said.
+        part: `"train"`, `"validation"`, `"test"`, or `""` where nothing was said.
         around: `Image`, the whole input of which `input` is a region, for networks that
             look beyond a patch; `None` where `input` is all there is.
         origin: mapping from axis letter to the first voxel of `input` in `around`.
@@ -242,7 +242,7 @@ def divided(samples, select, gap):
 
 def _divided(samples, select, gap):
     train = [s for s in samples if s.part in ("train", "")]
-    chosen = [s for s in samples if s.part == "select"]
+    chosen = [s for s in samples if s.part == "validation"]
     if chosen or not select:
         return train, chosen
     if len(train) < 5:
@@ -294,7 +294,7 @@ def _from_npz(data, root):
 
 def _from_isl(data, root):
     """Wells of the in-silico-labeling data; those it calls `test` are the report part."""
-    parts = {"train": "", "test": "report"}
+    parts = {"train": "", "test": "test"}
     labels = data.get("labels", file_names.LABELS)
     for well in wells.find_wells(root / data["isl"], data.get("conditions"), data.get("split")):
         yield well.input(), well.target(labels), parts.get(well.split, "")

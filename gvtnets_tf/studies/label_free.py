@@ -26,7 +26,7 @@ from gvtnets_tf.training.fitting import train
 from gvtnets_tf.zoo import model_folder
 
 MODELS = ("fnet", "label_free")
-SIMULATED = {"train": 6, "select": 2, "report": 5}  # volumes
+SIMULATED = {"train": 6, "validation": 2, "test": 5}  # volumes
 PLAN, VOLUMES, TRAINING, MODEL, SCORES = (
     "study.json", "volumes", "training", "model", "scores.csv",
 )  # fmt: skip
@@ -183,7 +183,7 @@ def _plan(data, settings):
     cells.check_shape(settings.get("shape", Plan.shape))
     plan = Plan(**{"data": data and str(Path(data).resolve()), **settings})
     counts = plan.counts
-    least = {"train": 1, "select": 0, "report": 1}
+    least = {"train": 1, "validation_split": 0, "test": 1}
     if len(counts) != 3 or any(counts[part] < n for part, n in least.items()):
         raise ValueError(
             f"`volumes` must be three numbers: how many to train on (at least 1), to choose the "
@@ -241,7 +241,7 @@ def _prepare(out, root, table, plan, progress):
     for i, row in enumerate(_bar(rows, f"prepare {out.name}", progress)):
         paths = [Path(side) / f"{row.split}_{i:02d}.tif" for side in ("input", "target")]
         if not all((out / VOLUMES / path).exists() for path in paths):
-            most = label_free_data.MOST if plan.crop and row.split == "report" else None
+            most = label_free_data.MOST if plan.crop and row.split == "test" else None
             for path, image in zip(paths, label_free_data.prepare(row, table.resize, most)):
                 writers.write(out / VOLUMES / path, image, force=True)
         done.append({"input": paths[0], "target": paths[1], "split": row.split})
@@ -255,7 +255,7 @@ def _train(out, name, plan, progress):
         return
     data = {"root": str((out / VOLUMES).resolve()), "csv": "pairs.csv", "axes": "ZYX"}
     as_prepared = {"input": "none", "target": "none", "denormalize": "none"}
-    recipe = {"preset": name, "data": data, "normalize": as_prepared, "select": 0}
+    recipe = {"preset": name, "data": data, "normalize": as_prepared, "validation_split": 0}
     going = (run / "resume" / "progress.json").is_file()  # else it was killed in its first epoch
     train(
         {**recipe, **plan.changes(name)}, run, resume=going, force=not going, progress=progress
@@ -278,7 +278,7 @@ def _score(out, name, progress):
     rows = pairing.from_csv(out / VOLUMES / "pairs.csv")
     scores = _scores(out / name)
     done = {score["name"] for score in scores}
-    todo = [r for r in rows if r.split != "select" and r.input.stem not in done]
+    todo = [r for r in rows if r.split != "validation" and r.input.stem not in done]
     if not todo:
         return
     model, card = model_folder.read(out / name / MODEL)
@@ -296,7 +296,7 @@ def _predicted(row, predictor, out):
     start = time.perf_counter()
     prediction, info = predictor.predict(image)
     seconds = time.perf_counter() - start
-    if row.split == "report":
+    if row.split == "test":
         path = out / "predictions" / row.input.name
         writers.write(path, prediction, metadata=info, force=True)
     true, found = target.numpy(), prediction.numpy()
@@ -324,7 +324,7 @@ def _report(out, structures, models):
     rows, boxes = [], {}
     for name in structures:
         scores = {model: _scores(out / name / model) for model in models}
-        boxes[name] = {model: _column(s, "report", "r") for model, s in scores.items()}
+        boxes[name] = {model: _column(s, "test", "r") for model, s in scores.items()}
         rows += [_row(name, model, scores, boxes[name]) for model in models]
     write_csv(out / "table.csv", rows)
     with atomic_write(out / "table.txt", force=True) as beside:
@@ -345,8 +345,8 @@ def _row(name, model, scores, r):
         "r_mean": summary["mean"],
         "r_sd": summary["sd"],
         "n": summary["n"],
-        **{f"l2_{p}": _mean(_column(own, p, "normalized_l2")) for p in ("train", "report")},
-        "seconds": summarize(_column(own, "report", "seconds"))["median"],
+        **{f"l2_{p}": _mean(_column(own, p, "normalized_l2")) for p in ("train", "test")},
+        "seconds": summarize(_column(own, "test", "seconds"))["median"],
         "p": test["p"],
         "note": test["note"],
     }

@@ -29,7 +29,7 @@ from gvtnets_tf.images import readers, resampling, writers
 from gvtnets_tf.images.normalization import Normalizer
 
 COLUMNS = ("path_czi", "channel_signal", "channel_target")
-VOLUMES = {"train": 30, "select": 0, "report": 20}  # rows, as published
+VOLUMES = {"train": 30, "validation_split": 0, "test": 20}  # rows, as published
 CUBE = 0.29  # micrometers along z, y and x after resizing
 MOST = 9_732_096  # voxels of a test volume, as published
 MULTIPLE = 16  # of which its sizes are
@@ -93,7 +93,7 @@ def table(name, root, volumes=VOLUMES, *, channels=None, resize=None):
     Args:
         name: one of the folders in `root`.
         root: folder of the data set.
-        volumes: mapping with `train`, `select` and `report`, how many of each.
+        volumes: mapping with `train`, `validation` and `test`, how many of each.
         channels: `(signal, target)` by index or name, in place of what the rows say.
         resize: three floats, in place of those that follow from the voxel size.
 
@@ -224,7 +224,7 @@ def recipe_for(name, preset, root, csv, resize=None, **changes):
         "resize": list(resize or known.resize),
     }
     # As published nothing is kept for choosing weights; rows of the part `select` are used.
-    return {"preset": preset, "data": data, "select": 0, **changes}
+    return {"preset": preset, "data": data, "validation_split": 0, **changes}
 
 
 def simulated(root, volumes, shape, seed=0):
@@ -234,7 +234,7 @@ def simulated(root, volumes, shape, seed=0):
 
     Args:
         root: folder to make, or to go on with.
-        volumes: mapping with `train`, `select` and `report`, how many of each.
+        volumes: mapping with `train`, `validation` and `test`, how many of each.
         shape: `(z, y, x)` in voxels, see `simulate.pair`.
         seed: int. No two volumes, and no two seeds, share a specimen.
 
@@ -242,8 +242,8 @@ def simulated(root, volumes, shape, seed=0):
         `root`; its structures are those of `simulate`.
     """
     root, names = Path(root), cells.STRUCTURES
-    last = volumes["train"] + volumes["select"]
-    paths = [f"cells/{i:03d}.tif" for i in range(last + volumes["report"])]
+    last = volumes["train"] + volumes["validation"]
+    paths = [f"cells/{i:03d}.tif" for i in range(last + volumes["test"])]
     for i, path in enumerate(paths):
         if (root / path).exists():
             continue
@@ -269,7 +269,7 @@ def _chosen(folder, volumes):
             f"{folder / 'train.csv'} has {len(tables['train.csv'])} rows: too few to train on "
             f"{train} and to keep {select} more for choosing the best weights."
         )
-    asked = {"train.csv": ["train"] * train + ["select"] * select, "test.csv": ["report"] * report}
+    asked = {"train.csv": ["train"] * train + ["validation"] * select, "test.csv": ["test"] * report}
     for file, parts in asked.items():
         for i, (row, part) in enumerate(zip(tables[file], parts), 1):
             yield f"{folder / file}, row {i}", row, part

@@ -37,7 +37,7 @@ class Recipe:
         data: mapping. Where the pairs are: `root`, and one of `csv`, `npz`, `isl` (a folder of
             the in-silico-labeling data, with `conditions`, `split` and `labels`), or `inputs`
             with `targets`; `axes`, `target_axes`, `input_channels`, `target_channels`,
-            `pair_by`, and `regions`, a mapping from `train`, `select`, `report` to
+            `pair_by`, and `regions`, a mapping from `train`, `validation`, `test` to
             `{axis: [start, stop]}` in voxels; `resize`, factors along Z, Y and X by which
             images are resized (cubic) once they were measured.
         normalize: mapping with `input`, `target` (see `Normalizer`) and `denormalize`. The target

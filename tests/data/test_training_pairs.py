@@ -46,7 +46,7 @@ def test_pairs_come_from_globs_in_natural_order(tmp_path):
 
 def test_pairs_and_their_parts_come_from_a_table(tmp_path):
     stacks(tmp_path, 3)
-    parts = ("train", "select", "report")
+    parts = ("train", "validation", "test")
     with (tmp_path / "pairs.csv").open("w", newline="") as file:
         rows = [(f"in/{i}.tif", f"gt/{i}.tif", part) for i, part in enumerate(parts)]
         csv.writer(file).writerows([("input", "target", "split"), *rows])
@@ -81,7 +81,7 @@ def test_channels_are_chosen_on_each_side(tmp_path):
 
 
 def test_regions_cut_parts_out_of_every_image(tmp_path):
-    regions = {"train": {"X": [0, 40]}, "select": {"X": [48, 64], "Y": [0, 16]}}
+    regions = {"train": {"X": [0, 40]}, "validation": {"X": [48, 64], "Y": [0, 16]}}
     data = {**data_of(stacks(tmp_path)), "regions": regions}
     train, select = divided(opened(data), 0.1, GAP)
     assert {s.input.shape for s in train} == {s.target.shape for s in train} == {(8, 32, 40)}
@@ -151,7 +151,7 @@ def test_nothing_is_kept_where_no_share_is_asked_for():
 
 
 def test_the_report_part_is_neither_trained_on_nor_chosen_by():
-    samples = [sample(20, "train"), sample(21, "report"), sample(22, "select")]
+    samples = [sample(20, "train"), sample(21, "test"), sample(22, "validation")]
     train, select = divided(samples, 0, GAP)
     assert (widths(train), widths(select)) == ([20], [22])
 
@@ -215,7 +215,7 @@ def test_wells_are_samples_and_those_for_testing_are_reported(tmp_path):
     well(tmp_path / "train" / "Finkbeiner" / "kevan_0_8", labels=[DAPI, MAP2, NFH])
     well(tmp_path / "test" / "Finkbeiner" / "kevan_0_8", "B2", [DAPI])
     found = opened({"root": str(tmp_path), "isl": "."})
-    assert [(s.input.name[-2:], s.part) for s in found] == [("A4", ""), ("B2", "report")]
+    assert [(s.input.name[-2:], s.part) for s in found] == [("A4", ""), ("B2", "test")]
     assert {s.input.axes for s in found} == {"CYX"}
     assert found[0].target.channel_names == file_names.LABELS
     assert [sum(s.target.missing) for s in found] == [5, 7]
@@ -235,10 +235,10 @@ def test_planes_and_regions_of_wells_are_chosen_without_decoding_the_rest(tmp_pa
     monkeypatch.setattr(png, "read", lambda path: seen.append(path.name) or read(path))
     data = {
         "root": str(tmp_path), "isl": ".", "labels": [DAPI], "input_channels": [1, 2],
-        "regions": {"train": {"X": [0, 40]}, "select": {"X": [40, 64]}},
+        "regions": {"train": {"X": [0, 40]}, "validation": {"X": [40, 64]}},
     }  # fmt: skip
     train, select = opened(data)
-    assert (train.part, select.part) == ("train", "select")
+    assert (train.part, select.part) == ("train", "validation")
     assert seen == []
     np.testing.assert_array_equal(select.input.numpy(), select.around.numpy()[..., 40:])
     assert train.input.channel_names == ("z1", "z2")

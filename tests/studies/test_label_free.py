@@ -104,7 +104,7 @@ def test_scores_are_those_of_the_prepared_volumes(tmp_path, untrained):
     (row,) = label_free.label_free(out, structures=["nuclei"], models=["fnet"], **TINY)
     scores = rows_of(out / "nuclei" / "fnet" / "scores.csv")
     parts = [score["part"] for score in scores]
-    assert parts == ["train"] * 2 + ["report"] * 5  # none of the part that chooses
+    assert parts == ["train"] * 2 + ["test"] * 5  # none of the part that chooses
     prediction = readers.read(out / "nuclei" / "fnet" / "predictions" / "report_03.tif").numpy()
     target = readers.read(out / "nuclei" / "volumes" / "target" / "report_03.tif").numpy()
     assert (target.mean(), target.std()) == pytest.approx((0, 1), abs=1e-3)
@@ -255,7 +255,7 @@ def test_every_structure_has_a_recipe_with_the_published_numbers(tmp_path, name,
         assert recipe.normalize == {"input": "zscore", "target": "zscore", "denormalize": "none"}
         assert recipe.data["resize"] == list(known.resize)
     changed = label_free_data.recipe_for("dna", name, tmp_path, "a.csv", steps=7)
-    assert (changed["steps"], changed["select"]) == (7, 0)
+    assert (changed["steps"], changed["validation_split"]) == (7, 0)
 
 
 def test_recipes_are_written_for_train_to_read(tmp_path):
@@ -266,7 +266,7 @@ def test_recipes_are_written_for_train_to_read(tmp_path):
     assert (values["preset"], values["steps"], values["epoch"]) == ("fnet", 7, 1)
     assert values["data"]["resize"] == [1, 0.37241, 0.37241]
     rows = pairing.from_csv(values["data"]["csv"], values["data"]["root"])
-    assert [row.split for row in rows] == ["train"] * 2 + ["select"] + ["report"] * 2
+    assert [row.split for row in rows] == ["train"] * 2 + ["validation"] + ["test"] * 2
     with pytest.raises(FileExistsError, match="--force"):
         label_free.write_recipes(tmp_path / "r", root, volumes=(2, 1, 2))
 

@@ -51,7 +51,7 @@ def written(path, *args, **kwargs):
 
 
 def counted(train=2, select=1, report=2):
-    return {"train": train, "select": select, "report": report}
+    return {"train": train, "validation": select, "test": report}
 
 
 def test_the_rows_that_are_asked_for_become_a_table_of_pairs(tmp_path):
@@ -59,7 +59,7 @@ def test_the_rows_that_are_asked_for_become_a_table_of_pairs(tmp_path):
     resize = written(tmp_path / "dna.csv", "dna", root, counted())
     assert resize == (1, 0.37241, 0.37241)
     rows = pairing.from_csv(tmp_path / "dna.csv", root)
-    assert [row.split for row in rows] == ["train", "train", "select", "report", "report"]
+    assert [row.split for row in rows] == ["train", "train", "validation", "test", "test"]
     assert [row.input.name for row in rows] == [f"{i}.ome.tif" for i in range(5)]
     assert {(row.input_channel, row.target_channel) for row in rows} == {(0, 1)}
     with pytest.raises(FileExistsError, match="--force"):
@@ -70,7 +70,7 @@ def test_tables_with_fewer_rows_than_published_are_taken_whole(tmp_path):
     root = data_set(tmp_path / "data")
     written(tmp_path / "dna.csv", "dna", root)
     rows = pairing.from_csv(tmp_path / "dna.csv", root)
-    assert [row.split for row in rows] == ["train"] * 3 + ["report"] * 2
+    assert [row.split for row in rows] == ["train"] * 3 + ["test"] * 2
     with pytest.raises(ValueError, match=r"train\.csv has 3 rows: too few to train on 3 and to"):
         written(tmp_path / "b.csv", "dna", root, counted(train=3))
 
@@ -202,7 +202,7 @@ def test_a_czi_is_prepared_like_any_other(tmp_path):
 
 def test_a_test_volume_keeps_its_centre(tmp_path):
     volume(tmp_path / "a.ome.tif", (3, 18, 70, 90))
-    row = pairing.Row(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "report", 0, 1)
+    row = pairing.Row(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "test", 0, 1)
     whole, _ = label_free_data.prepare(row, (1, 1, 1))
     cropped, target = label_free_data.prepare(row, (1, 1, 1), 16 * 48 * 64)
     assert cropped.shape == target.shape == (16, 48, 64)

@@ -351,7 +351,7 @@ def test_images_that_cannot_be_trained_on_are_named(tmp_path, data):
         run(tmp_path / "run", recipe(data, patch=[16, 16, 16]))
     with pytest.raises(ValueError, match="No pair is left to train on"):
         values = recipe(data)
-        values["data"]["regions"] = {"report": {"X": [0, 40]}}
+        values["data"]["regions"] = {"test": {"X": [0, 40]}}
         run(tmp_path / "run", values)
     assert not (tmp_path / "run").exists()
 

@@ -169,7 +169,7 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
     values = recipe(data, [DAPI], steps=1)
     values["data"] |= {
         "split": "train",
-        "regions": {"train": {"X": [0, 32]}, "select": {"X": [40, 64]}},
+        "regions": {"train": {"X": [0, 32]}, "validation": {"X": [40, 64]}},
     }
     out = run(tmp_path / "run", values)
     training_pairs, _, _ = fitting._prepare(fitting.Recipe.load(out / "recipe.yaml"))

@@ -83,19 +83,19 @@ def test_cards_of_converted_checkpoints_say_how_to_use_them(checkpoints, tmp_pat
         return load(out).card
 
     found = card("label_free")
-    assert (found.input.kind, found.target.kind, found.denormalize) == ("zscore", "zscore", "none")
+    assert (found.input_normalizer.kind, found.target_normalizer.kind, found.denormalize) == ("zscore", "zscore", "none")
     assert (found.axes, found.output_axes, found.probabilistic) == ("ZYX", "ZYX", False)
     assert found.voxel_size == {"Y": 0.29, "X": 0.29}
     assert found.license.startswith("GPL-3.0")
     assert "model.ckpt-pretrained.data-00000-of-00001, SHA-256 " in found.provenance
 
     found = card("denoising")
-    assert (found.input.kind, found.target.kind, found.denormalize) == ("percentile",) * 2 + (
+    assert (found.input_normalizer.kind, found.target_normalizer.kind, found.denormalize) == ("percentile",) * 2 + (
         "input",
     )
     assert found.probabilistic
     found = card("projection", normalize="zscore")
-    assert (found.axes, found.output_axes, found.input.kind) == ("ZYX", "YX", "zscore")
+    assert (found.axes, found.output_axes, found.input_normalizer.kind) == ("ZYX", "YX", "zscore")
 
 
 @pytest.mark.shared
@@ -282,7 +282,7 @@ def test_the_command_converts_a_state(noise, tmp_path, capsys):
     words = ["convert", "fnet", str(tmp_path / "state.npz"), "--out", str(tmp_path / "m")]
     cli.main([*words, "--normalize", "percentile"])
     assert capsys.readouterr().out == f"{tmp_path / 'm'}\n"
-    assert same(tmp_path / "m", net, noise(1, 4, 4, 4, 3)).input.kind == "percentile"
+    assert same(tmp_path / "m", net, noise(1, 4, 4, 4, 3)).input_normalizer.kind == "percentile"
 
     for extra, message in (
         ([], f"{tmp_path / 'm'} exists and is not overwritten"),
@@ -293,7 +293,7 @@ def test_the_command_converts_a_state(noise, tmp_path, capsys):
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
     cli.main([*words, "--force"])
-    assert same(tmp_path / "m", net, noise(1, 4, 4, 4, 3)).input.kind == "zscore"
+    assert same(tmp_path / "m", net, noise(1, 4, 4, 4, 3)).input_normalizer.kind == "zscore"
 
 
 def test_tf1_needs_a_preset(tmp_path, capsys):
