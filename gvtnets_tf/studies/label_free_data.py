@@ -269,7 +269,10 @@ def _chosen(folder, volumes):
             f"{folder / 'train.csv'} has {len(tables['train.csv'])} rows: too few to train on "
             f"{train} and to keep {select} more for choosing the best weights."
         )
-    asked = {"train.csv": ["train"] * train + ["validation"] * select, "test.csv": ["test"] * report}
+    asked = {
+        "train.csv": ["train"] * train + ["validation"] * select,
+        "test.csv": ["test"] * report,
+    }
     for file, parts in asked.items():
         for i, (row, part) in enumerate(zip(tables[file], parts), 1):
             yield f"{folder / file}, row {i}", row, part

@@ -162,7 +162,10 @@ def table(folder, text):
     "text, row",
     [
         ("input,target\na.tif,b.tif\n", Row(Path("a.tif"), Path("b.tif"))),
-        ("split,target,input\nvalidation,b.tif,a.tif\n", Row(Path("a.tif"), Path("b.tif"), "validation")),
+        (
+            "split,target,input\nvalidation,b.tif,a.tif\n",
+            Row(Path("a.tif"), Path("b.tif"), "validation"),
+        ),
         ("\ufeffpath_signal, path_target\na.tif,b.tif\n", Row(Path("a.tif"), Path("b.tif"))),
         (
             "structure,path_czi,channel_signal,channel_target\ndna,c.czi,6,3\n",

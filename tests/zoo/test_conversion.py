@@ -83,16 +83,20 @@ def test_cards_of_converted_checkpoints_say_how_to_use_them(checkpoints, tmp_pat
         return load(out).card
 
     found = card("label_free")
-    assert (found.input_normalizer.kind, found.target_normalizer.kind, found.denormalize) == ("zscore", "zscore", "none")
+    assert (found.input_normalizer.kind, found.target_normalizer.kind, found.denormalize) == (
+        "zscore",
+        "zscore",
+        "none",
+    )
     assert (found.axes, found.output_axes, found.probabilistic) == ("ZYX", "ZYX", False)
     assert found.voxel_size == {"Y": 0.29, "X": 0.29}
     assert found.license.startswith("GPL-3.0")
     assert "model.ckpt-pretrained.data-00000-of-00001, SHA-256 " in found.provenance
 
     found = card("denoising")
-    assert (found.input_normalizer.kind, found.target_normalizer.kind, found.denormalize) == ("percentile",) * 2 + (
-        "input",
-    )
+    assert (found.input_normalizer.kind, found.target_normalizer.kind, found.denormalize) == (
+        "percentile",
+    ) * 2 + ("input",)
     assert found.probabilistic
     found = card("projection", normalize="zscore")
     assert (found.axes, found.output_axes, found.input_normalizer.kind) == ("ZYX", "YX", "zscore")
