@@ -63,16 +63,30 @@ def atomic_write(path, force=False):
         else:
             os.replace(beside, path)
     except OSError as error:
-        if error.errno is None or error.strerror is None:
-            raise  # It has been told already, by a part of this output.
-        # Of the class that belongs to the number, but without the number in its text.
-        told = type(OSError(error.errno, ""))(
-            f"Could not write {path}: {error.strerror}. Nothing was kept."
-        )
-        told.errno = error.errno
-        raise told from error
+        raise describe_failed_write(path, error) from error
     finally:
         remove(beside)
+
+
+def describe_failed_write(path, error: OSError) -> OSError:
+    """Return an error that names the output and the reason of the system.
+
+    Args:
+        path: the output that was being written.
+        error: what the system raised. One that was described before, by a part of this
+            output, is returned as it is.
+
+    Returns:
+        Exception of the class that belongs to the error number, without that number in its
+        text.
+    """
+    if error.errno is None or error.strerror is None:
+        return error
+    described = type(OSError(error.errno, ""))(
+        f"Could not write {path}: {error.strerror}. Nothing was kept."
+    )
+    described.errno = error.errno
+    return described
 
 
 def remove(path):

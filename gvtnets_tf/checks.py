@@ -2,9 +2,10 @@
 
 import difflib
 import importlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
-def check_choice(name, value, options):
+def check_choice(name: str, value, options: Collection):
     """Return `value` if it is one of `options`; name the nearest one if not.
 
     Raises:
@@ -12,9 +13,68 @@ def check_choice(name, value, options):
     """
     if value in options:
         return value
-    near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Choose one of {sorted(map(str, options))}."
+    near = nearest_name(value, options)
+    hint = f"Did you mean {near!r}?" if near else f"Choose one of {sorted(map(str, options))}."
     raise ValueError(f"`{name}` cannot be {value!r}. {hint}")
+
+
+def nearest_name(name, known: Iterable) -> str | None:
+    """Return the known name that is spelled most like `name`, or `None` if none is close."""
+    near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1)
+    return near[0] if near else None
+
+
+def check_same_settings(now: Mapping, before: Mapping, run: str, advice: str) -> None:
+    """Refuse to continue a run that was started with other settings.
+
+    Args:
+        now, before: mappings from setting to its value, of this run and of the stopped one.
+        run: str. What to call the stopped run.
+        advice: str. A sentence on what can be done instead.
+
+    Raises:
+        ValueError: naming each setting that differs, and both values.
+    """
+    differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if differ:
+        changes = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differ)
+        raise ValueError(f"{run} was started with other settings: {changes}. {advice}")
+
+
+def format_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> str:
+    """Lay out rows of text in columns of equal width; columns of numbers are right-aligned.
+
+    Args:
+        rows: sequence of rows, each a sequence of str, all equally long.
+        header: sequence of str, one per column; empty for none.
+
+    Returns:
+        str, one line per row.
+
+    Examples:
+        >>> print(format_table([["DNA", "0.91"], ["ER", "10.5"]], header=["stain", "r"]))
+        stain     r
+        DNA    0.91
+        ER     10.5
+    """
+    lines = [list(header), *rows] if header else list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    right = [all(map(_is_number, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, right)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _is_number(cell):
+    try:
+        float(cell.replace(",", "") or "nan")
+    except ValueError:
+        return cell == "-"
+    return True
 
 
 def check_divisible(spatial, factor, name="images"):

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.checks import check_at_least, check_choice, check_divisible, optional
+from gvtnets_tf.checks import (
+    check_at_least,
+    check_choice,
+    check_divisible,
+    check_same_settings,
+    format_table,
+    nearest_name,
+    optional,
+)
 
 
 def test_a_size_that_does_not_divide_is_named_with_sizes_that_do():
@@ -61,3 +69,28 @@ def test_an_optional_module_is_imported_or_its_extra_named():
     text = r"needs `no_such_module`, which is not installed: pip install 'gvtnets_tf\[zarr\]'"
     with pytest.raises(ModuleNotFoundError, match=text):
         optional("no_such_module", "zarr")
+
+
+def test_the_nearest_name_is_found_or_none():
+    assert nearest_name("label-free", ["fnet", "label_free"]) == "label_free"
+    assert nearest_name("zzz", ["fnet", "label_free"]) is None
+
+
+def test_settings_that_differ_are_named_with_both_values():
+    check_same_settings({"steps": 5}, {"steps": 5}, "The run in a", "Start anew.")
+    with pytest.raises(ValueError) as error:
+        check_same_settings({"steps": 5, "seed": 1}, {"steps": 6}, "The run in a", "Start anew.")
+    assert str(error.value) == (
+        "The run in a was started with other settings: steps was 6, is 5; seed was None, is 1. "
+        "Start anew."
+    )
+
+
+def test_a_table_aligns_numbers_to_the_right_and_text_to_the_left():
+    rows = [["DNA", "1,234", "-"], ["membranes", "7.5", "n too small"]]
+    assert format_table(rows, ["stain", "n", "p"]).splitlines() == [
+        "stain          n  p",
+        "DNA        1,234  -",
+        "membranes    7.5  n too small",
+    ]
+    assert format_table(rows[:1]) == "DNA  1,234  -"

@@ -3,7 +3,6 @@
 import argparse
 import sys
 import traceback
-import warnings
 
 from gvtnets_tf import __version__
 from gvtnets_tf.cli import (
@@ -17,7 +16,7 @@ from gvtnets_tf.cli import (
     train,
     zoo,
 )
-from gvtnets_tf.cli.arguments import say
+from gvtnets_tf.cli.arguments import log_to_stderr, logger
 
 # A command is a module: its docstring is the help, `add_arguments` its flags, `run` what it does.
 COMMANDS = (train, predict, evaluate, check_pairs, demo, convert, export, zoo, study)
@@ -51,15 +50,14 @@ def main(argv=None):
     if args.command is None:
         words.print_help()
         return
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+    with log_to_stderr():
+        try:
             args.run(args)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        if args.debug:
-            traceback.print_exc()
-        say(error)  # The library has already said what is wrong and what to do.
-        sys.exit(2)
-    except KeyboardInterrupt:
-        say("interrupted")
-        sys.exit(130)
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            if args.debug:
+                traceback.print_exc()
+            logger.error(error)  # The library has said what is wrong and what to do.
+            sys.exit(2)
+        except KeyboardInterrupt:
+            logger.error("interrupted")
+            sys.exit(130)

@@ -1,8 +1,13 @@
 """What the commands share."""
 
+import contextlib
 import importlib
+import logging
 import os
 import sys
+import warnings
+
+logger = logging.getLogger("gvtnets_tf")
 
 
 def start_tensorflow():
@@ -58,6 +63,25 @@ def add_pair_arguments(parser, required):
     parser.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
 
 
-def say(message):
-    """Say something in one line on standard error."""
-    print(f"gvtnets: {' '.join(str(message).split())}", file=sys.stderr)
+class OneLine(logging.Formatter):
+    """Format a message as one line that begins with the name of the program."""
+
+    def format(self, record):
+        return f"gvtnets: {' '.join(super().format(record).split())}"
+
+
+@contextlib.contextmanager
+def log_to_stderr():
+    """Write what the package logs to standard error, and Python's warnings with it."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: logger.warning(f"warning: {message}")
+            yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)

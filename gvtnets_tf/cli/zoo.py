@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import say, start_tensorflow
+from gvtnets_tf.cli.arguments import logger, start_tensorflow
 
 
 def add_arguments(parser):
@@ -47,5 +47,5 @@ def _show(args):
 def _fetch(args):
     from gvtnets_tf.zoo import fetching, registry
 
-    say(f"license of {args.name}: {registry.about(args.name)['license']}")
+    logger.info(f"license of {args.name}: {registry.about(args.name)['license']}")
     print(fetching.fetch(args.name, args.force, args.cache, start=start_tensorflow))

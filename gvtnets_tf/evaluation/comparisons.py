@@ -11,7 +11,7 @@ from gvtnets_tf.data.in_silico_labeling.wells import Well, find_wells
 from gvtnets_tf.data.pairing import expand, match
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.metadata import say, stem
+from gvtnets_tf.images.metadata import log_once, stem
 
 COMPARED = ("target", "prediction", "baseline")
 
@@ -150,7 +150,9 @@ def _match_wells(folder, others):
                 f"such as {next(iter(wells))}.tif."
             )
     if len(predicted) < len(wells):
-        say(f"{folder}: {len(predicted)} of {len(wells)} wells have a prediction and are scored.")
+        log_once(
+            f"{folder}: {len(predicted)} of {len(wells)} wells have a prediction and are scored."
+        )
     return [
         {"target": wells[name], **{role: files[name] for role, files in found.items()}}
         for name in predicted

@@ -7,7 +7,7 @@ import numpy as np
 from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.images.axes import rearrange
 
-SHOWN = (0.5, 99.8)  # percentiles shown as black and as the full color
+CONTRAST = (0.5, 99.8)  # percentiles shown as black and as the full color
 GOLDEN = 0.618034  # of the circle of hues: the next color is far from all before
 WHITE = "#ffffff"
 LINE, MARGIN = 14, 4  # pixels of a line of the legend
@@ -22,21 +22,24 @@ def colors(count):
     return tuple("#" + "".join(f"{round(255 * part):02x}" for part in hue) for hue in hues)
 
 
-def limits(planes):
-    """Measure what is shown as black and as the full color, per channel.
+def contrast_limits(pixels) -> tuple[float, float]:
+    """Measure the values that are shown as black and as white: percentiles 0.5 and 99.8.
 
     Args:
-        planes: array `(channels, ...)`.
+        pixels: array of any shape, in any unit. NaN is left out.
 
     Returns:
-        Array `(channels, 2)`, the second always above the first.
+        `(low, high)`, the second always above the first. Where so few voxels are bright that
+        the percentiles miss them, the smallest and the largest value.
+
+    Examples:
+        >>> contrast_limits([0, 0, 0, 0, 10])
+        (0.0, 9.92)
     """
-    flat = planes.reshape(len(planes), -1)
-    low, high = np.percentile(flat, SHOWN, axis=1)
-    # So few bright voxels that the percentiles miss them: show them nevertheless.
-    missed = high <= low
-    low, high = np.where(missed, flat.min(1), low), np.where(missed, flat.max(1), high)
-    return np.stack([low, np.maximum(high, low + 1e-6)], axis=1)
+    low, high = np.nanpercentile(pixels, CONTRAST)
+    if not high > low:
+        low, high = np.nanmin(pixels), np.nanmax(pixels)
+    return float(low), float(max(high, low + 1e-6))
 
 
 def blend(planes, between, shown):
@@ -44,7 +47,7 @@ def blend(planes, between, shown):
 
     Args:
         planes: array `(channels, y, x)`.
-        between: array `(channels, 2)`; see `limits`.
+        between: array `(channels, 2)`; see `contrast_limits`.
         shown: sequence of `"#rrggbb"`, one per channel.
 
     Returns:
@@ -77,7 +80,7 @@ def merged(path, image, shown, force=False):
 
     stack = rearrange(image.array, image.axes, "TCZYX")
     planes = stack[len(stack) // 2].max(1)
-    pixels = blend(planes, limits(planes), shown)
+    pixels = blend(planes, [contrast_limits(plane) for plane in planes], shown)
     height, width = pixels.shape[:2]
     below = len(image.channel_names) * LINE + 2 * MARGIN
     longest = max(map(ImageFont.load_default().getlength, image.channel_names), default=0)
@@ -112,7 +115,8 @@ def movie(path, image, plane=None, shown=None, force=False):
     check_movie(image.sizes, plane, image.name)
     stack = rearrange(image.array, image.axes, "CTZYX")
     planes = stack[:, :, stack.shape[2] // 2 if plane is None else plane]
-    between, shown = limits(planes), shown or colors(len(planes))
+    between = [contrast_limits(plane) for plane in planes]
+    shown = shown or colors(len(planes))
     frames = (blend(planes[:, t], between, shown) for t in range(planes.shape[1]))
     if tuple(shown) == (WHITE,):
         frames = (frame[..., 0] for frame in frames)  # gray keeps all of its 256 levels

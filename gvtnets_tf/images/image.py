@@ -42,6 +42,13 @@ class Image:
         return dict(zip(self.axes, self.shape))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """A name per channel: the known one, else `channel 0`, `channel 1`, ..."""
+        count = self.sizes.get("C", 1)
+        known = self.channel_names if len(self.channel_names) == count else ()
+        return tuple(known) or tuple(f"channel {i}" for i in range(count))
+
+    @property
     def missing(self):
         """Tuple of bool, for each channel whether it is one that was not taken.
 

@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import json
+import logging
 import math
 import re
-import sys
 
 from gvtnets_tf.images.axes import check_axes, rearrange
 from gvtnets_tf.images.image import Image
+
+logger = logging.getLogger("gvtnets_tf")
 
 KEY = "gvtnets"  # under which the record lies in every format
 SUFFIXES = re.compile(r"(\.ome)?\.(tiff?|png|npy|npz|zarr|czi|nd2)$", re.IGNORECASE)
@@ -140,14 +142,16 @@ def decoding(path, kind):
 
 
 @functools.cache
-def say(message):
-    """Tell something on standard error, once however often a file is read."""
-    print(message, file=sys.stderr)
+def log_once(message):
+    """Log a message once, however often a file is read."""
+    logger.warning(message)
 
 
-def say_pages_are_z(path):
-    """Tell that pages without axes were taken as Z."""
-    say(f"{path}: pages without axes are taken as Z; say otherwise with --axes, e.g. --axes TYX.")
+def log_pages_are_z(path):
+    """Log that pages without axes were taken as Z."""
+    log_once(
+        f"{path}: pages without axes are taken as Z; say otherwise with --axes, e.g. --axes TYX."
+    )
 
 
 def guess_axes(path, ndim):
@@ -162,7 +166,7 @@ def guess_axes(path, ndim):
             f"e.g. --axes CZYX."
         )
     if ndim == 3:
-        say_pages_are_z(path)
+        log_pages_are_z(path)
     return "ZYX"[-ndim:]
 
 

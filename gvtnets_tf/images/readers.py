@@ -8,7 +8,7 @@ from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.formats import czi_nd2, ome_zarr, png, tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import Pages, Stored
-from gvtnets_tf.images.metadata import decoding, guess_axes, natural, restore, say_pages_are_z, stem
+from gvtnets_tf.images.metadata import decoding, guess_axes, log_pages_are_z, natural, restore, stem
 
 PLANES = (".png", ".tif", ".tiff")
 SIGNATURES = {
@@ -200,7 +200,7 @@ def _read_series(folder, axes):
             f"Received: {len(planes)} planes of {' and '.join(kinds) or 'no kind'}."
         )
     if axes is None:
-        say_pages_are_z(folder)
+        log_pages_are_z(folder)
     first = read(planes[0], axes and axes[1:])
     for plane in planes:
         image = read(plane, axes and axes[1:])  # and closed: there may be hundreds

@@ -1,7 +1,7 @@
 """`Image` to files that other programs open."""
 
+import logging
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images.formats import ome_zarr, png, tiff
 from gvtnets_tf.images.metadata import record, stem
+
+logger = logging.getLogger("gvtnets_tf")
 
 DTYPES = tuple(
     ["uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64"]
@@ -94,9 +96,7 @@ def write(path, image, *, dtype=None, metadata=None, colors=None, force=False):
             array, clipped = cast(image.array[...], dtype)
             image = replace(image, array=array)
             if clipped:
-                print(
-                    f"{path}: {clipped:.2%} of the values were clipped to {dtype}.", file=sys.stderr
-                )
+                logger.warning(f"{path}: {clipped:.2%} of the values were clipped to {dtype}.")
         writer(beside, replace(image, name=image.name or stem(path)), about, tuple(colors or ()))
     return path
 
@@ -153,10 +153,9 @@ def _write_npy(path, image, about, colors):
     if colors:
         raise ValueError("A .npy file cannot hold channel colors: write .ome.tif or .zarr.")
     kept = [key for key in ("voxel_size", "channel_names", "metadata") if about[key]]
-    print(
+    logger.warning(
         f"{image.name}: .npy holds pixels only; not kept: {', '.join(['axes', *kept])} "
-        f"(axes are {image.axes}).",
-        file=sys.stderr,
+        f"(axes are {image.axes})."
     )
     np.save(path, image.array[...], allow_pickle=False)
 

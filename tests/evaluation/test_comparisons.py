@@ -82,12 +82,12 @@ def test_labels_of_wells_may_be_asked_for_and_computed(plate):
         evaluate(only, plate, target_channels=["DAPI"])
 
 
-def test_wells_without_prediction_are_left_out_which_is_said(plate, capsys):
+def test_wells_without_prediction_are_left_out_which_is_said(plate, caplog):
     predictions = predict_wells(plate, ["DAPI_CONFOCAL"])
     (predictions / f"{NAME}A1.tif").unlink()
     report = evaluate(predictions, plate)
     assert [row["name"] for row in report.rows] == [f"{NAME}A2", f"{NAME}A3"]
-    assert "2 of 3 wells have a prediction and are scored" in capsys.readouterr().err
+    assert "2 of 3 wells have a prediction and are scored" in caplog.text
 
 
 def test_files_and_wells_that_do_not_pair_are_named(plate):

@@ -33,10 +33,10 @@ def test_limits_show_what_there_is():
     rng = np.random.default_rng(0)
     planes = np.stack([rng.normal(size=(50, 50)), np.zeros((50, 50)), np.full((50, 50), 3.0)])
     planes[1, 0, 0] = 7  # one bright voxel, which the percentiles miss
-    found = display.limits(planes)
-    np.testing.assert_allclose(found[0], np.percentile(planes[0], display.SHOWN))
+    found = [display.contrast_limits(plane) for plane in planes]
+    np.testing.assert_allclose(found[0], np.percentile(planes[0], display.CONTRAST))
     assert tuple(found[1]) == (0, 7)
-    assert found[2, 1] > found[2, 0] == 3
+    assert found[2][1] > found[2][0] == 3
 
 
 def test_a_figure_is_the_maximum_over_z_with_a_line_per_name(tmp_path):

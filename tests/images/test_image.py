@@ -122,3 +122,9 @@ def test_one_voxel_per_channel_tells_what_is_missing():
 
     assert Image(Lazy(), "CYX").missing == (True, False)
     assert Lazy.asked == [(slice(None), 0, 0)]
+
+
+def test_channels_have_the_names_of_the_file_or_their_numbers():
+    assert Image(np.zeros((2, 4, 4)), "CYX", channel_names=("DNA", "ER")).names == ("DNA", "ER")
+    assert Image(np.zeros((2, 4, 4)), "CYX").names == ("channel 0", "channel 1")
+    assert Image(np.zeros((4, 4)), "YX").names == ("channel 0",)

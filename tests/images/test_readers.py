@@ -120,20 +120,22 @@ def test_an_edited_file_is_not_bent_to_its_old_axes(tmp_path):
     assert read(tmp_path / "b.tif").axes == "TYX"
 
 
-def test_pages_without_axes_are_z_and_that_is_said_once(tmp_path, capsys):
+def test_pages_without_axes_are_z_and_that_is_said_once(tmp_path, caplog):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, counts(5, 8, 9), photometric="minisblack", metadata=None)
     assert read(path).axes == read(path).axes == "ZYX"
-    said = capsys.readouterr().err
-    assert said.count("a.tif: pages without axes are taken as Z; say otherwise with --axes") == 1
+    assert (
+        caplog.text.count("a.tif: pages without axes are taken as Z; say otherwise with --axes")
+        == 1
+    )
     assert read(path, axes="tyx").axes == "TYX"
-    assert capsys.readouterr().err == ""
+    assert len(caplog.records) == 1
 
 
-def test_one_page_is_yx_without_a_word(tmp_path, capsys):
+def test_one_page_is_yx_without_a_word(tmp_path, caplog):
     tifffile.imwrite(tmp_path / "a.tif", counts(8, 9), metadata=None)
     assert read(tmp_path / "a.tif").axes == "YX"
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
 
 
 def test_four_axes_without_names_are_refused(tmp_path):
@@ -152,12 +154,12 @@ def test_unknown_axes_of_length_one_are_dropped_or_named(tmp_path):
     assert read(tmp_path / "a.tif", axes="CZYX").shape == (1, 1, 8, 9)
 
 
-def test_of_several_images_the_first_is_read_and_that_is_said(tmp_path, capsys):
+def test_of_several_images_the_first_is_read_and_that_is_said(tmp_path, caplog):
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
         for size in (8, 6):
             tif.write(counts(2, size, 9), photometric="minisblack", metadata={"axes": "ZYX"})
     assert read(tmp_path / "a.ome.tif").shape == (2, 8, 9)
-    assert "a.ome.tif: holds 2 images; the first, (2, 8, 9), is read" in capsys.readouterr().err
+    assert "a.ome.tif: holds 2 images; the first, (2, 8, 9), is read" in caplog.text
 
 
 def test_a_color_tiff_is_an_error_unless_axes_say_channels(tmp_path):
@@ -289,12 +291,12 @@ def test_a_plane_that_does_not_fit_is_named(tmp_path):
         read(tmp_path)
 
 
-def test_npy_is_mapped_and_its_axes_follow_the_rule_for_pages(tmp_path, capsys):
+def test_npy_is_mapped_and_its_axes_follow_the_rule_for_pages(tmp_path, caplog):
     np.save(tmp_path / "a.npy", counts(3, 8, 9))
     image = read(tmp_path / "a.npy")
     assert isinstance(image.array, np.memmap)
     assert image.axes == "ZYX"
-    assert "taken as Z" in capsys.readouterr().err
+    assert "taken as Z" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".ome.tif", ".tif"])

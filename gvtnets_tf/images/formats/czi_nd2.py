@@ -4,7 +4,7 @@ import numpy as np
 
 from gvtnets_tf.checks import optional
 from gvtnets_tf.images.lazy_arrays import Pages, Stored
-from gvtnets_tf.images.metadata import decoding, restore, say, step
+from gvtnets_tf.images.metadata import decoding, log_once, restore, step
 
 
 def read_czi(path, axes):
@@ -46,7 +46,9 @@ def _calibrated(file, channels):
 
 
 def _say_first(path, count, what):
-    say(f"{path} holds {count} {what}: the first is read; save the others as files of their own.")
+    log_once(
+        f"{path} holds {count} {what}: the first is read; save the others as files of their own."
+    )
 
 
 def _opened(path, kind, array, letters, axes, sizes, names):

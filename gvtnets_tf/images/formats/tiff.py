@@ -12,7 +12,7 @@ import tifffile
 
 from gvtnets_tf.images.axes import ORDER, rearrange
 from gvtnets_tf.images.lazy_arrays import Pages, Stored
-from gvtnets_tf.images.metadata import KEY, decoding, guess_axes, parse, restore, say, step
+from gvtnets_tf.images.metadata import KEY, decoding, guess_axes, log_once, parse, restore, step
 
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 IMAGEJ_BYTES = 2**32 - 2**25  # ImageJ's hyperstacks have 32-bit offsets
@@ -35,7 +35,7 @@ def read(path, axes=None):
         if complaints:
             raise ValueError(complaints[0])
         if len(tif.series) > 1:
-            say(f"{path}: holds {len(tif.series)} images; the first, {series.shape}, is read.")
+            log_once(f"{path}: holds {len(tif.series)} images; the first, {series.shape}, is read.")
     if axes is None:
         return restore(path, pixels, _known(path, names), about)
     return restore(path, pixels, axes, about | {"axes": axes})

@@ -64,14 +64,14 @@ def test_a_color_czi_is_an_error_unless_axes_say_channels(tmp_path):
     assert (image.axes, image.shape) == ("YXC", (20, 24, 3))
 
 
-def test_of_several_scenes_the_first_is_read_and_they_are_named(tmp_path, monkeypatch, capsys):
+def test_of_several_scenes_the_first_is_read_and_they_are_named(tmp_path, monkeypatch, caplog):
     from bioio_czi import Reader
 
     czi(tmp_path / "a.czi", counts(20, 24), axes="")
     monkeypatch.setattr(Reader, "scenes", ("A1", "A2"))
     read(tmp_path / "a.czi")
     read(tmp_path / "a.czi")
-    said = capsys.readouterr().err
+    said = caplog.text
     assert said.count("a.czi holds 2 scenes (A1, A2): the first is read; save the others") == 1
 
 
@@ -118,7 +118,7 @@ def stand_in(monkeypatch, sizes, pixels, names=("light", "DNA"), calibrated=(Tru
     monkeypatch.setattr(nd2, "ND2File", lambda path: contextlib.nullcontext(file))
 
 
-def test_an_nd2_has_its_axes_sizes_and_names(tmp_path, monkeypatch, capsys):
+def test_an_nd2_has_its_axes_sizes_and_names(tmp_path, monkeypatch, caplog):
     pixels = counts(2, 3, 4, 2, 20, 24)
     stand_in(monkeypatch, dict(T=2, P=3, Z=4, C=2, Y=20, X=24), pixels)
     (tmp_path / "a.nd2").write_bytes(ND2 + bytes(100))
@@ -129,7 +129,7 @@ def test_an_nd2_has_its_axes_sizes_and_names(tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(image.numpy(), pixels[:, 0])
     part = image.select_channels(["DNA"]).crop({"Z": (1, 2)})
     np.testing.assert_array_equal(part.numpy(), pixels[:, 0, 1:2, 1:2])
-    assert "a.nd2 holds 3 positions: the first is read" in capsys.readouterr().err
+    assert "a.nd2 holds 3 positions: the first is read" in caplog.text
 
 
 def test_an_nd2_that_was_not_calibrated_has_no_size(tmp_path, monkeypatch):
