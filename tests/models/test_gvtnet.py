@@ -265,7 +265,7 @@ def test_a_model_must_say_how_features_travel():
     class Silent(ImageModel):
         rank, divisor, operators = 2, (1, 1), {}
 
-    with pytest.raises(TypeError, match="Silent must say how features travel, in `walk`"):
+    with pytest.raises(TypeError, match="Silent must say how features travel, in `forward_steps`"):
         Silent()(np.zeros((1, 2, 2, 1), "float32"))
 
 

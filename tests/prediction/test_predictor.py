@@ -514,7 +514,7 @@ def test_windows_have_a_step_of_half_of_them_and_are_averaged():
         return certain(np.full((*x.shape[:-1], 1), len(seen) % 2))
 
     image = np.arange(16 * 20.0).reshape(16, 20)
-    card = WINDOWS.changed(output_channels=(), denormalize="none", input=Normalizer("none"))
+    card = WINDOWS.changed(output_channels=(), denormalize="none", input_normalizer=Normalizer("none"))
     result, info = Predictor(Model(note, divisor=4), card).predict(
         Image(image, "YX"), estimate="mean"
     )
@@ -569,7 +569,7 @@ def test_a_window_at_the_border_sees_the_image_reflected():
     image = np.arange(64.0).reshape(8, 8)
     model = Model(lambda x: (seen.extend(x), certain(np.full((*x.shape[:-1], 1), 0)))[1])
     card = WINDOWS.changed(
-        output_channels=(), denormalize="none", input=Normalizer("none"), tile=(4, 4)
+        output_channels=(), denormalize="none", input_normalizer=Normalizer("none"), tile=(4, 4)
     )
     Predictor(model, card)(image)
     whole = np.pad(image, 4, mode="reflect")
@@ -689,7 +689,7 @@ def test_what_windows_cannot_do_is_refused_by_name(case):
 @pytest.mark.parametrize("label, text", [(7, "cannot be 7"), (-2, "cannot be -2")])
 def test_labels_without_names_are_numbers_that_there_are(label, text):
     card = WINDOWS.changed(
-        classes=None, output_channels=(), denormalize="none", target=Normalizer()
+        classes=None, output_channels=(), denormalize="none", target_normalizer=Normalizer()
     )
     with pytest.raises(ValueError, match=f"`label` {text}"):
         Predictor(Model(lambda x: x[..., :3]), card)(tens(8, 8), labels=[label])

@@ -222,7 +222,7 @@ def network(x):
     return x**2
 
 x = np.random.default_rng(0).poisson(100, (5, 3, 6, 8))
-predictor = Predictor(network, Card(input=Normalizer("zscore"), denormalize="none"))
+predictor = Predictor(network, Card(input_normalizer=Normalizer("zscore"), denormalize="none"))
 with partial_results.parts(Path(sys.argv[1]), {}, resume=True) as kept:
     prepared = time_series.prepare(Image(x, "TZYX"), predictor.card)
     (result,), info = time_series.run(prepared, predictor, kept)

@@ -37,7 +37,7 @@ def test_what_a_file_does_not_say_is_the_default():
 
 def test_a_changed_card_keeps_the_rest():
     changed = FULL.changed(license="CC0")
-    assert (changed.license, changed.target) == ("CC0", FULL.target)
+    assert (changed.license, changed.target_normalizer) == ("CC0", FULL.target_normalizer)
 
 
 def test_an_unknown_key_is_named_with_the_nearest():

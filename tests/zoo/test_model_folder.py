@@ -255,7 +255,7 @@ def test_a_description_that_is_none_is_refused(written, text, message):
             {"denormalise": "none"},
             "`key of the model card` cannot be 'denormalise'. Did you mean 'denormalize'",
         ),
-        ({"input": {"kind": "percent"}}, "Did you mean 'percentile'"),
+        ({"input_normalizer": {"kind": "percent"}}, "Did you mean 'percentile'"),
     ],
 )
 def test_a_description_of_no_network_is_refused(written, changes, message):
