@@ -1,37 +1,35 @@
 """Checkpoints as they were released: the published names, and the memory of Adam."""
 
-import importlib.util
 import json
 
 import numpy as np
 import tensorflow as tf
+from parity.weights import draw, weight
 
 from gvtnets_tf.zoo.weight_names import is_weight
 
 
 class Parity:
-    """Weights and answers of the shared parity files."""
+    """Weights, inputs and answers of the published networks."""
 
     def __init__(self, path):
-        spec = importlib.util.spec_from_file_location("parity_weights", path / "weights.py")
-        self.source = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.source)
         self.path = path
 
     def answers(self, task):
+        """What a network was given (`x`, `y`), and what it answered."""
         with np.load(self.path / f"{task}.npz") as found:
-            return dict(found)
+            return draw(task) | dict(found)
 
     def variables(self, task):
         """The weights of a released checkpoint by name."""
         held = json.loads((self.path / "published_checkpoints.json").read_text())
-        return {n: self.source.weight(n, s) for n, s in held["variables"][task] if is_weight(n)}
+        return {n: weight(n, s) for n, s in held["variables"][task] if is_weight(n)}
 
     def state(self):
         """The published state of pytorch_fnet, with its counters."""
         held = json.loads((self.path / "published_fnet_state_dict.json").read_text())
         counter = np.array(7, np.int64)
-        return {n: self.source.weight(n, s) if s else counter for n, s in held["state_dict"]}
+        return {n: weight(n, s) if s else counter for n, s in held["state_dict"]}
 
 
 def save(prefix, variables):

@@ -26,13 +26,21 @@ SMALL = {
     "filters": 2, "depth": 3, "encoder_blocks": 0, "decoder_blocks": 0, "num_heads": 2,
     "up": ("gvto_v2", "convolution"),
 }  # fmt: skip
-STORED = {"target_normalizer": Normalizer("fixed", offset=(100.0,), gain=(7.0,)), "denormalize": "stored"}
+STORED = {
+    "target_normalizer": Normalizer("fixed", offset=(100.0,), gain=(7.0,)),
+    "denormalize": "stored",
+}
 FIXED = Normalizer("fixed", offset=(10.0, 20.0), gain=(5.0, 3.0))
 # Each kind of normalization, of units and of network once, and what comes in besides.
 CASES = {
     "image": ("YX", 1, {}, {}),
     "image_of_two_channels": ("YX", 2, {"softmax": True}, {"input_normalizer": FIXED, **STORED}),
-    "stack": ("ZYX", 1, {}, {"input_normalizer": Normalizer("percentile", low=1, high=99.5), **STORED}),
+    "stack": (
+        "ZYX",
+        1,
+        {},
+        {"input_normalizer": Normalizer("percentile", low=1, high=99.5), **STORED},
+    ),
     "probabilistic": ("ZYX", 1, {"scale_head": True}, {"input_normalizer": Normalizer("zscore")}),
     "projection": ("ZYX", 1, None, {"input_normalizer": Normalizer("unit")}),
     "without_units": ("YX", 2, {}, {"input_normalizer": Normalizer("none"), "denormalize": "none"}),

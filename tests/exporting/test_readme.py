@@ -29,11 +29,19 @@ def page(name="", **card):
             "none, as the network was trained",
         ),
         (
-            {"input_normalizer": Normalizer("unit"), "target_normalizer": FIXED, "denormalize": "stored"},
+            {
+                "input_normalizer": Normalizer("unit"),
+                "target_normalizer": FIXED,
+                "denormalize": "stored",
+            },
             "the smallest and the largest value of each image and channel become -1 and 1",
             "those of the training targets, by stored values",
         ),
-        ({"input_normalizer": FIXED}, "stored values: offset [100.0], gain [7.0]", "those of the input"),
+        (
+            {"input_normalizer": FIXED},
+            "stored values: offset [100.0], gain [7.0]",
+            "those of the input",
+        ),
         ({"input_normalizer": Normalizer("none")}, "none", "those of the input"),
     ],
 )

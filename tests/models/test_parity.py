@@ -1,19 +1,16 @@
-"""The three published networks answer as the released graphs do (shared parity files)."""
-
-import importlib.util
-import json
+"""The three published networks answer as the released graphs do (`tests/parity`)."""
 
 import keras
 import numpy as np
 import pytest
+from checkpoints import Parity
+from parity.weights import probe
 
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.losses import LOSSES, PROBABILISTIC
 from gvtnets_tf.models.presets import preset
 from gvtnets_tf.zoo.weight_names import own_name
 
-pytestmark = pytest.mark.shared
-SKIPPED = ("global_step",)
 CASES = {"label_free": "mse", "denoising": "laplace", "projection": "mae"}
 
 
@@ -21,22 +18,17 @@ class Published:
     """One published network with the parity weights, and what it answered."""
 
     def __init__(self, folder, task):
-        spec = importlib.util.spec_from_file_location("parity_weights", folder / "weights.py")
-        self.source = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.source)
-        variables = json.loads((folder / "published_checkpoints.json").read_text())["variables"]
-        self.shapes = {n: s for n, s in dict(variables[task]).items() if n not in SKIPPED}
-        with np.load(folder / f"{task}.npz") as answers:
-            self.answers = dict(answers)
+        held = Parity(folder)
+        self.variables, self.answers = held.variables(task), held.answers(task)
         self.task, self.model = task, preset(task)
         self.model.build(self.answers["x"].shape)
         self.weights = named_weights(self.model)
         self.load()
 
     def load(self):
-        for name, shape in self.shapes.items():
+        for name, value in self.variables.items():
             variable = self.weights[own_name(name, self.task)]
-            variable.assign(self.source.weight(name, shape).reshape(variable.shape))
+            variable.assign(value.reshape(variable.shape))
 
     def gradients(self):
         """Loss in training mode, and gradients by published name in published shape."""
@@ -49,7 +41,7 @@ class Published:
         variables = [self.weights[own_name(n, self.task)].value for n in names]
         found = tape.gradient(value, variables)
         return float(value), {
-            n: np.asarray(g).reshape(self.shapes[n]) for n, g in zip(names, found)
+            n: np.asarray(g).reshape(self.variables[n].shape) for n, g in zip(names, found)
         }
 
 
@@ -59,7 +51,7 @@ def published(request, parity):
 
 
 def test_every_published_variable_is_used_once(published):
-    own = [own_name(name, published.task) for name in published.shapes]
+    own = [own_name(name, published.task) for name in published.variables]
     assert sorted(own) == sorted(published.weights)
     assert len(set(own)) == len(own)
 
@@ -93,13 +85,13 @@ def test_loss_and_every_gradient_are_the_published_ones(published):
     assert loss == pytest.approx(float(published.answers["loss"]), rel=1e-5)
     keys = ("grad_names", "grad_norm", "grad_probe")
     names, norms, probes = (published.answers[key] for key in keys)
-    for name, norm, probe in zip(map(str, names), norms, probes):
-        direction = published.source.probe(name, published.shapes[name])
+    for name, norm, dot in zip(map(str, names), norms, probes):
+        direction = probe(name, published.variables[name].shape)
         gradient = gradients[name].astype(np.float64)
         assert np.linalg.norm(gradient) == pytest.approx(norm, rel=2e-4), name
         # A dot product of many terms may cancel: its error is relative to the norm.
-        error = abs(np.vdot(gradient, direction) - probe)
-        assert error <= 2e-4 * max(abs(probe), norm), name
+        error = abs(np.vdot(gradient, direction) - dot)
+        assert error <= 2e-4 * max(abs(dot), norm), name
 
 
 def test_the_denoiser_without_its_scale_reproduces_the_published_mae(parity):

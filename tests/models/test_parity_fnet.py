@@ -1,16 +1,14 @@
-"""fnet answers as the published class does (shared parity files, axes NCDHW)."""
-
-import importlib.util
-import json
+"""fnet answers as the published class does (`tests/parity`, axes NCDHW)."""
 
 import numpy as np
 import pytest
+from checkpoints import Parity
+from parity.weights import probe
 
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import preset
 from gvtnets_tf.zoo.weight_names import fnet_name, from_torch, torch_shape
 
-pytestmark = pytest.mark.shared
 NOISE = 1e-6  # gradients of biases in front of a batch normalization are rounding alone
 
 
@@ -22,21 +20,17 @@ class Published:
     """The published network with the parity weights, and what it answered."""
 
     def __init__(self, folder, dtype="float32"):
-        spec = importlib.util.spec_from_file_location("parity_weights", folder / "weights.py")
-        self.source = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.source)
-        state = json.loads((folder / "published_fnet_state_dict.json").read_text())["state_dict"]
-        self.shapes = {n: tuple(s) for n, s in state if not n.endswith("num_batches_tracked")}
-        with np.load(folder / "fnet.npz") as answers:
-            self.answers = dict(answers)
+        held = Parity(folder)
+        self.state = {n: v for n, v in held.state().items() if v.ndim}  # no counters
+        self.answers = held.answers("fnet")
         self.x, self.y = (channel_last(self.answers[name]) for name in "xy")
         self.model = preset("fnet", dtype=dtype)
         self.model.build(self.x.shape)
         self.weights = named_weights(self.model)
 
     def load(self):
-        for name, shape in self.shapes.items():
-            self.weights[fnet_name(name)].assign(from_torch(self.source.weight(name, shape)))
+        for name, value in self.state.items():
+            self.weights[fnet_name(name)].assign(from_torch(value))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +39,8 @@ def published(parity):
 
 
 def test_every_published_entry_is_used_once(published):
-    own = {fnet_name(name): shape for name, shape in published.shapes.items()}
-    assert len(own) == len(published.shapes) == 158
+    own = {fnet_name(name): value.shape for name, value in published.state.items()}
+    assert len(own) == len(published.state) == 158
     assert {n: torch_shape(tuple(w.shape)) for n, w in published.weights.items()} == own
 
 
@@ -84,10 +78,10 @@ def test_training_mode_loss_and_every_gradient_are_the_published_ones(
     assert float(loss) == pytest.approx(float(published.answers["loss"]), rel=1e-5)
 
     rows = zip(names, found, published.answers["grad_norm"], published.answers["grad_probe"])
-    for name, gradient, norm, probe in rows:
-        direction = from_torch(published.source.probe(name, published.shapes[name]))
+    for name, gradient, norm, dot in rows:
+        direction = from_torch(probe(name, published.state[name].shape))
         near, along = (2e-4, 2e-4) if name.startswith(BEHIND) else (norms, probes)
         assert np.linalg.norm(gradient) == pytest.approx(norm, rel=near, abs=NOISE), name
         # A dot product of many terms may cancel: its error is relative to the norm.
-        error = abs(np.vdot(gradient, direction) - probe)
-        assert error <= max(along * max(abs(probe), norm), NOISE), name
+        error = abs(np.vdot(gradient, direction) - dot)
+        assert error <= max(along * max(abs(dot), norm), NOISE), name

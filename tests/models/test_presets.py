@@ -1,8 +1,8 @@
 """The presets: their numbers, and what small ones answer.
 
-The published networks' own answers are held in `test_parity.py`, which needs files that
-do not ship. `frozen_answers.json` guards the same computations everywhere: the presets
-with few filters and weights that follow from their names. It was written by
+The published networks' own answers are held in `test_parity.py`. `frozen_answers.json`
+guards the same computations of every preset, also of those without published answers, with
+few filters and weights that follow from their names. It was written by
 `python tests/models/test_presets.py`, at a commit where the parity tests passed; what is in it
 is never changed, and that command adds a new preset. The GPT paper has no published answers:
 its presets are guarded from the day `test_gpt.py` passed.

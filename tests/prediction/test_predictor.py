@@ -514,7 +514,9 @@ def test_windows_have_a_step_of_half_of_them_and_are_averaged():
         return certain(np.full((*x.shape[:-1], 1), len(seen) % 2))
 
     image = np.arange(16 * 20.0).reshape(16, 20)
-    card = WINDOWS.changed(output_channels=(), denormalize="none", input_normalizer=Normalizer("none"))
+    card = WINDOWS.changed(
+        output_channels=(), denormalize="none", input_normalizer=Normalizer("none")
+    )
     result, info = Predictor(Model(note, divisor=4), card).predict(
         Image(image, "YX"), estimate="mean"
     )

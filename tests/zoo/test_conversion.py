@@ -1,7 +1,7 @@
 """Checkpoints with the published names become model folders that answer as published.
 
 The released files are not at hand: these tests write checkpoints with their names and
-shapes, and with the weights of the parity files where those are there.
+shapes, and with the weights of the parity files.
 """
 
 import sys
@@ -44,7 +44,6 @@ def checkpoints(published, tmp_path_factory):
     }
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize("task", TASKS)
 def test_a_converted_checkpoint_predicts_as_published(published, checkpoints, tmp_path, task):
     out = convert_tf1(checkpoints[task], tmp_path / "model", task, normalize="none")
@@ -54,7 +53,6 @@ def test_a_converted_checkpoint_predicts_as_published(published, checkpoints, tm
         np.testing.assert_allclose(found, expected[..., 0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize("task", TASKS)
 def test_the_commands_convert_and_predict_as_published(published, checkpoints, tmp_path, task):
     model, answers = tmp_path / "model", published.answers(task)
@@ -68,7 +66,6 @@ def test_the_commands_convert_and_predict_as_published(published, checkpoints, t
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.shared
 def test_every_weight_is_the_one_of_the_checkpoint(published, checkpoints, tmp_path):
     model, _ = model_folder.read(convert_tf1(checkpoints["denoising"], tmp_path / "m", "denoising"))
     found = sorted(float(np.abs(w).sum()) for w in named_weights(model).values())
@@ -76,7 +73,6 @@ def test_every_weight_is_the_one_of_the_checkpoint(published, checkpoints, tmp_p
     assert found == pytest.approx(expected)
 
 
-@pytest.mark.shared
 def test_cards_of_converted_checkpoints_say_how_to_use_them(checkpoints, tmp_path):
     def card(task, **options):
         out = convert_tf1(checkpoints[task], tmp_path / "m", task, force=True, **options)
@@ -102,7 +98,6 @@ def test_cards_of_converted_checkpoints_say_how_to_use_them(checkpoints, tmp_pat
     assert (found.axes, found.output_axes, found.input_normalizer.kind) == ("ZYX", "YX", "zscore")
 
 
-@pytest.mark.shared
 def test_the_command_converts_a_checkpoint(published, checkpoints, tmp_path, capsys):
     out = tmp_path / "model"
     index = f"{checkpoints['denoising']}.index"  # the prefix, or one of its files
@@ -116,7 +111,6 @@ def test_the_command_converts_a_checkpoint(published, checkpoints, tmp_path, cap
     np.testing.assert_allclose(predictor(x, whole=True), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.shared
 def test_a_damaged_checkpoint_is_named(checkpoints, tmp_path):
     prefix, out = tmp_path / "model.ckpt", tmp_path / "model"
     index, data = (tmp_path / f"model.ckpt{end}" for end in (".index", ".data-00000-of-00001"))
@@ -143,7 +137,6 @@ def test_a_damaged_checkpoint_is_named(checkpoints, tmp_path):
     refused(ValueError, f"{prefix} cannot be read as a TensorFlow checkpoint: it is truncated")
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize(
     "spoil, message",
     [
@@ -189,7 +182,6 @@ def test_a_checkpoint_that_does_not_fit_is_named(published, tmp_path, spoil, mes
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.shared
 def test_the_wrong_preset_is_named(checkpoints, tmp_path):
     with pytest.raises(ValueError, match=r"as preset 'label_free' does not fit: .* another preset"):
         convert_tf1(checkpoints["denoising"], tmp_path / "model", "label_free")
@@ -219,7 +211,6 @@ def test_memory_of_the_optimizer_and_counters_are_no_weights():
 # pytorch_fnet.
 
 
-@pytest.mark.shared
 def test_a_converted_fnet_predicts_as_published(published, tmp_path):
     np.savez(tmp_path / "state.npz", **published.state())
     out = convert_fnet(tmp_path / "state.npz", tmp_path / "model", normalize="none")

@@ -81,7 +81,6 @@ def data_file(released):
     return f"/{released[0]['path']}.data-00000-of-00001"
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize(
     "name", ["label_free_dna", NAME, pytest.param("projection_flywing", marks=pytest.mark.slow)]
 )

@@ -50,7 +50,6 @@ def test_sixteen_networks_were_published_and_no_two_have_a_file_in_common():
     assert all(re.fullmatch("[0-9a-f]{40}", blob) for blob in blobs)
 
 
-@pytest.mark.shared
 def test_sizes_and_ids_are_those_of_the_released_files(parity):
     listed = json.loads((parity / "published_checkpoints.json").read_text())
     by_path = {one["path"]: one for one in PUBLISHED.values()}

@@ -32,7 +32,6 @@ def test_roles_are_translated(task, published, own):
     assert own_name(published, task) == own
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize("task", ["label_free", "denoising", "projection"])
 def test_names_are_a_bijection_and_shapes_agree(task, parity):
     listed = json.loads((parity / "published_checkpoints.json").read_text())["variables"][task]
