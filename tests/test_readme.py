@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -10,17 +11,20 @@ from gvtnets_tf import cli
 
 ROOT = Path(__file__).parents[1]
 GUIDE = sorted(p for p in (ROOT / "docs").glob("*.md") if p.stem not in ("results", "performance"))
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# A block may stand in a tab of the page, indented.
+BLOCK = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page, *languages):
     """The fenced blocks of a page, as pairs of language and text."""
-    return [b for b in BLOCK.findall(page.read_text(encoding="utf-8")) if b[0] in languages]
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [(language, dedent(text)) for _, language, text in found if language in languages]
 
 
 def commands(page):
-    """The `gvtnets` lines of a page, as lists of words."""
-    lines = [line for _, text in blocks(page, "shell") for line in text.splitlines()]
+    """The `gvtnets` commands of a page, as lists of words; a `\\` continues a line."""
+    texts = [text.replace("\\\n", " ") for _, text in blocks(page, "shell")]
+    lines = [line for text in texts for line in text.splitlines()]
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("gvtnets ")]
 
 
