@@ -87,7 +87,7 @@ ORDERS = [
             "import gvtnets_tf.models.losses, keras",
             "import gvtnets_tf.training.fitting, keras",
             "import tensorflow, gvtnets_tf, keras",
-            "import gvtnets_tf; import tensorflow as tf; keras = tf.keras",
+            "import gvtnets_tf, tensorflow; tensorflow.keras.Model; import keras",
         )
     ),
 ]

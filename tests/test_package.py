@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import doctest
 import importlib
 import inspect
 import json
@@ -88,6 +89,36 @@ def test_every_public_name_is_there_with_a_text(room, name):
     file = Path(package.__file__).parent / name
     assert inspect.ismodule(found) or not (file.is_dir() or file.with_suffix(".py").is_file())
     assert inspect.ismodule(found) or callable(found)
+
+
+# Rooms of which every public name has an example in its docstring.
+WITH_EXAMPLES = ("gvtnets_tf.layers", "gvtnets_tf.models")
+
+
+def public_objects():
+    """What the stubs name, each once, and the classes and functions of their modules."""
+    found = {}
+    for room, name in PUBLIC:
+        thing = getattr(importlib.import_module(room), name)
+        if inspect.ismodule(thing):
+            own = (v for v in vars(thing).values() if getattr(v, "__module__", 0) == thing.__name__)
+            parts = [v for v in own if callable(v) and not v.__name__.startswith("_")]
+        else:
+            parts = [thing]
+        found |= {f"{part.__module__}.{part.__qualname__}": part for part in parts}
+    return found
+
+
+def test_the_examples_of_docstrings_run(subtests):
+    # By hand: `python -m doctest FILE`.
+    runner, finder = doctest.DocTestRunner(), doctest.DocTestFinder(exclude_empty=True)
+    for name, thing in sorted(public_objects().items()):
+        with subtests.test(name):
+            tests = [test for test in finder.find(thing, name) if test.examples]
+            assert tests or not name.startswith(WITH_EXAMPLES), f"{name} has no example"
+            for test in tests:
+                text = []
+                assert runner.run(test, out=text.append).failed == 0, "".join(text)
 
 
 def test_an_unknown_name_is_an_attribute_error():
