@@ -1,7 +1,13 @@
 """Augmented microscopy in Keras: predict fluorescence, restore and project stacks.
 
 Each name of `__init__.pyi` is loaded when it is first used, so that `import gvtnets_tf`
-and `gvtnets --help` load no TensorFlow.
+and `gvtnets --help` load no TensorFlow. A network saved by Keras needs this import
+before it is loaded:
+
+    import gvtnets_tf
+    import keras
+
+    model = keras.saving.load_model("model.keras")
 """
 
 import lazy_loader as lazy

@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from importlib.abc import MetaPathFinder
 
 
 def import_after(library: str, *modules: str) -> None:
@@ -21,7 +20,9 @@ def import_after(library: str, *modules: str) -> None:
         sys.meta_path.insert(0, _ImportAfter(library, modules))
 
 
-class _ImportAfter(MetaPathFinder):
+class _ImportAfter:
+    # No `MetaPathFinder`: importing `importlib.abc` takes longer than the rest of the package.
+
     def __init__(self, library, modules):
         self.library, self.modules = library, modules
 

@@ -16,9 +16,9 @@ class GlobalAttention(SavedLayer):
     the layer itself does not know which. Grids may be 2-D, 3-D or any rank.
 
     Without softmax the scores are only divided by the number of query voxels, so
-    `k^T v` can be computed first: time and memory grow as N rather than N^2, and
-    the sum over the source can be taken apart (`summarize`) and handed in
-    (`attend`), which is what lets a volume larger than memory through exactly.
+    `k^T v` can be computed first: time and memory grow as N rather than N^2. The sum
+    over the source can be computed in parts (`summarize`) and used for any query
+    (`attend`), so that volumes larger than memory are processed exactly.
 
     Args:
         key_dim: int. Channels of the keys, all heads together. The query must
@@ -43,7 +43,7 @@ class GlobalAttention(SavedLayer):
 
     Raises:
         ValueError: if `num_heads` does not divide `key_dim` and `value_dim`, if `dropout` is
-            not a rate, or if `dropout` or `chunk` is asked for without `softmax`.
+            not a rate, or if `dropout` or `chunk` is set without `softmax`.
 
     Reference:
         Wang, Xie & Ji (2021), Global voxel transformer networks for augmented

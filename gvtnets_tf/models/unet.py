@@ -57,7 +57,7 @@ class UNet(ImageModel):
         x, skips = self.stem(ops.cast(images, self.compute_dtype)), []
         for level, blocks in enumerate(self.encoder):
             if level:
-                # A skip is what enters its down-sampling.
+                # A skip is the input of its down-sampling.
                 skips.append(x)
                 x = yield from apply(f"downs.{level - 1}", self.downs[level - 1], x)
             for block in blocks:
