@@ -11,7 +11,7 @@ import sys
 
 import timing
 
-HELP = "import sys; from gvtnets_tf.cli import main; sys.argv = ['gvtnets', '--help']; main()"
+HELP = "import sys; from gvtnets_tf.cli.main import main; sys.argv = ['gvtnets', '--help']; main()"
 PROGRAMS = {
     "python": "pass",
     "import_gvtnets_tf": "import gvtnets_tf",

@@ -1,43 +1,21 @@
 """Augmented microscopy in Keras: predict fluorescence, restore and project stacks.
 
-Each name is loaded when it is first touched, so that `import gvtnets_tf` and
-`gvtnets --help` cost no TensorFlow.
+Each name of `__init__.pyi` is loaded when it is first used, so that `import gvtnets_tf`
+and `gvtnets --help` load no TensorFlow. A network saved by Keras needs this import
+before it is loaded:
+
+    import gvtnets_tf
+    import keras
+
+    model = keras.saving.load_model("model.keras")
 """
 
-import importlib
+import lazy_loader as lazy
+
+from gvtnets_tf.import_hooks import import_after
 
 __version__ = "0.1.0"
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)
 
-_HOMES = {
-    "layers": (
-        "DenseBlock", "GVTO", "GlobalAttention", "GlobalDownTransformer",
-        "GlobalSameTransformer", "GlobalUpTransformer", "ResidualBlock",
-    ),
-    "models.fnet": ("FNet",),
-    "models.gpt": ("GlobalPixelTransformerNet",),
-    "models.gvtnet": ("GVTNet",),
-    "models.projection": ("ProjectionGVTNet",),
-    "models.presets": ("preset",),
-    "images.readers": ("read",),
-    "images.writers": ("write",),
-    "training.recipe": ("Recipe",),
-    "training.fitting": ("train",),
-    "prediction.files": ("predict",),
-    "prediction.many": ("predict_many",),
-    "prediction.predictor": ("Predictor",),
-    "evaluation.scoring": ("evaluate",),
-    "prediction.loading": ("load",),
-    "exporting.exporter": ("export",),
-}  # fmt: skip
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})
+# `keras.saving.load_model` finds a class by its name once the module of the class is imported.
+import_after("keras", "gvtnets_tf.models.losses", "gvtnets_tf.models.presets")

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1] / "gvtnets_tf"
 # From the ground up, one row per floor. A room imports rooms on lower floors only; the
 # rooms of one floor do not see each other.
 FLOORS = (
-    ("checks", "atomic_files", "download"),
+    ("checks", "atomic_files", "download", "import_hooks"),
     ("images", "layers"),
     ("data", "models"),
     ("evaluation", "zoo"),
@@ -114,7 +114,10 @@ def test_tensorflow_is_named_where_it_may_be(name):
     heavy = {target.split(".")[0] for target in imported(TREES[name])}
     if name not in TENSORFLOW:
         assert "tensorflow" not in heavy
-    if room(name) in ("images", "data", "checks", "atomic_files") and name != "data.pipeline":
+    if (
+        room(name) in ("images", "data", "checks", "atomic_files", "import_hooks")
+        and name != "data.pipeline"
+    ):
         assert not heavy & {"keras", "tensorflow"}
 
 

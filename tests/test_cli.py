@@ -11,7 +11,7 @@ import yaml
 from small import recipe, stacks
 
 import gvtnets_tf
-from gvtnets_tf import cli
+from gvtnets_tf.cli import main as cli
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
@@ -302,7 +302,7 @@ def test_the_version_is_that_of_the_package(capsys):
     [
         "import gvtnets_tf",
         "import gvtnets_tf; dir(gvtnets_tf)",
-        "from gvtnets_tf import cli; cli.parser().format_help()",
+        "from gvtnets_tf.cli import main; main.parser().format_help()",
     ],
 )
 def test_help_and_import_cost_no_heavy_module(code):
@@ -314,7 +314,7 @@ def test_help_and_import_cost_no_heavy_module(code):
 
 def test_the_command_works_in_a_process_of_its_own(here):
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    code = "import sys; from gvtnets_tf.cli import main; sys.exit(main())"
+    code = "import sys; from gvtnets_tf.cli.main import main; sys.exit(main())"
     words = [
         sys.executable,
         "-c",

@@ -1,8 +1,13 @@
 """What is installed is what is here, and importing it costs little."""
 
+import ast
 import configparser
+import doctest
+import importlib
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,7 +19,16 @@ import gvtnets_tf
 
 ROOT = Path(__file__).parents[1]
 # What a module may import as it is imported: networks need Keras, images do not.
-LIGHT = ["checks", "atomic_files", "images", "data", "evaluation", "zoo.card", "cli"]
+LIGHT = [
+    "checks",
+    "atomic_files",
+    "import_hooks",
+    "images",
+    "data",
+    "evaluation",
+    "zoo.card",
+    "cli",
+]
 OPTIONAL = ("zarr", "csbdeep", "skimage", "dask", "onnx", "torch", "safetensors")
 HEAVY = ("tensorflow", "keras", "matplotlib", "tensorboard", *OPTIONAL)
 
@@ -49,17 +63,89 @@ def test_the_version_is_said_once(config):
     assert config["metadata"]["version"] == gvtnets_tf.__version__
 
 
-def test_every_public_name_is_there():
-    import inspect
+def public_names(stub):
+    """Names that a stub gives a room, as `(room, name)`."""
+    room = ".".join(stub.parent.relative_to(ROOT).parts)
+    for line in stub.read_text().splitlines():
+        if line.startswith("from "):
+            module, name, alias = re.fullmatch(r"from (\S+) import (\w+) as (\w+)", line).groups()
+            # Only with an alias is a name of a stub there for editors.
+            assert (module[0], alias) == (".", name)
+            yield room, name
 
-    assert gvtnets_tf.__all__ == sorted(set(gvtnets_tf.__all__))
-    assert set(gvtnets_tf.__all__) <= set(dir(gvtnets_tf))
-    for name in gvtnets_tf.__all__:
-        found = getattr(gvtnets_tf, name)
-        assert callable(found)
-        assert inspect.getdoc(found), name
-    with pytest.raises(AttributeError, match="module 'gvtnets_tf' has no attribute 'GVTnet'"):
+
+STUBS = sorted((ROOT / "gvtnets_tf").rglob("*.pyi"))
+PUBLIC = [pair for stub in STUBS for pair in public_names(stub)]
+
+
+@pytest.mark.parametrize("room, name", PUBLIC, ids=[".".join(pair) for pair in PUBLIC])
+def test_every_public_name_is_there_with_a_text(room, name):
+    package = importlib.import_module(room)
+    found = getattr(package, name)
+    assert inspect.getdoc(found)
+    assert name in package.__all__
+    assert name in dir(package)
+    # A name beside a module of the same name would be the one or the other.
+    file = Path(package.__file__).parent / name
+    assert inspect.ismodule(found) or not (file.is_dir() or file.with_suffix(".py").is_file())
+    assert inspect.ismodule(found) or callable(found)
+
+
+# Rooms of which every public name has an example in its docstring.
+WITH_EXAMPLES = ("gvtnets_tf.layers", "gvtnets_tf.models")
+
+
+def public_objects():
+    """What the stubs name, each once, and the classes and functions of their modules."""
+    found = {}
+    for room, name in PUBLIC:
+        thing = getattr(importlib.import_module(room), name)
+        if inspect.ismodule(thing):
+            own = (v for v in vars(thing).values() if getattr(v, "__module__", 0) == thing.__name__)
+            parts = [v for v in own if callable(v) and not v.__name__.startswith("_")]
+        else:
+            parts = [thing]
+        found |= {f"{part.__module__}.{part.__qualname__}": part for part in parts}
+    return found
+
+
+def test_the_examples_of_docstrings_run(subtests):
+    # By hand: `python -m doctest FILE`.
+    runner, finder = doctest.DocTestRunner(), doctest.DocTestFinder(exclude_empty=True)
+    for name, thing in sorted(public_objects().items()):
+        with subtests.test(name):
+            tests = [test for test in finder.find(thing, name) if test.examples]
+            assert tests or not name.startswith(WITH_EXAMPLES), f"{name} has no example"
+            for test in tests:
+                text = []
+                assert runner.run(test, out=text.append).failed == 0, "".join(text)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="No gvtnets_tf attribute GVTnet"):
         _ = gvtnets_tf.GVTnet
+
+
+def test_a_star_import_gives_every_public_name_of_the_top():
+    names = {}
+    exec("from gvtnets_tf import *", names)
+    assert names.keys() - {"__builtins__"} == {n for room, n in PUBLIC if room == "gvtnets_tf"}
+    assert names["losses"].Laplace is gvtnets_tf.models.losses.Laplace
+    assert names["metrics"].__name__ == "gvtnets_tf.evaluation.metrics"
+
+
+def test_public_names_are_in_order_and_once():
+    for stub in STUBS:
+        names = [name for _, name in public_names(stub)]
+        assert len(names) == len(set(names))
+        lines = [line for line in stub.read_text().splitlines() if line.startswith("from ")]
+        assert [line.split()[1] for line in lines] == sorted(line.split()[1] for line in lines)
+
+
+def test_no_init_file_defines_a_function_or_a_class():
+    for file in (ROOT / "gvtnets_tf").rglob("__init__.py"):
+        kinds = {type(node) for node in ast.walk(ast.parse(file.read_text()))}
+        assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, file
 
 
 def test_modules_of_images_load_no_network_library():
@@ -118,8 +204,9 @@ def test_the_wheel_holds_the_shipped_models_and_their_names(tmp_path):
             assert f"gvtnets_tf/pretrained/{name}/{file.name}" in held
     for data in ("zoo/registry.json", "zoo/published.json", "studies/structures.json"):
         assert f"gvtnets_tf/{data}" in held
-    written = {str(p.relative_to(ROOT)) for p in (ROOT / "gvtnets_tf").rglob("*.py")}
-    assert written <= held
+    files = (ROOT / "gvtnets_tf").rglob("*.py*")
+    written = {str(p.relative_to(ROOT)) for p in files if p.suffix in (".py", ".pyi")}
+    assert written | {"gvtnets_tf/py.typed"} <= held
     assert not [name for name in held if name.startswith(("tests/", "runs/"))]
 
     # Installed, outside the clone, every shipped network answers as when it was made.

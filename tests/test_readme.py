@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from gvtnets_tf import cli
+from gvtnets_tf.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 GUIDE = sorted(p for p in (ROOT / "docs").glob("*.md") if p.stem not in ("results", "performance"))

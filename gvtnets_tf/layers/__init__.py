@@ -1,20 +1,7 @@
-"""Layers of the published systems, on keras.ops: any backend, 2-D and 3-D."""
+"""Layers of the published systems, on `keras.ops`: any backend, 2-D and 3-D."""
 
-from gvtnets_tf.layers.attention import GlobalAttention
-from gvtnets_tf.layers.blocks import DenseBlock, ResidualBlock
-from gvtnets_tf.layers.transformers import (
-    GVTO,
-    GlobalDownTransformer,
-    GlobalSameTransformer,
-    GlobalUpTransformer,
-)
+# First: the hook of `gvtnets_tf` then finds no module of this folder half imported.
+import keras  # noqa: F401
+import lazy_loader as lazy
 
-__all__ = [
-    "GVTO",
-    "DenseBlock",
-    "GlobalAttention",
-    "GlobalDownTransformer",
-    "GlobalSameTransformer",
-    "GlobalUpTransformer",
-    "ResidualBlock",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

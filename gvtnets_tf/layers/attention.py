@@ -16,9 +16,9 @@ class GlobalAttention(SavedLayer):
     the layer itself does not know which. Grids may be 2-D, 3-D or any rank.
 
     Without softmax the scores are only divided by the number of query voxels, so
-    `k^T v` can be computed first: time and memory grow as N rather than N^2, and
-    the sum over the source can be taken apart (`summarize`) and handed in
-    (`attend`), which is what lets a volume larger than memory through exactly.
+    `k^T v` can be computed first: time and memory grow as N rather than N^2. The sum
+    over the source can be computed in parts (`summarize`) and used for any query
+    (`attend`), so that volumes larger than memory are processed exactly.
 
     Args:
         key_dim: int. Channels of the keys, all heads together. The query must
@@ -27,8 +27,8 @@ class GlobalAttention(SavedLayer):
         filters: int or `None`. Channels of the result, made by a 1x1 convolution;
             `None` leaves that out, and the result has `value_dim` channels.
         num_heads: int. Must divide `key_dim` and `value_dim`.
-        softmax: bool. Whether scores go through a softmax over the source.
-        scaled: bool. Whether the query is multiplied by `(key_dim / num_heads) ** -0.5`.
+        softmax: bool. If `True`, the scores go through a softmax over the source.
+        scaled: bool. If `True`, the query is multiplied by `(key_dim / num_heads) ** -0.5`.
         dropout: float. Rate of dropout on the softmax weights while training.
         chunk: int or `None`. Softmax only: queries handled at a time, also in the
             backward pass, which computes each chunk again; memory is then
@@ -43,24 +43,39 @@ class GlobalAttention(SavedLayer):
 
     Raises:
         ValueError: if `num_heads` does not divide `key_dim` and `value_dim`, if `dropout` is
-            not a rate, or if `dropout` or `chunk` is asked for without `softmax`.
+            not a rate, or if `dropout` or `chunk` is set without `softmax`.
 
     Reference:
         Wang, Xie & Ji (2021), Global voxel transformer networks for augmented
         microscopy, Nat. Mach. Intell. 3, 161-171, section 4.2.
         https://doi.org/10.1038/s42256-020-00283-x
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.layers import GlobalAttention
+        >>> attention = GlobalAttention(key_dim=4, value_dim=4, filters=3, num_heads=2)
+        >>> image, half = np.ones((1, 8, 8, 5)), np.ones((1, 4, 4, 4))
+        >>> tuple(attention(half, image).shape)
+        (1, 4, 4, 3)
+
+        A large image may be read in parts: their summaries add up.
+
+        >>> top, bottom = (attention.summarize(part) for part in np.split(image, 2, axis=1))
+        >>> both = [a + b for a, b in zip(top, bottom)]
+        >>> bool(np.allclose(attention.attend(half, both), attention(half, image), atol=1e-5))
+        True
     """
 
     def __init__(
         self,
-        key_dim,
-        value_dim,
-        filters=None,
-        num_heads=1,
-        softmax=False,
-        scaled=True,
-        dropout=0.0,
-        chunk=None,
+        key_dim: int,
+        value_dim: int,
+        filters: int | None = None,
+        num_heads: int = 1,
+        softmax: bool = False,
+        scaled: bool = True,
+        dropout: float = 0.0,
+        chunk: int | None = None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -88,7 +103,7 @@ class GlobalAttention(SavedLayer):
         self.key = keras.layers.Dense(key_dim, dtype=self.dtype_policy)
         self.value = keras.layers.Dense(value_dim, dtype=self.dtype_policy)
         self.result = filters and keras.layers.Dense(filters, dtype=self.dtype_policy)
-        self.seeds = keras.random.SeedGenerator() if dropout else None
+        self.seed_generator = keras.random.SeedGenerator() if dropout else None
 
     def build(self, query_shape, source_shape):
         self.key.build(source_shape)
@@ -103,11 +118,12 @@ class GlobalAttention(SavedLayer):
         query, source = (ops.cast(x, self.compute_dtype) for x in (query, source))
         if not self.softmax:
             return self.attend(query, self.summarize(source))
-        k, v = self._heads(self.key(source)), self._heads(self.value(source))
-        return self._finish(self._softmax(self._query(query), k, v, training), query)
+        k, v = self._split_heads(self.key(source)), self._split_heads(self.value(source))
+        y = self._attend_softmax(self._scale_query(query), k, v, training)
+        return self._merge_heads(y, query)
 
     def summarize(self, source):
-        """Sum over a source map what its queries will need.
+        """Compute the sum over a source map that queries read from.
 
         Args:
             source: float tensor `(batch, *grid_in, channels)`: a whole map, or a part.
@@ -118,11 +134,11 @@ class GlobalAttention(SavedLayer):
             those of the map.
 
         Raises:
-            ValueError: if the operator has a softmax, whose sum depends on the query.
+            ValueError: with `softmax=True`, where the sum depends on the query.
         """
         self._check_linear()
         source = ops.cast(source, self.compute_dtype)
-        k, v = self._heads(self.key(source)), self._heads(self.value(source))
+        k, v = self._split_heads(self.key(source)), self._split_heads(self.value(source))
         count = ops.cast(ops.shape(k)[2], "float32")
         # A stack has more voxels than float16 can count, so each factor takes the
         # root of their number, which is put back in float32.
@@ -133,28 +149,28 @@ class GlobalAttention(SavedLayer):
         return (kv if shrink is None else kv * count), count
 
     def attend(self, query, summary, queries=None):
-        """Answer queries from a summary.
+        """Compute the result for a query map from a summary of the source.
 
         Args:
             query: float tensor `(batch, *grid_out, key_dim)`: a whole map, or a part.
-            summary: what `summarize` returned, summed over the whole source.
-            queries: voxels of the whole query map, by which the sum is divided; by
+            summary: result of `summarize`, summed over the parts of the source.
+            queries: float. Voxels of the whole query map, by which the sum is divided; by
                 default those of `query`.
 
         Returns:
             Float tensor `(batch, *grid_out, filters)`.
 
         Raises:
-            ValueError: if the operator has a softmax.
+            ValueError: with `softmax=True`.
         """
         self._check_linear()
         query = ops.cast(query, self.compute_dtype)
-        q = self._query(query)
+        q = self._scale_query(query)
         if queries is None:
             queries = ops.cast(ops.shape(q)[2], "float32")
         kv, _ = summary
         kv = ops.cast(ops.cast(kv, "float32") / queries, self.compute_dtype)
-        return self._finish(ops.matmul(q, kv), query)
+        return self._merge_heads(ops.matmul(q, kv), query)
 
     def _check_linear(self):
         if self.softmax:
@@ -163,56 +179,61 @@ class GlobalAttention(SavedLayer):
                 f"with `softmax=False`. Received: {self.name} with softmax=True."
             )
 
-    def _query(self, query):
-        q = self._heads(query)
+    def _scale_query(self, query):
+        q = self._split_heads(query)
         return q * (self.key_dim // self.num_heads) ** -0.5 if self.scaled else q
 
-    def _heads(self, x):
+    def _split_heads(self, x):
         channels = x.shape[-1]
         x = ops.reshape(x, (ops.shape(x)[0], -1, self.num_heads, channels // self.num_heads))
         return ops.swapaxes(x, 1, 2)  # (batch, heads, N, channels per head)
 
-    def _finish(self, x, query):
+    def _merge_heads(self, x, query):
         x = ops.swapaxes(x, 1, 2)
         x = ops.reshape(x, (*ops.shape(query)[:-1], self.value_dim))
         return self.result(x) if self.result else x
 
-    def _softmax(self, q, k, v, training):
-        seed = self.seeds.next() if self.seeds and training else None
+    def _attend_softmax(self, q, k, v, training):
+        seed = self.seed_generator.next() if self.seed_generator and training else None
         queries = ops.shape(q)[2]
         if self.chunk is None or (isinstance(queries, int) and queries <= self.chunk):
-            return self._weigh(q, k, v, seed)
+            return ops.matmul(self._attention_weights(q, k, seed), v)
 
-        rest = (-queries) % self.chunk
-        q = ops.pad(q, [(0, 0), (0, 0), (0, rest), (0, 0)])
+        padding = (-queries) % self.chunk
+        q = ops.pad(q, [(0, 0), (0, 0), (0, padding), (0, 0)])
         batch, heads, _, channels = ops.shape(q)
         q = ops.reshape(q, (batch, heads, -1, self.chunk, channels))
         q = ops.moveaxis(q, 2, 0)
 
-        def step(carried, q):
-            i, like = carried
+        def attend_chunk(state, q):
+            i, zeros = state
             # Each chunk drops weights of its own.
-            drawn = None if seed is None else seed + ops.cast(i, self.seeds.state.dtype)
-            weigh = keras.remat(lambda q, k, v: self._weigh(q, k, v, drawn))
-            return (i + 1, like), (i, weigh(q, k, v))
+            chunk_seed = seed
+            if seed is not None:
+                chunk_seed = seed + ops.cast(i, self.seed_generator.state.dtype)
+            weighted_sum = keras.remat(
+                lambda q, k, v: ops.matmul(self._attention_weights(q, k, chunk_seed), v)
+            )
+            return (i + 1, zeros), (i, weighted_sum(q, k, v))
 
-        # TensorFlow's scan wants results of the shapes that it carries along.
-        like = ops.zeros((batch, heads, self.chunk, v.shape[-1]), q.dtype)
-        _, (_, x) = ops.scan(step, (ops.zeros((), "int32"), like), q)
+        # TensorFlow's scan wants results of the shapes that its state has.
+        zeros = ops.zeros((batch, heads, self.chunk, v.shape[-1]), q.dtype)
+        _, (_, x) = ops.scan(attend_chunk, (ops.zeros((), "int32"), zeros), q)
         x = ops.reshape(ops.moveaxis(x, 0, 2), (batch, heads, -1, v.shape[-1]))
         return x[:, :, :queries]
 
-    def _weigh(self, q, k, v, seed):
+    def _attention_weights(self, q, k, seed):
+        """Softmax of the scores, some of them dropped if there is a seed."""
         weights = ops.softmax(ops.matmul(q, ops.swapaxes(k, -1, -2)))
-        if seed is not None:
-            drawn = keras.random.uniform(ops.shape(weights), seed=_Drawn(seed), dtype="float32")
-            kept = ops.cast(drawn >= self.dropout, weights.dtype)
-            weights = weights * kept / (1 - self.dropout)
-        return ops.matmul(weights, v)
+        if seed is None:
+            return weights
+        noise = keras.random.uniform(ops.shape(weights), seed=_FixedSeed(seed), dtype="float32")
+        mask = ops.cast(noise >= self.dropout, weights.dtype)
+        return weights * mask / (1 - self.dropout)
 
 
-class _Drawn(keras.random.SeedGenerator):
-    """A seed already drawn, so that a chunk computed again drops the same weights."""
+class _FixedSeed(keras.random.SeedGenerator):
+    """A seed drawn before, so that a chunk computed again drops the same weights."""
 
     def __init__(self, seed):  # the parent would make a variable
         self._seed = seed

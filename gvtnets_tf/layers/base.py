@@ -1,34 +1,34 @@
-"""What every layer and model of the package shares: it is saved with its arguments."""
+"""Parts that all layers and models share: saving with arguments, convolutions by rank."""
 
 import inspect
 
 import keras
 
 PACKAGE = "gvtnets_tf"
-SPREAD = 0.02  # of the initial kernels of fnet around 0, and of gamma around 1
+INITIAL_STDDEV = 0.02  # of the kernels of fnet around 0, and of gamma around 1
 CONV = {2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
 CONV_TRANSPOSE = {2: keras.layers.Conv2DTranspose, 3: keras.layers.Conv3DTranspose}
 
 
-def arguments(layer):
+def arguments(layer) -> dict:
     """Return the constructor arguments of a layer that keeps each under its own name.
 
     Keras would save the *default* arguments of a subclassed model (`Model.__new__`
-    drops what it is given), so every layer and model here stores what it was given.
+    drops its arguments), so every layer and model here keeps its arguments as attributes.
     """
     names = inspect.signature(type(layer).__init__).parameters.keys() - {"self", "kwargs"}
     return {name: getattr(layer, name) for name in sorted(names)}
 
 
 class SavedLayer(keras.layers.Layer):
-    """A layer that is saved with its arguments."""
+    """A layer that is saved with the arguments of its constructor."""
 
     def get_config(self):
         return {**super().get_config(), **arguments(self)}
 
 
-def check_rank(rank):
-    """Return `rank` if there are convolutions of that rank.
+def check_rank(rank: int) -> int:
+    """Return `rank` if Keras has convolutions of that rank here.
 
     Raises:
         ValueError: if it is neither 2 nor 3.
@@ -39,7 +39,7 @@ def check_rank(rank):
 
 
 def normalization(momentum=0.997, **kwargs):
-    """Batch normalization with the numbers of the GVTNets paper (section 4.5.1)."""
+    """Return a batch normalization with the numbers of the GVTNets paper (section 4.5.1)."""
     return keras.layers.BatchNormalization(momentum=momentum, epsilon=1e-5, **kwargs)
 
 
@@ -48,13 +48,13 @@ def rescale(rank, filters, scale, **kwargs):
     if scale == "same":
         # A dense layer over the last axis is a 1x1 convolution of any rank.
         return keras.layers.Dense(filters, **kwargs)
-    maker = CONV if scale == "down" else CONV_TRANSPOSE
-    return maker[rank](filters, 3, strides=2, padding="same", **kwargs)
+    layers = CONV if scale == "down" else CONV_TRANSPOSE
+    return layers[rank](filters, 3, strides=2, padding="same", **kwargs)
 
 
 def normal_initializer(mean):
     """Return a new initializer of pytorch_fnet, N(mean, 0.02).
 
-    A shared one would give layers of one shape equal kernels.
+    One initializer for several layers would give those of one shape equal kernels.
     """
-    return keras.initializers.RandomNormal(mean, SPREAD)
+    return keras.initializers.RandomNormal(mean, INITIAL_STDDEV)

@@ -1,4 +1,4 @@
-"""Blocks of convolutions."""
+"""Blocks of convolutions, batch normalizations and activations."""
 
 import keras
 from keras import ops
@@ -27,7 +27,7 @@ class ResidualBlock(SavedLayer):
         rank: int. 2 for images, 3 for stacks.
         filters: int. Channels of the result.
         scale: `"same"`, or `"down"`, which halves the grid.
-        batch_norm: bool.
+        batch_norm: bool. If `False`, the batch normalizations are left out.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`.
@@ -38,9 +38,23 @@ class ResidualBlock(SavedLayer):
     Reference:
         Wang, Xie & Ji (2021), Supplementary Figs. 2 and 4; pre-activation after He et
         al. (2016), Identity mappings in deep residual networks.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.layers import ResidualBlock
+        >>> block = ResidualBlock(rank=3, filters=8, scale="down")
+        >>> tuple(block(np.ones((1, 2, 4, 6, 1))).shape)
+        (1, 1, 2, 3, 8)
     """
 
-    def __init__(self, rank, filters, scale="same", batch_norm=True, **kwargs):
+    def __init__(
+        self,
+        rank: int,
+        filters: int,
+        scale: str = "same",
+        batch_norm: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.rank, self.filters = check_rank(rank), filters
         self.scale = check_choice("scale", scale, ("same", "down"))
@@ -103,7 +117,7 @@ class DenseBlock(SavedLayer):
         depth: int. Number of layers.
         growth: int. Channels that each layer adds.
         dropout: float. Rate while training.
-        batch_norm: bool. The release has none.
+        batch_norm: bool. If `False`, no batch normalization, as in the release.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`.
@@ -114,15 +128,30 @@ class DenseBlock(SavedLayer):
     Reference:
         Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of
         microscopy images; Huang et al. (2017), Densely connected convolutional networks.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.layers import DenseBlock
+        >>> block = DenseBlock(rank=2, depth=2, growth=4)
+        >>> tuple(block(np.ones((1, 6, 6, 3))).shape)
+        (1, 6, 6, 11)
     """
 
-    def __init__(self, rank, depth, growth=16, dropout=0.5, batch_norm=True, **kwargs):
+    def __init__(
+        self,
+        rank: int,
+        depth: int,
+        growth: int = 16,
+        dropout: float = 0.5,
+        batch_norm: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.rank, self.depth, self.growth = check_rank(rank), depth, growth
         self.dropout, self.batch_norm = dropout, batch_norm
         policy = {"dtype": self.dtype_policy}
         self.convs = [CONV[rank](growth, 3, padding="same", **policy) for _ in range(depth)]
-        # The paper does not print a momentum: this is Keras' own.
+        # The paper does not print a momentum: this is the default of Keras.
         self.normalizes = [normalization(0.99, **policy) for _ in range(depth * bool(batch_norm))]
         self.drop = keras.layers.Dropout(dropout, **policy)
 
@@ -149,12 +178,12 @@ class DenseBlock(SavedLayer):
 class PlanePooling(SavedLayer):
     """Max-pool every z plane by itself.
 
-    A 3-D pool of size `(1, n, n)` says the same; but the gradient of TensorFlow's 3-D
-    pool on the CPU is off by some 1e-3 (tried: the published gradients are met to 1e-6
-    this way, to 4e-3 that way).
+    A 3-D pool of size `(1, n, n)` is the same operation, but the gradient of TensorFlow's
+    3-D pool on the CPU is off by some 1e-3: with it the published gradients are met to
+    4e-3, with 2-D pools to 1e-6.
 
     Args:
-        size: int. Voxels along y and along x that become one.
+        size: int. Size and stride of the pool along y and x, in voxels.
 
     Call arguments:
         x: float tensor `(batch, z, y, x, channels)`.
@@ -163,7 +192,7 @@ class PlanePooling(SavedLayer):
         Float tensor `(batch, z, y // size, x // size, channels)`.
     """
 
-    def __init__(self, size, **kwargs):
+    def __init__(self, size: int, **kwargs):
         super().__init__(**kwargs)
         self.size = size
 
@@ -193,13 +222,13 @@ class ConvBlock(SavedLayer):
         Float tensor `(batch, *grid kept, halved or doubled, filters)`.
     """
 
-    def __init__(self, rank, filters, scale="same", **kwargs):
+    def __init__(self, rank: int, filters: int, scale: str = "same", **kwargs):
         super().__init__(**kwargs)
         self.rank, self.filters = check_rank(rank), filters
         self.scale = check_choice("scale", scale, ("same", "down", "up"))
-        maker = CONV_TRANSPOSE if scale == "up" else CONV
+        layers = CONV_TRANSPOSE if scale == "up" else CONV
         kernel = {"kernel_size": 3} if scale == "same" else {"kernel_size": 2, "strides": 2}
-        self.conv = maker[rank](
+        self.conv = layers[rank](
             filters,
             **kernel,
             padding="same" if scale == "same" else "valid",

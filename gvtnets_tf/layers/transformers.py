@@ -27,21 +27,21 @@ class GVTO(SavedLayer):
     Args:
         rank: int. 2 for images, 3 for stacks.
         scale: `"same"` keeps the grid, `"down"` halves it, `"up"` doubles it,
-            `"up4"` makes y and x four times as long and asks with the repeated
-            input itself (the projection network's operator).
+            `"up4"` makes y and x four times as long, with the repeated input itself
+            as the query (the operator of the projection network).
         filters: int or `None`. Channels of the result. By default those of the
-            input, twice as many for `down`, half as many for `up`.
+            input, twice as many for `"down"`, half as many for `"up"`.
         version: 1 or 2. Shortcut of `down` and `up`: a strided 3x3(x3) convolution of
             the input (1), or the query (2).
         num_heads: int. Attention heads.
         key_ratio, value_ratio: float. Channels of keys and values over `filters`.
-        batch_norm: bool. Whether the pre-activation starts with batch normalization.
+        batch_norm: bool. If `True`, the pre-activation starts with batch normalization.
         softmax, dropout, chunk: see `GlobalAttention`.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`; for `down`, an even grid.
-        summary: optional; the sum over a whole volume of which `x` is a part, as
-            `summarize` gives it.
+        summary: optional; result of `summarize` for the whole volume of which `x` is
+            a part.
 
     Returns:
         Float tensor `(batch, *new grid, filters)`.
@@ -52,21 +52,32 @@ class GVTO(SavedLayer):
 
     Reference:
         Wang, Xie & Ji (2021), section 4.2; versions in Supplementary Fig. 13.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.layers import GVTO
+        >>> image = np.ones((1, 4, 6, 8))
+        >>> for scale in ("same", "down", "up", "up4"):
+        ...     print(tuple(GVTO(2, scale)(image).shape))
+        (1, 4, 6, 8)
+        (1, 2, 3, 16)
+        (1, 8, 12, 4)
+        (1, 16, 24, 8)
     """
 
     def __init__(
         self,
-        rank,
-        scale="same",
-        filters=None,
-        version=2,
-        num_heads=1,
-        key_ratio=1.0,
-        value_ratio=1.0,
-        batch_norm=True,
-        softmax=False,
-        dropout=0.0,
-        chunk=None,
+        rank: int,
+        scale: str = "same",
+        filters: int | None = None,
+        version: int = 2,
+        num_heads: int = 1,
+        key_ratio: float = 1.0,
+        value_ratio: float = 1.0,
+        batch_norm: bool = True,
+        softmax: bool = False,
+        dropout: float = 0.0,
+        chunk: int | None = None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -79,7 +90,7 @@ class GVTO(SavedLayer):
 
     def build(self, shape):
         channels, dtype = shape[-1], self.dtype_policy
-        filters = self._width(channels)
+        filters = self._output_channels(channels)
         keys = channels if self.scale == "up4" else round(filters * self.key_ratio)
         self._check_shortcut(channels, filters, keys)
         self.normalize = normalization(dtype=dtype) if self.batch_norm else None
@@ -114,46 +125,51 @@ class GVTO(SavedLayer):
             grid = [None if n is None else -(-n // 2) for n in shape[1:-1]]
         else:
             grid = [None if n is None else n * f for n, f in zip(shape[1:-1], factor)]
-        return (shape[0], *grid, self._width(shape[-1]))
+        return (shape[0], *grid, self._output_channels(shape[-1]))
 
     def call(self, x, summary=None, training=False):
         x = ops.cast(x, self.compute_dtype)
         source = self._activate(x, training)
-        query = self._ask(source)
+        query = self._compute_query(source)
         if summary is None:
             y = self.attention(query, source, training=training)
         else:
-            y = self.attention.attend(query, summary, queries=summary[1] * self._ratio())
+            y = self.attention.attend(query, summary, queries=summary[1] * self._query_ratio())
         if self.scale == "same":
             return y + x
         return y + (self.shortcut(source) if self.shortcut else query)
 
     def summarize(self, x):
-        """Sum over `x`, a part of what enters the operator, what queries need.
+        """Compute the sum over the input, or a part of it, that queries read from.
 
-        See `GlobalAttention.summarize`. Batch normalization uses its moving
-        statistics, as in prediction.
+        Batch normalization uses its moving statistics, as in prediction.
+
+        Args:
+            x: float tensor `(batch, *grid, channels)`.
+
+        Returns:
+            Result of `GlobalAttention.summarize`.
         """
         return self.attention.summarize(self._activate(ops.cast(x, self.compute_dtype), False))
 
     def _activate(self, x, training):
         return ops.relu6(self.normalize(x, training=training) if self.normalize else x)
 
-    def _ask(self, source):
+    def _compute_query(self, source):
         if self.query:
             return self.query(source)
         return ops.repeat(ops.repeat(source, UP4, axis=-3), UP4, axis=-2)
 
-    def _ratio(self):
-        """Query voxels per source voxel."""
+    def _query_ratio(self):
+        """Number of query voxels per source voxel."""
         return {"same": 1.0, "down": 2.0**-self.rank, "up": 2.0**self.rank, "up4": 16.0}[self.scale]
 
-    def _width(self, channels):
+    def _output_channels(self, channels):
         default = {"down": channels * 2, "up": channels // 2}.get(self.scale, channels)
         return self.filters or default
 
     def _check_shortcut(self, channels, filters, keys):
-        """What is added to the result must have its channels."""
+        """Raise `ValueError` if the shortcut has other channels than the result."""
         name, width = {"same": ("input", channels), "up4": ("input", channels)}.get(
             self.scale, ("query", keys if self.version == 2 else filters)
         )
@@ -165,18 +181,25 @@ class GVTO(SavedLayer):
 
 
 class _GlobalTransformer(SavedLayer):
-    """Softmax attention whose query is a convolution of the input; see the subclasses."""
+    """Base of the transformers: softmax attention whose query is a convolution of the input."""
 
     def __init__(
-        self, rank=2, filters=None, key_dim=None, scaled=False, dropout=0.0, project=False,
-        chunk=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        rank: int = 2,
+        filters: int | None = None,
+        key_dim: int | None = None,
+        scaled: bool = False,
+        dropout: float = 0.0,
+        project: bool = False,
+        chunk: int | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.rank, self.filters, self.key_dim = check_rank(rank), filters, key_dim
         self.scaled, self.dropout, self.project, self.chunk = scaled, dropout, project, chunk
 
     def build(self, shape):
-        filters = self._width(shape[-1])
+        filters = self._output_channels(shape[-1])
         self.query = self._make_query(self.key_dim or filters)
         self.attention = GlobalAttention(
             key_dim=self.key_dim or filters,
@@ -192,9 +215,9 @@ class _GlobalTransformer(SavedLayer):
         self.attention.build(self.query.compute_output_shape(shape), shape)
 
     def compute_output_shape(self, shape):
-        halve = {"down": lambda n: math.ceil(n / 2), "up": lambda n: 2 * n, "same": lambda n: n}
-        grid = (None if n is None else halve[self.scale](n) for n in shape[1:-1])
-        return (shape[0], *grid, self._width(shape[-1]))
+        resize = {"down": lambda n: math.ceil(n / 2), "up": lambda n: 2 * n, "same": lambda n: n}
+        grid = (None if n is None else resize[self.scale](n) for n in shape[1:-1])
+        return (shape[0], *grid, self._output_channels(shape[-1]))
 
     def call(self, x, training=False):
         return self.attention(self.query(x), x, training=training)
@@ -202,42 +225,45 @@ class _GlobalTransformer(SavedLayer):
     def _make_query(self, filters):
         return rescale(self.rank, filters, self.scale, dtype=self.dtype_policy)
 
-    def _width(self, channels):
+    def _output_channels(self, channels):
         return self.filters or channels
 
 
-_ARGUMENTS = """
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class GlobalSameTransformer(_GlobalTransformer):
+    """Global same transformer (GST): the grid is kept.
+
     The paper's form is the default: softmax over the source, no scaling, no output
     convolution, no residual. The release's form is `scaled=True, dropout=0.5,
     project=True`.
 
     Args:
         rank: int. 2 for images, 3 for stacks.
-        filters: int or `None`. Channels of values and result; by default {default}.
+        filters: int or `None`. Channels of values and result; by default those of the input.
         key_dim: int or `None`. Channels of query and keys; by default `filters`.
-        scaled: bool. Whether the query is divided by the root of `key_dim`.
+        scaled: bool. If `True`, the query is divided by the root of `key_dim`.
         dropout: float. Rate of dropout on the attention weights while training.
-        project: bool. Whether a 1x1 convolution follows.
+        project: bool. If `True`, a 1x1 convolution follows.
         chunk: int or `None`. Queries handled at a time, see `GlobalAttention`.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`.
 
     Returns:
-        Float tensor `(batch, {grid}, filters)`.
+        Float tensor `(batch, *grid, filters)`.
 
     Reference:
         Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of
         microscopy images, IEEE Trans. Med. Imaging 39(6), 2256-2266.
         https://doi.org/10.1109/TMI.2020.2968504
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.layers import GlobalSameTransformer
+        >>> tuple(GlobalSameTransformer()(np.ones((1, 4, 6, 8))).shape)
+        (1, 4, 6, 8)
     """
 
-
-@keras.saving.register_keras_serializable(package=PACKAGE)
-class GlobalSameTransformer(_GlobalTransformer):
-    __doc__ = "Global same transformer (GST): the grid is kept.\n" + _ARGUMENTS.format(
-        default="those of the input", grid="*grid"
-    )
     scale = "same"
 
     def _make_query(self, filters):
@@ -246,18 +272,79 @@ class GlobalSameTransformer(_GlobalTransformer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class GlobalDownTransformer(_GlobalTransformer):
-    __doc__ = "Global down transformer (GDT): the grid is halved.\n" + _ARGUMENTS.format(
-        default="those of the input", grid="*grid / 2"
-    )
+    """Global down transformer (GDT): the grid is halved.
+
+    The paper's form is the default: softmax over the source, no scaling, no output
+    convolution, no residual. The release's form is `scaled=True, dropout=0.5,
+    project=True`.
+
+    Args:
+        rank: int. 2 for images, 3 for stacks.
+        filters: int or `None`. Channels of values and result; by default those of the input.
+        key_dim: int or `None`. Channels of query and keys; by default `filters`.
+        scaled: bool. If `True`, the query is divided by the root of `key_dim`.
+        dropout: float. Rate of dropout on the attention weights while training.
+        project: bool. If `True`, a 1x1 convolution follows.
+        chunk: int or `None`. Queries handled at a time, see `GlobalAttention`.
+
+    Call arguments:
+        x: float tensor `(batch, *grid, channels)`.
+
+    Returns:
+        Float tensor `(batch, *grid / 2, filters)`.
+
+    Reference:
+        Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of
+        microscopy images, IEEE Trans. Med. Imaging 39(6), 2256-2266.
+        https://doi.org/10.1109/TMI.2020.2968504
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.layers import GlobalDownTransformer
+        >>> tuple(GlobalDownTransformer()(np.ones((1, 4, 6, 8))).shape)
+        (1, 2, 3, 8)
+    """
+
     scale = "down"
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class GlobalUpTransformer(_GlobalTransformer):
-    __doc__ = "Global up transformer (GUT): the grid is doubled.\n" + _ARGUMENTS.format(
-        default="half of the input's", grid="*grid * 2"
-    )
+    """Global up transformer (GUT): the grid is doubled.
+
+    The paper's form is the default: softmax over the source, no scaling, no output
+    convolution, no residual. The release's form is `scaled=True, dropout=0.5,
+    project=True`.
+
+    Args:
+        rank: int. 2 for images, 3 for stacks.
+        filters: int or `None`. Channels of values and result; by default half of those
+            of the input.
+        key_dim: int or `None`. Channels of query and keys; by default `filters`.
+        scaled: bool. If `True`, the query is divided by the root of `key_dim`.
+        dropout: float. Rate of dropout on the attention weights while training.
+        project: bool. If `True`, a 1x1 convolution follows.
+        chunk: int or `None`. Queries handled at a time, see `GlobalAttention`.
+
+    Call arguments:
+        x: float tensor `(batch, *grid, channels)`.
+
+    Returns:
+        Float tensor `(batch, *grid * 2, filters)`.
+
+    Reference:
+        Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of
+        microscopy images, IEEE Trans. Med. Imaging 39(6), 2256-2266.
+        https://doi.org/10.1109/TMI.2020.2968504
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.layers import GlobalUpTransformer
+        >>> tuple(GlobalUpTransformer()(np.ones((1, 4, 6, 8))).shape)
+        (1, 8, 12, 4)
+    """
+
     scale = "up"
 
-    def _width(self, channels):
+    def _output_channels(self, channels):
         return self.filters or channels // 2

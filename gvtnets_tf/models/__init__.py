@@ -1,1 +1,7 @@
-"""Networks: one file per published system, and the table of their numbers."""
+"""Networks: one module per published system, their losses, and the table of their numbers."""
+
+# First: the hook of `gvtnets_tf` then finds no module of this folder half imported.
+import keras  # noqa: F401
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,4 +1,6 @@
-"""What every network shares: saved with its arguments, built by one dry run, stoppable."""
+"""The base of all networks, and the names of their weights."""
+
+from collections.abc import Mapping
 
 import keras
 
@@ -7,38 +9,59 @@ from gvtnets_tf.layers.base import arguments
 
 
 class ImageModel(keras.Model):
-    """A network from images to images.
+    """Base of the networks from images to images.
 
-    A subclass says in `forward_steps` how features travel; everything else follows.
+    A subclass defines `rank`, `divisor`, `operators` and, in `forward_steps`, the order of
+    its layers. It keeps its constructor arguments as attributes, is saved with them, and
+    is built by one symbolic call.
 
     Attributes:
         rank: int. Number of spatial axes of the input.
-        divisor: tuple of int. What each spatial axis must be a multiple of.
-        operators: mapping from name to `GVTO`, in the order they are met: the places
-            where the network looks at the whole image at once.
+        divisor: tuple of int. Each spatial axis must be a multiple of its entry.
+        operators: mapping from name to `GVTO`, in the order of the forward pass: the
+            layers that read the whole image at once.
 
     Call arguments:
         images: float tensor `(batch, *grid, channels)`, normalized.
-        summaries: mapping from operator name to what its `summarize` gave, summed
-            over the whole volume of which `images` is a part. An operator without
-            one looks at `images` alone.
-        stop_at: name of an operator, to get the features that enter it instead of the
-            result: what its `summarize` wants.
+        summaries: mapping from operator name to the result of its `summarize`, summed
+            over the whole volume of which `images` is a part. Operators without a
+            summary read `images` alone.
+        stop_at: str or `None`. Name of an operator: the features that enter it are
+            returned instead of the result, as its `summarize` needs them.
 
     Raises:
         ValueError: for a grid that is not a multiple of `divisor`, or an unknown
             operator.
+
+    Examples:
+        Prediction for a part of an image, whose operator reads the whole image:
+
+        >>> import numpy as np
+        >>> from gvtnets_tf import GVTNet
+        >>> model = GVTNet(rank=2, filters=2, depth=2)
+        >>> image = np.arange(64.0).reshape(1, 8, 8, 1)
+        >>> features = model(image, stop_at="bottoms.0")
+        >>> tuple(features.shape)
+        (1, 4, 4, 4)
+        >>> summary = model.operators["bottoms.0"].summarize(features)
+        >>> part = model(image[:, :4], summaries={"bottoms.0": summary})
+        >>> tuple(part.shape)
+        (1, 4, 8, 1)
     """
 
     def __init__(self, **kwargs):
-        # Summaries are sums over a whole volume, kept in float32 also where the
-        # network computes in float16; inputs are cast by the first layer.
+        # Summaries are sums over a whole volume and stay in float32 also where the
+        # network computes in float16; the first layer casts the images.
         super().__init__(autocast=False, **kwargs)
 
     def forward_steps(self, images, training, summaries):
-        """Yield `(operator name, features entering it)` before each operator, and at
-        last `(None, result)`."""
-        raise TypeError(f"{type(self).__name__} must say how features travel, in `forward_steps`.")
+        """Run the network step by step.
+
+        Yields:
+            `(name, features)` before each operator, with the features that enter it; at the
+            end `(None, result)`.
+        """
+        raise TypeError(f"{type(self).__name__} must define `forward_steps`, its forward pass.")
 
     def call(self, images, training=False, summaries=None, stop_at=None):
         images = keras.ops.cast(images, "float32")
@@ -58,32 +81,59 @@ class ImageModel(keras.Model):
         return {**super().get_config(), **arguments(self)}
 
 
-def named_weights(layer, prefix=""):
-    """Name every weight by its role, whatever Keras calls the layers.
+def layer_dtype(arguments: Mapping) -> dict:
+    """Return the dtype policy of a network as an argument of its layers.
 
-    The name is the path of attributes, e.g. `up.1.query/kernel`; these are the names
-    in a model folder, frozen by a test.
+    Layers are made before the network is initialized, so its `dtype_policy` is not there yet.
+
+    Args:
+        arguments: mapping. Keyword arguments of the network, with `dtype` or without.
+
+    Returns:
+        Dict with one entry, `dtype`.
+    """
+    dtype = arguments.get("dtype") or keras.config.dtype_policy()
+    return {"dtype": keras.dtype_policies.get(dtype)}
+
+
+def named_weights(layer: keras.layers.Layer, prefix: str = "") -> dict[str, keras.Variable]:
+    """Name every weight by its role, independent of the names that Keras gives to layers.
+
+    The name is the path of attributes, e.g. `ups.1.query/kernel`; these are the names
+    in a model folder.
 
     Args:
         layer: a built layer or model.
-        prefix: str. What to put before each name.
+        prefix: str. Text before each name.
 
     Returns:
-        Dict from name to variable, in the order the network was put together.
+        Dict from name to variable, in the order of the attributes.
+
+    Examples:
+        >>> from gvtnets_tf.layers import GlobalAttention
+        >>> from gvtnets_tf.models import named_weights
+        >>> attention = GlobalAttention(key_dim=2, value_dim=2)
+        >>> attention.build((None, 4, 4, 2), (None, 8, 8, 3))
+        >>> for name, weight in named_weights(attention).items():
+        ...     print(name, tuple(weight.shape))
+        key/kernel (3, 2)
+        key/bias (2,)
+        value/kernel (3, 2)
+        value/bias (2,)
     """
-    found = {}
+    named = {}
     # torch keeps the layers among the attributes in a dict of its own.
     for name, value in {**vars(layer), **vars(layer).get("_modules", {})}.items():
         if not name.startswith("_"):
-            found.update(_named(value, f"{prefix}{name}"))
-    own = {f"{prefix.rstrip('.')}/{w.name}": w for w in layer.weights}
-    return found or own
+            named.update(_named_in(value, f"{prefix}{name}"))
+    return named or {f"{prefix.rstrip('.')}/{w.name}": w for w in layer.weights}
 
 
-def _named(value, path):
+def _named_in(value, path):
+    """Name the weights of the layers in an attribute: a layer, or a list of them."""
     if isinstance(value, keras.layers.Layer):
         return named_weights(value, path + ".")
     if isinstance(value, (list, tuple)):
-        pairs = (_named(v, f"{path}.{i}") for i, v in enumerate(value))
-        return {name: w for found in pairs for name, w in found.items()}
+        parts = (_named_in(v, f"{path}.{i}") for i, v in enumerate(value))
+        return {name: w for part in parts for name, w in part.items()}
     return {}

@@ -4,6 +4,8 @@ Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of m
 images, IEEE Trans. Med. Imaging 39(6), 2256-2266. https://doi.org/10.1109/TMI.2020.2968504
 """
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -15,7 +17,7 @@ from gvtnets_tf.layers.transformers import (
     GlobalSameTransformer,
     GlobalUpTransformer,
 )
-from gvtnets_tf.models.base import named_weights
+from gvtnets_tf.models.base import layer_dtype, named_weights
 from gvtnets_tf.models.heads import LabelHead
 from gvtnets_tf.models.unet import UNet
 
@@ -26,19 +28,19 @@ BLOCKS, RESAMPLERS = ("dense", "convolution"), ("transformer", "convolution")
 class GlobalPixelTransformerNet(UNet):
     """U-Net of dense blocks and global pixel transformers, a distribution per label and pixel.
 
-    It reads what `data.multiscale` makes of a window: the window itself and what lies
-    around and inside it, at one size, as channels.
+    Its input are the channels that `data.crop_multiscale` makes of a window: the window
+    itself, its surroundings and its center, resized to one grid.
 
-    Widths follow Table II. A dense block adds `growth` channels per layer. In the encoder a
-    1x1 convolution that keeps their number follows, then the down transformer keeps it too;
-    the up transformer halves it; what it is joined with is halved by a 1x1 convolution, and
-    a dense block is the end of a level. The paper prints 165 in the second row of the decoder;
-    its own rule gives 168, and only that leads to the 90 of the third row.
+    Channels follow Table II. A dense block adds `growth` channels per layer. In the encoder
+    a 1x1 convolution and the down transformer follow, which keep the number of channels. In
+    the decoder the up transformer halves it, the skip is concatenated, a 1x1 convolution
+    halves the sum, and a dense block ends the level. The paper prints 165 in the second row
+    of the decoder; its own rule gives 168, and only 168 leads to the 90 of the third row.
 
     Args:
         rank: int. 2 for images, 3 for stacks.
         out_channels: int. Number of labels.
-        classes: int or `None`. Intensities that a distribution is over; `None` is a
+        classes: int or `None`. Number of intensities of the distributions; `None`: a
             plain regression, one number per label.
         filters: int. Channels after the first 1x1 convolution.
         growth: int. Channels that each layer of a dense block adds.
@@ -50,7 +52,8 @@ class GlobalPixelTransformerNet(UNet):
         resample: `"transformer"`, or `"convolution"` for 2x2 convolutions of stride 2 and no
             operator at the coarsest level: a step of the ablation.
         dropout: float. Rate within the blocks while training.
-        batch_norm: bool. Whether dense blocks have it; the release's do not.
+        batch_norm: bool. If `False`, dense blocks have no batch normalization, as in the
+            release.
         scaled, attention_dropout, project: the release's form of the transformers, see
             `GlobalSameTransformer`; the paper's form is the default.
         chunk: int or `None`. Queries handled at a time, see `GlobalAttention`.
@@ -68,96 +71,66 @@ class GlobalPixelTransformerNet(UNet):
 
     Reference:
         Liu et al. (2020), Fig. 2, Tables II and IV.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf import GlobalPixelTransformerNet
+        >>> model = GlobalPixelTransformerNet(
+        ...     out_channels=3,
+        ...     classes=16,
+        ...     filters=4,
+        ...     growth=2,
+        ...     encoder_depths=(1,),
+        ...     bottom_depth=1,
+        ...     decoder_depths=(1,),
+        ... )
+        >>> tuple(model(np.ones((1, 4, 4, 6))).shape)
+        (1, 4, 4, 3, 16)
     """
 
     def __init__(
         self,
-        rank=2,
-        out_channels=8,
-        classes=256,
-        filters=32,
-        growth=16,
-        encoder_depths=(2, 4, 8),
-        bottom_depth=8,
-        decoder_depths=(1, 2, 4),
-        block="dense",
-        resample="transformer",
-        dropout=0.5,
-        batch_norm=True,
-        scaled=False,
-        attention_dropout=0.0,
-        project=False,
-        chunk=2048,
+        rank: int = 2,
+        out_channels: int = 8,
+        classes: int | None = 256,
+        filters: int = 32,
+        growth: int = 16,
+        encoder_depths: Sequence[int] = (2, 4, 8),
+        bottom_depth: int = 8,
+        decoder_depths: Sequence[int] = (1, 2, 4),
+        block: str = "dense",
+        resample: str = "transformer",
+        dropout: float = 0.5,
+        batch_norm: bool = True,
+        scaled: bool = False,
+        attention_dropout: float = 0.0,
+        project: bool = False,
+        chunk: int | None = 2048,
         **kwargs,
     ):
-        check_rank(rank)
-        check_choice("block", block, BLOCKS)
-        check_choice("resample", resample, RESAMPLERS)
+        _check_depths(encoder_depths, decoder_depths)
+        _check_options(block, resample, batch_norm, scaled, attention_dropout, project)
         check_at_least("out_channels", out_channels, 1)
         if classes is not None:
             check_at_least("classes", classes, 2)
-        if len(encoder_depths) != len(decoder_depths) or not encoder_depths:
-            raise ValueError(
-                f"`encoder_depths` and `decoder_depths` need one entry per level each. Received: "
-                f"{encoder_depths} and {decoder_depths}."
-            )
-        dense, transformer = block == "dense", resample == "transformer"
-        if not transformer and (scaled or attention_dropout or project):
-            raise ValueError(
-                f"`scaled`, `attention_dropout` and `project` are of the transformers: leave them "
-                f"out, or use `resample='transformer'`. Received: resample={resample!r}, "
-                f"scaled={scaled}, attention_dropout={attention_dropout}, project={project}."
-            )
-        if not dense and not batch_norm:
-            raise ValueError(
-                f"`batch_norm` is of dense blocks: leave it out, or use `block='dense'`. "
-                f"Received: block={block!r}, batch_norm={batch_norm}."
-            )
-        policy = {
-            "dtype": keras.dtype_policies.get(kwargs.get("dtype") or keras.config.dtype_policy())
-        }
-        attention = {
-            "rank": rank, "scaled": scaled, "dropout": attention_dropout, "project": project,
-            "chunk": chunk, **policy,
-        }  # fmt: skip
-
-        def features(width, depth):
-            if dense:
-                return [DenseBlock(rank, depth, growth, dropout, batch_norm, **policy)]
-            pair = [ConvBlock(rank, width, **policy) for _ in range(2)]
-            return [*pair, keras.layers.Dropout(dropout, **policy)]
-
-        def pointwise(width):
-            return [keras.layers.Dense(width, **policy)] if dense else []
-
-        def down(width):
-            if transformer:
-                return GlobalDownTransformer(filters=width, **attention)
-            return ConvBlock(rank, width, "down", **policy)
-
-        def up(width):
-            if transformer:
-                return GlobalUpTransformer(filters=width, **attention)
-            return ConvBlock(rank, width, "up", **policy)
-
-        coming, joined, going = widths(
+        encoder_widths, merge_widths, decoder_widths = compute_widths(
             filters, growth, encoder_depths, bottom_depth, decoder_depths
         )
-        bottom, coming = coming[-1], coming[:-1]
+        parts = _Parts(
+            check_rank(rank), block, resample, dropout,
+            {"growth": growth, "batch_norm": batch_norm},
+            {"scaled": scaled, "dropout": attention_dropout, "project": project, "chunk": chunk},
+            layer_dtype(kwargs),
+        )  # fmt: skip
         super().__init__(
             rank=rank,
-            stem=keras.layers.Dense(filters, **policy),
-            encoder=[
-                *(features(w, d) + pointwise(w) for w, d in zip(coming, encoder_depths)),
-                features(bottom, bottom_depth),
-            ],
-            downs=[down(w) for w in coming],
-            bottoms=[GlobalSameTransformer(filters=bottom, **attention)] if transformer else [],
-            ups=[up(w // 2) for w in (*going[1:], bottom)],
-            merges=[keras.layers.Concatenate(**policy) for _ in coming],
-            decoder=[
-                pointwise(j) + features(w, d) for j, w, d in zip(joined, going, decoder_depths)
-            ],
+            stem=keras.layers.Dense(filters, **parts.policy),
+            encoder=parts.make_encoder(encoder_widths, (*encoder_depths, bottom_depth)),
+            downs=parts.make_downs(encoder_widths[:-1]),
+            bottoms=parts.make_bottoms(encoder_widths[-1]),
+            ups=parts.make_ups([w // 2 for w in (*decoder_widths[1:], encoder_widths[-1])]),
+            merges=[keras.layers.Concatenate(**parts.policy) for _ in merge_widths],
+            decoder=parts.make_decoder(merge_widths, decoder_widths, decoder_depths),
             head=LabelHead(out_channels, classes, dtype="float32"),
             **kwargs,
         )
@@ -168,17 +141,17 @@ class GlobalPixelTransformerNet(UNet):
         self.dropout, self.batch_norm, self.scaled = dropout, batch_norm, scaled
         self.attention_dropout, self.project, self.chunk = attention_dropout, project, chunk
 
-    def select_outputs(self, labels):
-        """The network of some of its labels, which costs less to predict with.
+    def select_outputs(self, labels: Sequence[int]) -> "GlobalPixelTransformerNet":
+        """Return a network of some of the labels, with which prediction costs less.
 
         Args:
-            labels: sequence of int. Which labels, in the order wanted.
+            labels: sequence of int. Labels of the new network, in its order.
 
         Returns:
             `GlobalPixelTransformerNet` with a copy of the weights.
 
         Raises:
-            ValueError: for a label that is not there, or before the network is built.
+            ValueError: for an unknown label, or before the network is built.
         """
         if not self.built:
             raise ValueError(
@@ -189,27 +162,108 @@ class GlobalPixelTransformerNet(UNet):
         config = {**arguments(self), "out_channels": len(labels)}
         part = type(self)(**config, dtype=self.dtype_policy)
         part.build(self.get_build_config()["input_shape"])
-        ours = named_weights(self)
+        weights = named_weights(self)
         for name, weight in named_weights(part).items():
-            value = ops.convert_to_numpy(ours[name])
-            weight.assign(self.head.part(value, labels) if name.startswith("head.") else value)
+            value = ops.convert_to_numpy(weights[name])
+            in_head = name.startswith("head.")
+            weight.assign(self.head.select_labels(value, labels) if in_head else value)
         return part
 
 
-def widths(filters, growth, encoder_depths, bottom_depth, decoder_depths):
-    """Channels of each level by the rule of Table II.
+class _Parts:
+    """Makes the layers of one `GlobalPixelTransformerNet`.
+
+    Args:
+        rank, block, resample, dropout: as in `GlobalPixelTransformerNet`.
+        dense: mapping of arguments of `DenseBlock`.
+        attention: mapping of arguments of the transformers.
+        policy: mapping with the dtype policy of the layers.
+    """
+
+    def __init__(self, rank, block, resample, dropout, dense, attention, policy):
+        self.rank, self.policy, self.dropout, self.dense = rank, policy, dropout, dense
+        self.is_dense, self.has_transformers = block == "dense", resample == "transformer"
+        self.attention = {"rank": rank, **attention, **policy}
+
+    def make_encoder(self, widths, depths):
+        """Make lists of layers, one list per level and one for the bottom."""
+        *levels, bottom = zip(widths, depths)
+        blocks = [self._make_block(w, d) + self._make_pointwise(w) for w, d in levels]
+        return [*blocks, self._make_block(*bottom)]
+
+    def make_decoder(self, merge_widths, widths, depths):
+        """Make lists of layers, one list per level."""
+        return [
+            self._make_pointwise(m) + self._make_block(w, d)
+            for m, w, d in zip(merge_widths, widths, depths)
+        ]
+
+    def make_downs(self, widths):
+        return [self._make_resampler(GlobalDownTransformer, "down", w) for w in widths]
+
+    def make_ups(self, widths):
+        return [self._make_resampler(GlobalUpTransformer, "up", w) for w in widths]
+
+    def make_bottoms(self, width):
+        has_operator = self.has_transformers
+        return [GlobalSameTransformer(filters=width, **self.attention)] if has_operator else []
+
+    def _make_resampler(self, transformer, scale, width):
+        if self.has_transformers:
+            return transformer(filters=width, **self.attention)
+        return ConvBlock(self.rank, width, scale, **self.policy)
+
+    def _make_block(self, width, depth):
+        if self.is_dense:
+            return [DenseBlock(self.rank, depth, dropout=self.dropout, **self.dense, **self.policy)]
+        convs = [ConvBlock(self.rank, width, **self.policy) for _ in range(2)]
+        return [*convs, keras.layers.Dropout(self.dropout, **self.policy)]
+
+    def _make_pointwise(self, width):
+        """Make the 1x1 convolution beside a dense block."""
+        return [keras.layers.Dense(width, **self.policy)] if self.is_dense else []
+
+
+def _check_depths(encoder_depths, decoder_depths):
+    if len(encoder_depths) != len(decoder_depths) or not encoder_depths:
+        raise ValueError(
+            f"`encoder_depths` and `decoder_depths` need one entry per level each. Received: "
+            f"{encoder_depths} and {decoder_depths}."
+        )
+
+
+def _check_options(block, resample, batch_norm, scaled, attention_dropout, project):
+    """Raise `ValueError` for options of layers that the network does not have."""
+    check_choice("block", block, BLOCKS)
+    check_choice("resample", resample, RESAMPLERS)
+    if resample != "transformer" and (scaled or attention_dropout or project):
+        raise ValueError(
+            f"`scaled`, `attention_dropout` and `project` are of the transformers: leave them "
+            f"out, or use `resample='transformer'`. Received: resample={resample!r}, "
+            f"scaled={scaled}, attention_dropout={attention_dropout}, project={project}."
+        )
+    if block != "dense" and not batch_norm:
+        raise ValueError(
+            f"`batch_norm` is of dense blocks: leave it out, or use `block='dense'`. "
+            f"Received: block={block!r}, batch_norm={batch_norm}."
+        )
+
+
+def compute_widths(filters, growth, encoder_depths, bottom_depth, decoder_depths):
+    """Compute the channels of each level by the rule of Table II.
 
     Returns:
-        Three lists: after each block of the encoder and the bottom, finest first; after
-        the 1x1 convolution behind each skip, and after each block of the decoder, both
-        finest first.
+        Three lists: channels after each block of the encoder, finest first, and of the
+        bottom; after the 1x1 convolution that follows each skip; and after each block of
+        the decoder, both finest first.
     """
-    coming = [filters]
+    encoder_widths = []
     for depth in (*encoder_depths, bottom_depth):
-        coming.append(coming[-1] + depth * growth)
-    coming = coming[1:]
-    joined, going = [], [coming[-1]]
-    for skip, depth in zip(coming[-2::-1], reversed(decoder_depths)):
-        joined.append((going[-1] // 2 + skip) // 2)
-        going.append(joined[-1] + depth * growth)
-    return coming, joined[::-1], going[:0:-1]
+        filters += depth * growth
+        encoder_widths.append(filters)
+    merge_widths, decoder_widths = [], []
+    for skip, depth in zip(encoder_widths[-2::-1], reversed(decoder_depths)):
+        merge_widths.append((filters // 2 + skip) // 2)
+        filters = merge_widths[-1] + depth * growth
+        decoder_widths.append(filters)
+    return encoder_widths, merge_widths[::-1], decoder_widths[::-1]

@@ -4,24 +4,24 @@ Wang, Xie & Ji (2021), Global voxel transformer networks for augmented microscop
 Nat. Mach. Intell. 3, 161-171. https://doi.org/10.1038/s42256-020-00283-x
 """
 
+from collections.abc import Sequence
+
 import keras
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.layers.base import (
-    CONV,
-    CONV_TRANSPOSE,
-    PACKAGE,
-    check_rank,
-)
+from gvtnets_tf.layers.base import CONV, PACKAGE, check_rank, rescale
 from gvtnets_tf.layers.blocks import ResidualBlock
 from gvtnets_tf.layers.transformers import GVTO
+from gvtnets_tf.models.base import layer_dtype
 from gvtnets_tf.models.heads import Head
 from gvtnets_tf.models.unet import UNet
+
+MERGES = {"add": keras.layers.Add, "concatenate": keras.layers.Concatenate}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class GVTNet(UNet):
-    """U-Net with global voxel transformer operators where asked for.
+    """U-Net with global voxel transformer operators at the levels of your choice.
 
     Args:
         rank: int. 2 for images, 3 for stacks.
@@ -29,19 +29,20 @@ class GVTNet(UNet):
         filters: int. Channels of the finest level; each level doubles them.
         depth: int. Number of levels; each spatial axis must be a multiple of
             `2 ** (depth - 1)`.
-        encoder_blocks: residual blocks per level, finest first, or one int for all.
+        encoder_blocks: int, or sequence of int with one per level, finest first. Number of
+            residual blocks.
         decoder_blocks: the same, for the `depth - 1` levels of the decoder.
         down: `"convolution"`, `"residual"`, `"gvto_v1"` or `"gvto_v2"`, for all
             levels, or a sequence with one per down-sampling, finest first.
         up: `"convolution"`, `"gvto_v1"` or `"gvto_v2"`, likewise, finest first.
-        bottom: `"gvto"`, `"residual"` or a sequence of them, what happens at the coarsest level.
-        skip: `"add"` or `"concatenate"`: how a skip joins the decoder.
-        batch_norm: bool. Whether each pre-activation starts with batch normalization.
+        bottom: `"gvto"`, `"residual"` or a sequence of them. Layers at the coarsest level.
+        skip: `"add"` or `"concatenate"`. How a skip is merged into the decoder.
+        batch_norm: bool. If `True`, each pre-activation starts with batch normalization.
         head_kernel: int. Kernel size of the output convolution.
-        head_bias: bool. Whether it has a bias.
-        input_residual: bool. Whether the network predicts a change of its input,
+        head_bias: bool. If `True`, the output convolution has a bias.
+        input_residual: bool. If `True`, the network predicts a change of its input,
             which then needs `out_channels` channels, or one.
-        scale_head: bool. Whether a second convolution predicts a scale per voxel; the
+        scale_head: bool. If `True`, a second convolution predicts a scale per voxel; the
             result is then `[location..., scale...]`, scale = softplus + 1e-3.
         num_heads, key_ratio, value_ratio, softmax, dropout, chunk: see `GVTO`.
 
@@ -49,105 +50,71 @@ class GVTNet(UNet):
         images: float tensor `(batch, *grid, channels)`, normalized.
 
     Returns:
-        Float32 tensor `(batch, *grid, out_channels)`, twice as many with `scale_head`.
+        Float32 tensor `(batch, *grid, out_channels)`, twice as many channels with `scale_head`.
 
     Raises:
         ValueError: naming the argument that does not fit the others.
+
+    Reference:
+        Wang, Xie & Ji (2021), sections 4.2 and 4.5.
+        https://doi.org/10.1038/s42256-020-00283-x
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf import GVTNet
+        >>> model = GVTNet(rank=2, filters=4, depth=3, up="gvto_v2")
+        >>> tuple(model(np.ones((1, 8, 12, 1))).shape)
+        (1, 8, 12, 1)
+        >>> list(model.operators)
+        ['bottoms.0', 'ups.1', 'ups.0']
     """
 
     def __init__(
         self,
-        rank=3,
-        out_channels=1,
-        filters=32,
-        depth=4,
-        encoder_blocks=1,
-        decoder_blocks=1,
-        down="residual",
-        up="convolution",
-        bottom=("gvto",),
-        skip="add",
-        batch_norm=True,
-        head_kernel=3,
-        head_bias=True,
-        input_residual=False,
-        scale_head=False,
-        num_heads=1,
-        key_ratio=1.0,
-        value_ratio=1.0,
-        softmax=False,
-        dropout=0.0,
-        chunk=None,
+        rank: int = 3,
+        out_channels: int = 1,
+        filters: int = 32,
+        depth: int = 4,
+        encoder_blocks: int | Sequence[int] = 1,
+        decoder_blocks: int | Sequence[int] = 1,
+        down: str | Sequence[str] = "residual",
+        up: str | Sequence[str] = "convolution",
+        bottom: str | Sequence[str] = ("gvto",),
+        skip: str = "add",
+        batch_norm: bool = True,
+        head_kernel: int = 3,
+        head_bias: bool = True,
+        input_residual: bool = False,
+        scale_head: bool = False,
+        num_heads: int = 1,
+        key_ratio: float = 1.0,
+        value_ratio: float = 1.0,
+        softmax: bool = False,
+        dropout: float = 0.0,
+        chunk: int | None = None,
         **kwargs,
     ):
-        check_rank(rank)
-        check_at_least("depth", depth, 2)
-        check_choice("skip", skip, ("add", "concatenate"))
-        if not softmax and (dropout or chunk is not None):
-            raise ValueError(
-                f"`dropout` and `chunk` act on softmax weights: pass softmax=True too, or leave "
-                f"them out. Received: dropout={dropout}, chunk={chunk}."
-            )
-        policy = {
-            "dtype": keras.dtype_policies.get(kwargs.get("dtype") or keras.config.dtype_policy())
-        }
-        widths = [filters * 2**level for level in range(depth)]
-        norm = {"batch_norm": batch_norm, **policy}
-        plain = {"strides": 2, "padding": "same", "use_bias": False, **policy}
-        attention = {
-            "num_heads": num_heads, "key_ratio": key_ratio, "value_ratio": value_ratio,
-            "softmax": softmax, "dropout": dropout, "chunk": chunk, **norm,
-        }  # fmt: skip
-        downs = {
-            "convolution": lambda w: CONV[rank](w, 3, **plain),
-            "residual": lambda w: ResidualBlock(rank, w, "down", **norm),
-            "gvto_v1": lambda w: GVTO(rank, "down", w, version=1, **attention),
-            "gvto_v2": lambda w: GVTO(rank, "down", w, version=2, **attention),
-        }
-        ups = {
-            "convolution": lambda w: CONV_TRANSPOSE[rank](w, 3, **plain),
-            "gvto_v1": lambda w: GVTO(rank, "up", w, version=1, **attention),
-            "gvto_v2": lambda w: GVTO(rank, "up", w, version=2, **attention),
-        }
-        bottoms = {
-            "gvto": lambda w: GVTO(rank, "same", w, **attention),
-            "residual": lambda w: ResidualBlock(rank, w, **norm),
-        }
-        joins = {"add": keras.layers.Add, "concatenate": keras.layers.Concatenate}
-
-        def blocks(name, counts, levels):
-            counts = _per_level(name, counts, levels)
-            return [
-                [ResidualBlock(rank, w, **norm) for _ in range(n)] for n, w in zip(counts, widths)
-            ]
-
-        steps = 1 if isinstance(bottom, str) else len(bottom)
-
-        def pick(name, makers, kinds, widths):
-            kinds = _per_level(name, kinds, len(widths))
-            return [makers[check_choice(name, kind, makers)](w) for kind, w in zip(kinds, widths)]
-
+        check_choice("skip", skip, MERGES)
+        parts = _Parts(
+            check_rank(rank), filters, check_at_least("depth", depth, 2), batch_norm,
+            _check_attention(num_heads, key_ratio, value_ratio, softmax, dropout, chunk),
+            layer_dtype(kwargs),
+        )  # fmt: skip
         super().__init__(
             rank=rank,
-            stem=CONV[rank](filters, 3, padding="same", use_bias=False, **policy),
-            encoder=blocks("encoder_blocks", encoder_blocks, depth),
-            downs=pick("down", downs, down, widths[1:]),
-            bottoms=pick("bottom", bottoms, bottom, widths[-1:] * steps),
-            ups=pick("up", ups, up, widths[:-1]),
-            merges=[joins[skip](**policy) for _ in widths[1:]],
-            decoder=blocks("decoder_blocks", decoder_blocks, depth - 1),
+            stem=parts.make_stem(),
+            encoder=parts.make_blocks("encoder_blocks", encoder_blocks, depth),
+            downs=parts.make_resamplers("down", down),
+            bottoms=parts.make_bottoms(bottom),
+            ups=parts.make_resamplers("up", up),
+            merges=[MERGES[skip](**parts.policy) for _ in range(depth - 1)],
+            decoder=parts.make_blocks("decoder_blocks", decoder_blocks, depth - 1),
             head=Head(
-                rank,
-                out_channels,
-                head_kernel,
-                head_bias,
-                batch_norm,
-                input_residual,
-                scale_head,
-                dtype="float32",
+                rank, out_channels, head_kernel, head_bias, batch_norm=batch_norm,
+                input_residual=input_residual, scale=scale_head, dtype="float32",
             ),
             **kwargs,
-        )
+        )  # fmt: skip
         self.out_channels, self.filters, self.depth = out_channels, filters, depth
         self.encoder_blocks, self.decoder_blocks = encoder_blocks, decoder_blocks
         self.down, self.up, self.bottom = down, up, bottom
@@ -156,6 +123,76 @@ class GVTNet(UNet):
         self.input_residual, self.scale_head = input_residual, scale_head
         self.num_heads, self.key_ratio, self.value_ratio = num_heads, key_ratio, value_ratio
         self.softmax, self.dropout, self.chunk = softmax, dropout, chunk
+
+
+class _Parts:
+    """Makes the layers of one `GVTNet`.
+
+    Args:
+        rank, filters, depth, batch_norm: as in `GVTNet`.
+        attention: mapping of arguments of `GVTO`.
+        policy: mapping with the dtype policy of the layers.
+    """
+
+    def __init__(self, rank, filters, depth, batch_norm, attention, policy):
+        self.rank, self.policy = rank, policy
+        self.widths = [filters * 2**level for level in range(depth)]
+        self.norm = {"batch_norm": batch_norm, **policy}
+        self.attention = {**attention, **self.norm}
+
+    def make_stem(self):
+        return CONV[self.rank](self.widths[0], 3, padding="same", use_bias=False, **self.policy)
+
+    def make_blocks(self, name, counts, levels):
+        """Make lists of residual blocks, one list per level."""
+        counts = _per_level(name, counts, levels)
+        return [
+            [ResidualBlock(self.rank, w, **self.norm) for _ in range(n)]
+            for n, w in zip(counts, self.widths)
+        ]
+
+    def make_resamplers(self, scale, kinds):
+        """Make the layers that halve (`"down"`) or double (`"up"`) the grid."""
+        rank = self.rank
+        makers = {
+            "convolution": lambda w: rescale(rank, w, scale, use_bias=False, **self.policy),
+            "gvto_v1": lambda w: GVTO(rank, scale, w, version=1, **self.attention),
+            "gvto_v2": lambda w: GVTO(rank, scale, w, version=2, **self.attention),
+        }
+        if scale == "down":
+            makers["residual"] = lambda w: ResidualBlock(rank, w, "down", **self.norm)
+        widths = self.widths[1:] if scale == "down" else self.widths[:-1]
+        return _make(scale, makers, _per_level(scale, kinds, len(widths)), widths)
+
+    def make_bottoms(self, kinds):
+        """Make the layers of the coarsest level."""
+        makers = {
+            "gvto": lambda w: GVTO(self.rank, "same", w, **self.attention),
+            "residual": lambda w: ResidualBlock(self.rank, w, **self.norm),
+        }
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        return _make("bottom", makers, kinds, self.widths[-1:] * len(kinds))
+
+
+def _make(name, makers, kinds, widths):
+    return [makers[check_choice(name, kind, makers)](w) for kind, w in zip(kinds, widths)]
+
+
+def _check_attention(num_heads, key_ratio, value_ratio, softmax, dropout, chunk):
+    """Return the arguments of the operators, also where a network has none to check them.
+
+    Raises:
+        ValueError: for arguments of softmax weights without softmax.
+    """
+    if not softmax and (dropout or chunk is not None):
+        raise ValueError(
+            f"`dropout` and `chunk` act on softmax weights: pass softmax=True too, or leave "
+            f"them out. Received: dropout={dropout}, chunk={chunk}."
+        )
+    return {
+        "num_heads": num_heads, "key_ratio": key_ratio, "value_ratio": value_ratio,
+        "softmax": softmax, "dropout": dropout, "chunk": chunk,
+    }  # fmt: skip
 
 
 def _per_level(name, value, levels):

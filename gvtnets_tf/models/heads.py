@@ -3,45 +3,62 @@
 import keras
 from keras import ops
 
-from gvtnets_tf.layers.base import (
-    CONV,
-    PACKAGE,
-    SavedLayer,
-    check_rank,
-    normal_initializer,
-    normalization,
-)
+from gvtnets_tf.layers.base import CONV, PACKAGE, SavedLayer, check_rank, normalization
 
-SMALLEST_SCALE = 1e-3  # of the Laplace head, as released
+SMALLEST_SCALE = 1e-3  # of the scale head, as released
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Head(SavedLayer):
-    """Pre-activation and output convolution; optionally a scale, and the input added.
+    """Output convolution; optionally pre-activation, a scale, and the input added.
 
     Args:
-        rank, out_channels, kernel, bias, batch_norm, input_residual, scale: as in `GVTNet`.
+        rank: int. 2 for images, 3 for stacks.
+        out_channels: int. Channels of the result.
+        kernel: int. Kernel size of the convolution.
+        bias: bool. If `True`, the convolution has a bias.
+        preactivation: bool. If `True`, a ReLU6 comes first.
+        batch_norm: bool. If `True`, the pre-activation starts with batch normalization.
+        input_residual: bool. If `True`, the input is added to the result.
+        scale: bool. If `True`, a 1x1 convolution predicts a scale, softplus + 1e-3.
+        scale_bias: bool. If `True`, that convolution has a bias.
+        initial_stddev: float or `None`. Standard deviation of the initial kernels, which are
+            normal around 0; `None`: Glorot uniform.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`: the last features.
         images: float tensor `(batch, *grid, image channels)`: the input.
 
     Returns:
-        Float tensor `(batch, *grid, out_channels)`, with `scale` twice as many.
+        Float tensor `(batch, *grid, out_channels)`; with `scale` twice as many channels,
+        `[location..., scale...]`.
+
+    Raises:
+        ValueError: for an input that cannot be added to the result.
     """
 
     def __init__(
-        self, rank, out_channels, kernel, bias, batch_norm, input_residual, scale, **kwargs
+        self,
+        rank: int,
+        out_channels: int,
+        kernel: int = 3,
+        bias: bool = True,
+        preactivation: bool = True,
+        batch_norm: bool = False,
+        input_residual: bool = False,
+        scale: bool = False,
+        scale_bias: bool = False,
+        initial_stddev: float | None = None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        self.rank, self.out_channels, self.kernel, self.bias = rank, out_channels, kernel, bias
-        self.batch_norm, self.input_residual, self.scale = batch_norm, input_residual, scale
-        policy = {"dtype": self.dtype_policy}
-        self.normalize = normalization(**policy) if batch_norm else None
-        self.location_conv = CONV[rank](
-            out_channels, kernel, padding="same", use_bias=bias, **policy
-        )
-        self.scale_conv = CONV[rank](out_channels, 1, use_bias=False, **policy) if scale else None
+        self.rank, self.out_channels, self.kernel = check_rank(rank), out_channels, kernel
+        self.bias, self.preactivation, self.batch_norm = bias, preactivation, batch_norm
+        self.input_residual, self.scale, self.scale_bias = input_residual, scale, scale_bias
+        self.initial_stddev = initial_stddev
+        self.normalize = normalization(dtype=self.dtype_policy) if batch_norm else None
+        self.location_conv = self._make_conv(kernel, bias)
+        self.scale_conv = self._make_conv(1, scale_bias) if scale else None
 
     def build(self, x_shape, images_shape):
         if self.input_residual and images_shape[-1] not in (1, self.out_channels):
@@ -56,7 +73,8 @@ class Head(SavedLayer):
         return (*x_shape[:-1], self.out_channels * (2 if self.scale else 1))
 
     def call(self, x, images, training=False):
-        x = ops.relu6(self.normalize(x, training=training) if self.normalize else x)
+        x = self.normalize(x, training=training) if self.normalize else x
+        x = ops.relu6(x) if self.preactivation else x
         location = self.location_conv(x)
         if self.input_residual:
             location = location + images
@@ -65,49 +83,16 @@ class Head(SavedLayer):
         scale = ops.softplus(self.scale_conv(x)) + SMALLEST_SCALE
         return ops.concatenate([location, scale], axis=-1)
 
-
-@keras.saving.register_keras_serializable(package=PACKAGE)
-class Output(SavedLayer):
-    """Convolution without activation; optionally a second one for a scale, softplus + 1e-3.
-
-    Args:
-        rank, out_channels: as in `FNet`.
-        scale: bool.
-
-    Call arguments:
-        x: float tensor `(batch, *grid, channels)`: the last features.
-        images: the input, which is not looked at.
-
-    Returns:
-        Float tensor `(batch, *grid, out_channels)`, with `scale` twice as many.
-    """
-
-    def __init__(self, rank, out_channels, scale=False, **kwargs):
-        super().__init__(**kwargs)
-        self.rank, self.out_channels, self.scale = check_rank(rank), out_channels, scale
-        self.location_conv = self._conv(3)
-        self.scale_conv = self._conv(1) if scale else None
-
-    def build(self, x_shape, images_shape):
-        for layer in filter(None, (self.location_conv, self.scale_conv)):
-            layer.build(x_shape)
-
-    def compute_output_shape(self, x_shape, images_shape):
-        return (*x_shape[:-1], self.out_channels * (2 if self.scale else 1))
-
-    def call(self, x, images):
-        location = self.location_conv(x)
-        if not self.scale:
-            return location
-        scale = ops.softplus(self.scale_conv(x)) + SMALLEST_SCALE
-        return ops.concatenate([location, scale], axis=-1)
-
-    def _conv(self, kernel):
+    def _make_conv(self, kernel, bias):
+        stddev = self.initial_stddev
         return CONV[self.rank](
             self.out_channels,
             kernel,
             padding="same",
-            kernel_initializer=normal_initializer(0),
+            use_bias=bias,
+            kernel_initializer=keras.initializers.RandomNormal(0, stddev)
+            if stddev
+            else "glorot_uniform",
             dtype=self.dtype_policy,
         )
 
@@ -116,18 +101,21 @@ class Output(SavedLayer):
 class LabelHead(SavedLayer):
     """1x1 convolution to a distribution, or a number, per label.
 
+    It shares nothing with `Head`: no scale, no activation, and one more axis in the result.
+
     Args:
-        out_channels, classes: as in `GlobalPixelTransformerNet`.
+        out_channels: int. Number of labels.
+        classes: int or `None`. Intensities that a distribution is over; `None`: one number.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`: the last features.
-        images: the input, which is not looked at.
+        images: float tensor `(batch, *grid, image channels)`: the input, which is not used.
 
     Returns:
         Float tensor `(batch, *grid, out_channels, classes)`, or without the last axis.
     """
 
-    def __init__(self, out_channels, classes=None, **kwargs):
+    def __init__(self, out_channels: int, classes: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.out_channels, self.classes = out_channels, classes
         self.conv = keras.layers.Dense(out_channels * (classes or 1), dtype=self.dtype_policy)
@@ -144,7 +132,15 @@ class LabelHead(SavedLayer):
             return y
         return ops.reshape(y, (*ops.shape(y)[:-1], self.out_channels, self.classes))
 
-    def part(self, weight, labels):
-        """Of a kernel or a bias, what some labels need."""
+    def select_labels(self, weight, labels):
+        """Return the part of a kernel or a bias that belongs to some labels.
+
+        Args:
+            weight: float array `(..., out_channels * classes)`.
+            labels: sequence of int.
+
+        Returns:
+            Float array `(..., len(labels) * classes)`.
+        """
         shape = (*weight.shape[:-1], self.out_channels, self.classes or 1)
         return weight.reshape(shape)[..., list(labels), :].reshape(*weight.shape[:-1], -1)

@@ -1,4 +1,4 @@
-"""Losses. None has weights of its own."""
+"""Losses for distributions, and for targets of which some labels are missing."""
 
 import keras
 from keras import ops
@@ -19,10 +19,18 @@ class Laplace(keras.losses.Loss):
     Reference:
         Wang, Xie & Ji (2021), Supplementary Note 1; Kendall & Gal (2017). ln 2 is left out,
         as in the released graph.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.models.losses import Laplace
+        >>> truth = np.array([[5.0], [2.0]])
+        >>> location_and_scale = np.array([[3.0, 2.0], [2.0, 0.5]])
+        >>> round(float(Laplace()(truth, location_and_scale)), 3)
+        0.5
     """
 
     def call(self, y_true, y_pred):
-        location, scale = _split(y_true, y_pred)
+        location, scale = _split_scale(y_true, y_pred)
         return ops.mean(ops.abs(y_true - location) / scale + ops.log(scale), axis=-1)
 
 
@@ -30,20 +38,30 @@ class Laplace(keras.losses.Loss):
 class Gaussian(keras.losses.Loss):
     """Negative log-likelihood of a normal distribution, `mean((y - o)^2 / (2 s^2) + ln s)`.
 
-    Call arguments: see `Laplace`.
+    Call arguments:
+        y_true: float tensor `(batch, *grid, channels)`.
+        y_pred: float tensor `(batch, *grid, 2 * channels)`: locations o, then scales s > 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.models.losses import Gaussian
+        >>> truth = np.array([[5.0], [2.0]])
+        >>> location_and_scale = np.array([[3.0, 2.0], [2.0, 0.5]])
+        >>> round(float(Gaussian()(truth, location_and_scale)), 3)
+        0.25
     """
 
     def call(self, y_true, y_pred):
-        location, scale = _split(y_true, y_pred)
+        location, scale = _split_scale(y_true, y_pred)
         return ops.mean(ops.square((y_true - location) / scale) / 2 + ops.log(scale), axis=-1)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class MaskedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of a distribution over intensities, of the labels that there are.
+    """Cross-entropy of distributions over intensities, without the missing labels.
 
-    The mean over all pixels of all labels that are not missing; a missing one
-    contributes neither to it nor to any gradient. Without any label it is 0.
+    The mean over all pixels of all labels that are not missing; a missing label
+    contributes neither to the loss nor to any gradient. Without any label the loss is 0.
 
     Call arguments:
         y_true: int or float tensor `(batch, *grid, labels)`, classes; -1 where a label is missing.
@@ -51,6 +69,14 @@ class MaskedCrossentropy(keras.losses.Loss):
 
     Reference:
         Liu et al. (2020), Global pixel transformers, section IV-B.
+
+    Examples:
+        Two labels of one pixel over four intensities; the second label is missing.
+
+        >>> import numpy as np
+        >>> from gvtnets_tf.models.losses import MaskedCrossentropy
+        >>> round(float(MaskedCrossentropy()(np.array([[2, -1]]), np.zeros((1, 2, 4)))), 4)
+        1.3863
     """
 
     def call(self, y_true, y_pred):
@@ -59,19 +85,25 @@ class MaskedCrossentropy(keras.losses.Loss):
                 f"Cross-entropy needs logits with one axis more than the classes: use a network "
                 f"with `classes`. Received: shapes {tuple(y_pred.shape)} and {tuple(y_true.shape)}."
             )
-        found = ops.cast(y_true >= 0, y_pred.dtype)
-        # The class of a missing label is never looked at, but must be one.
+        mask = ops.cast(y_true >= 0, y_pred.dtype)
+        # The class of a missing label is not used, but must be a class.
         classes = ops.cast(ops.maximum(y_true, 0), "int32")
-        each = ops.sparse_categorical_crossentropy(classes, y_pred, from_logits=True)
-        return _mean_where(each, found)
+        losses = ops.sparse_categorical_crossentropy(classes, y_pred, from_logits=True)
+        return _masked_mean(losses, mask)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class MaskedMSE(keras.losses.Loss):
-    """Mean squared error over the labels that there are; a missing one is NaN in `y_true`.
+    """Mean squared error without the missing labels, which are NaN in `y_true`.
 
     Call arguments:
         y_true, y_pred: float tensors `(batch, *grid, labels)`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.models.losses import MaskedMSE
+        >>> float(MaskedMSE()(np.array([[1.0, np.nan]]), np.array([[3.0, 5.0]])))
+        4.0
     """
 
     def call(self, y_true, y_pred):
@@ -83,15 +115,15 @@ class MaskedMSE(keras.losses.Loss):
             )
         missing = ops.isnan(y_true)
         error = ops.square(ops.where(missing, y_pred, y_true) - y_pred)
-        return _mean_where(error, ops.cast(~missing, error.dtype))
+        return _masked_mean(error, ops.cast(~missing, error.dtype))
 
 
-def _mean_where(values, found):
-    """Mean of the values that count, 0 where none does."""
-    return ops.sum(values * found) / ops.maximum(ops.sum(found), 1.0)
+def _masked_mean(values, mask):
+    """Return the mean of the values where the mask is 1; 0 where it is 1 nowhere."""
+    return ops.sum(values * mask) / ops.maximum(ops.sum(mask), 1.0)
 
 
-def _split(y_true, y_pred):
+def _split_scale(y_true, y_pred):
     channels = y_true.shape[-1]
     if y_pred.shape[-1] != 2 * channels:
         raise ValueError(
@@ -111,5 +143,5 @@ LOSSES = {
     "masked_crossentropy": MaskedCrossentropy,
 }
 PROBABILISTIC = ("laplace", "gaussian")
-MASKED = ("masked_mse", "masked_crossentropy")  # those that a missing label does not stop
+MASKED = ("masked_mse", "masked_crossentropy")  # for targets with missing labels
 CLASSES = ("masked_crossentropy",)  # of distributions over intensities

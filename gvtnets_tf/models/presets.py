@@ -1,7 +1,9 @@
-"""Published architectures: one table of numbers, and where each was read."""
+"""Presets: the numbers of the published networks, with their sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import keras
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.models.fnet import FNet
@@ -9,7 +11,7 @@ from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 
-# Every network class that a recipe or a model folder may name: a closed list.
+# All network classes that a recipe or a model folder may name.
 MODELS = {
     "GVTNet": GVTNet,
     "ProjectionGVTNet": ProjectionGVTNet,
@@ -21,14 +23,20 @@ GRAPHS = "divelab/GVTNets @ 66e1007, released training graphs"
 
 @dataclass(frozen=True)
 class Preset:
-    """An architecture with its numbers filled in; no weights, no file names.
+    """A network class with the numbers of a publication; no weights.
 
     Attributes:
         model: model class, called as `model(**config)`.
-        source: str. Where the numbers were read, so that they can be checked.
+        source: str. Publication or code that the numbers come from.
         config: mapping. Keyword arguments of `model`.
         axes, output_axes: str. Spatial axes of one input and of its result.
         training: mapping. The published recipe, keys as in `Recipe`.
+
+    Examples:
+        >>> from gvtnets_tf.models import GVTNet, Preset
+        >>> shallow = Preset(GVTNet, source="a smaller network", config={"depth": 2})
+        >>> shallow.build(filters=8).divisor
+        (2, 2, 2)
     """
 
     model: type
@@ -38,8 +46,8 @@ class Preset:
     output_axes: str = "ZYX"
     training: Mapping = field(default_factory=dict)
 
-    def build(self, **changes):
-        """Make the network, with some numbers changed."""
+    def build(self, **changes) -> keras.Model:
+        """Build the network, with some of its arguments changed."""
         return self.model(**{**self.config, **changes})
 
 
@@ -97,7 +105,7 @@ _STAINING = {
 }
 
 
-def _staining(source, **config):
+def _make_staining_preset(source, **config):
     return Preset(
         model=GlobalPixelTransformerNet,
         source=source,
@@ -196,19 +204,19 @@ PRESETS = {
             "steps": 50_000,
         },
     ),
-    "gpt_virtual_staining": _staining(
+    "gpt_virtual_staining": _make_staining_preset(
         "Liu, Yuan, Wang & Ji (2020), Table II (168 channels by its own rule, where 165 is "
         "printed) and section IV-B",
         block="dense",
         resample="transformer",
     ),
-    "gpt_dense_unet": _staining(
+    "gpt_dense_unet": _make_staining_preset(
         "Liu, Yuan, Wang & Ji (2020), Table IV, 'Multi-scale U-Nets with DBs'; that its "
         "convolutions are 2x2 of stride 2 is a choice of this package",
         block="dense",
         resample="convolution",
     ),
-    "gpt_unet": _staining(
+    "gpt_unet": _make_staining_preset(
         "Liu, Yuan, Wang & Ji (2020), Table IV, 'Multi-scale U-Nets'; widths of Table II "
         "and two convolutions per level are a choice of this package",
         block="convolution",
@@ -217,11 +225,12 @@ PRESETS = {
 }
 
 
-def preset(name, **changes):
-    """Build a published network.
+def preset(name: str, **changes) -> keras.Model:
+    """Build a network with the numbers of its publication.
 
     Args:
-        name: str. One of `PRESETS`.
+        name: `"label_free"`, `"denoising"`, `"projection"`, `"unet"`, `"fnet"`,
+            `"gpt_virtual_staining"`, `"gpt_dense_unet"` or `"gpt_unet"`.
         changes: arguments of the network to change, e.g. `filters=16`.
 
     Returns:
@@ -229,5 +238,12 @@ def preset(name, **changes):
 
     Raises:
         ValueError: for an unknown name, with the nearest one.
+
+    Examples:
+        >>> from gvtnets_tf import preset
+        >>> model = preset("label_free", filters=4)
+        >>> model.build((None, 32, 64, 64, 1))
+        >>> model.count_params()
+        97433
     """
     return PRESETS[check_choice("preset", name, PRESETS)].build(**changes)

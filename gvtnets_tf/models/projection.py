@@ -4,6 +4,9 @@ Wang, Xie & Ji (2021), section 4.5.3 and Supplementary Fig. 10; numbers of the r
 training graph (divelab/GVTNets @ 66e1007).
 """
 
+import math
+from collections.abc import Mapping
+
 import keras
 from keras import ops
 
@@ -19,39 +22,49 @@ LEVELS = 2
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class SurfaceProjection(ImageModel):
-    """Weigh every voxel of a stack, and take the mean over z.
+    """Multiply every voxel of a stack by a predicted weight, and take the mean over z.
 
     Args:
-        filters: int. Channels everywhere.
+        filters: int. Channels of all layers.
         num_heads: int. Attention heads.
-        collapse: `"mean"`, as released: weights as the network says them, without softmax
-            or sigmoid, and the mean over z, so that intensities scale as one over the
-            number of planes; or `"softmax"` over z and the sum, as CARE does.
+        collapse: `"mean"`, as released: the predicted weights without softmax or sigmoid,
+            and the mean over z, so that intensities scale as one over the number of
+            planes; or `"softmax"`: a softmax over z and the sum, as in CARE.
 
     Call arguments:
         images: float tensor `(batch, z, y, x, channels)`; y and x multiples of 16.
 
     Returns:
         Float32 tensor `(batch, y, x, channels)`.
+
+    Reference:
+        Wang, Xie & Ji (2021), section 4.5.3 and Supplementary Fig. 10.
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf.models.projection import SurfaceProjection
+        >>> model = SurfaceProjection(filters=2, num_heads=1)
+        >>> tuple(model(np.ones((1, 3, 16, 32, 1))).shape)
+        (1, 16, 32, 1)
     """
 
-    def __init__(self, filters=8, num_heads=2, collapse="mean", **kwargs):
+    def __init__(self, filters: int = 8, num_heads: int = 2, collapse: str = "mean", **kwargs):
         super().__init__(**kwargs)
         self.filters, self.num_heads = filters, num_heads
         self.collapse = check_choice("collapse", collapse, ("mean", "softmax"))
         policy = {"dtype": self.dtype_policy}
         attention = {"num_heads": num_heads, "batch_norm": False, **policy}
 
-        def conv(filters, kernel=(3, 5, 5), **kwargs):
+        def make_conv(filters, kernel=(3, 5, 5), **kwargs):
             return keras.layers.Conv3D(filters, kernel, padding="same", **{**policy, **kwargs})
 
-        self.downs = [conv(filters) for _ in range(LEVELS)]
+        self.downs = [make_conv(filters) for _ in range(LEVELS)]
         self.pool = PlanePooling(UP4, **policy)
         self.bottom = GVTO(3, "same", **attention)
-        self.bottom_conv = conv(filters)
+        self.bottom_conv = make_conv(filters)
         self.ups = [GVTO(3, "up4", **attention) for _ in range(LEVELS)]
-        self.up_convs = [conv(filters) for _ in range(LEVELS)]
-        self.weigh = conv(1, (5, 5, 5), dtype="float32")
+        self.up_convs = [make_conv(filters) for _ in range(LEVELS)]
+        self.weigh = make_conv(1, (5, 5, 5), dtype="float32")
 
     rank = 3
     divisor = (1, UP4**LEVELS, UP4**LEVELS)
@@ -85,21 +98,40 @@ class SurfaceProjection(ImageModel):
 class ProjectionGVTNet(ImageModel):
     """Project a stack onto its surface, then restore the projection.
 
+    The published system is two networks in a row, and its second one is a `GVTNet` with
+    all its options; so this class is made of the two, not of their layers.
+
     Args:
         projection: mapping of arguments of `SurfaceProjection`.
         restoration: mapping of arguments of the 2-D `GVTNet`.
 
     Call arguments:
-        images: float tensor `(batch, z, y, x, channels)`, normalized. z is used as it
-            is: a padded plane would change the result.
+        images: float tensor `(batch, z, y, x, channels)`, normalized. z is never padded:
+            a further plane would change the result.
 
     Returns:
         Float32 tensor `(batch, y, x, channels)`.
+
+    Reference:
+        Wang, Xie & Ji (2021), section 4.5.3 and Supplementary Fig. 10.
+        https://doi.org/10.1038/s42256-020-00283-x
+
+    Examples:
+        >>> import numpy as np
+        >>> from gvtnets_tf import ProjectionGVTNet
+        >>> model = ProjectionGVTNet({"filters": 2}, {"filters": 2, "depth": 2})
+        >>> tuple(model(np.ones((1, 3, 16, 16, 1))).shape)
+        (1, 16, 16, 1)
     """
 
     rank = 3
 
-    def __init__(self, projection=None, restoration=None, **kwargs):
+    def __init__(
+        self,
+        projection: Mapping | None = None,
+        restoration: Mapping | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.projection, self.restoration = dict(projection or {}), dict(restoration or {})
         policy = {"dtype": self.dtype_policy}
@@ -108,8 +140,7 @@ class ProjectionGVTNet(ImageModel):
 
     @property
     def divisor(self):
-        pairs = zip(self.project.divisor[1:], self.restore.divisor)
-        return (1, *(max(a, b) if max(a, b) % min(a, b) == 0 else a * b for a, b in pairs))
+        return (1, *map(math.lcm, self.project.divisor[1:], self.restore.divisor))
 
     @property
     def operators(self):
@@ -125,18 +156,18 @@ class ProjectionGVTNet(ImageModel):
 
     def build(self, images_shape):
         super().build(images_shape)
-        # Their layers were built in passing; Keras wants to hear it of the models too.
+        # Running their layers built these, and Keras must know it of the models too.
         self.project.built = self.restore.built = True
 
     def forward_steps(self, images, training, summaries):
         x = images
         for part in ("project", "restore"):
-            known = {
+            part_summaries = {
                 name.removeprefix(part + "."): summary
                 for name, summary in summaries.items()
                 if name.startswith(part + ".")
             }
-            for name, features in getattr(self, part).forward_steps(x, training, known):
+            for name, features in getattr(self, part).forward_steps(x, training, part_summaries):
                 if name is not None:
                     yield f"{part}.{name}", features
             x = features

@@ -1,4 +1,4 @@
-"""The U-Net that knows how features travel, and nothing of what its parts compute."""
+"""The U-Net: the order of its parts, which each network makes for itself."""
 
 from keras import ops
 
@@ -9,7 +9,7 @@ from gvtnets_tf.models.base import ImageModel
 class UNet(ImageModel):
     """Encoder, bottom and decoder with one skip connection per level.
 
-    Published networks differ in the parts they pass in. Level 0 is the finest.
+    The published networks differ in their parts. Level 0 is the finest.
 
     Args:
         rank: int. 2 for images, 3 for stacks.
@@ -20,7 +20,7 @@ class UNet(ImageModel):
         ups: list of layers, each doubling the grid; `ups[0]` enters level 0.
         merges: list of layers of `[features, skip]`, as many as `ups`.
         decoder: list over levels of lists of layers, as many as `ups`.
-        head: layer of `(features, images)` that makes the result.
+        head: layer from `(features, images)` to the result.
 
     Reference:
         Ronneberger, Fischer & Brox (2015), U-Net; Cicek et al. (2016), 3D U-Net.
@@ -47,7 +47,7 @@ class UNet(ImageModel):
         return {name: layer for name, layer in parts if isinstance(layer, GVTO)}
 
     def forward_steps(self, images, training, summaries):
-        def through(name, layer, x):
+        def apply(name, layer, x):
             if name not in operators:
                 return layer(x, training=training)
             yield name, x
@@ -57,15 +57,15 @@ class UNet(ImageModel):
         x, skips = self.stem(ops.cast(images, self.compute_dtype)), []
         for level, blocks in enumerate(self.encoder):
             if level:
-                # A skip is what enters its down-sampling.
+                # A skip is the input of its down-sampling.
                 skips.append(x)
-                x = yield from through(f"downs.{level - 1}", self.downs[level - 1], x)
+                x = yield from apply(f"downs.{level - 1}", self.downs[level - 1], x)
             for block in blocks:
                 x = block(x, training=training)
         for i, layer in enumerate(self.bottoms):
-            x = yield from through(f"bottoms.{i}", layer, x)
+            x = yield from apply(f"bottoms.{i}", layer, x)
         for level in reversed(range(len(self.ups))):
-            x = yield from through(f"ups.{level}", self.ups[level], x)
+            x = yield from apply(f"ups.{level}", self.ups[level], x)
             x = self.merges[level]([x, skips.pop()])
             for block in self.decoder[level]:
                 x = block(x, training=training)

@@ -1,0 +1,5 @@
+"""Trained models: folders, names, downloads, conversion of released weights."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

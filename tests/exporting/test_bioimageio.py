@@ -10,7 +10,8 @@ import yaml
 from laws import set_weights
 from PIL import Image
 
-from gvtnets_tf import cli, export
+from gvtnets_tf import export
+from gvtnets_tf.cli import main as cli
 from gvtnets_tf.exporting import bioimageio
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.fnet import FNet

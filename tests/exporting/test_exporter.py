@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 from laws import set_weights
 
-from gvtnets_tf import cli, export
+from gvtnets_tf import export
+from gvtnets_tf.cli import main as cli
 from gvtnets_tf.exporting.tf_graph import without_chunks
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gvtnets_tf import cli, export
+from gvtnets_tf import export
+from gvtnets_tf.cli import main as cli
 from gvtnets_tf.exporting import saved_model
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.prediction.predictor import Predictor

@@ -106,7 +106,7 @@ def test_a_chunk_computed_again_drops_the_same_weights(noise, chunk, graph):
     set_weights(layer)
 
     def value(query):
-        layer.seeds.state.assign([7, 11])
+        layer.seed_generator.state.assign([7, 11])
         return tf.reduce_sum(tf.sin(layer(query, source, training=True)))
 
     def slope(query):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from laws import check_arguments, check_model, set_weights
 
 from gvtnets_tf.models.base import named_weights
-from gvtnets_tf.models.gpt import GlobalPixelTransformerNet, widths
+from gvtnets_tf.models.gpt import GlobalPixelTransformerNet, compute_widths
 from gvtnets_tf.models.losses import MaskedCrossentropy
 from gvtnets_tf.models.presets import preset
 
@@ -94,8 +94,8 @@ def test_every_row_of_table_2():
 
 
 def test_the_printed_165_is_not_what_the_rule_of_the_table_gives():
-    coming, joined, going = widths(32, 16, (2, 4, 8), 8, (1, 2, 4))
-    assert (coming, joined, going) == ([64, 128, 256, 384], [74, 136, 224], [90, 168, 288])
+    encoder, merges, decoder = compute_widths(32, 16, (2, 4, 8), 8, (1, 2, 4))
+    assert (encoder, merges, decoder) == ([64, 128, 256, 384], [74, 136, 224], [90, 168, 288])
     assert (165 // 2 + 64) // 2 + 16 == 89  # printed is 90
 
 

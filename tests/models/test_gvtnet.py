@@ -261,11 +261,11 @@ def test_a_stack_that_cannot_be_halved_is_refused_by_name(noise):
         GVTNet(depth=3, filters=2)(noise(1, 14, 16, 16, 1))
 
 
-def test_a_model_must_say_how_features_travel():
+def test_a_model_must_define_its_forward_pass():
     class Silent(ImageModel):
         rank, divisor, operators = 2, (1, 1), {}
 
-    with pytest.raises(TypeError, match="Silent must say how features travel, in `forward_steps`"):
+    with pytest.raises(TypeError, match="Silent must define `forward_steps`, its forward pass"):
         Silent()(np.zeros((1, 2, 2, 1), "float32"))
 
 

@@ -11,7 +11,7 @@ import tifffile
 import yaml
 from small import MODEL
 
-from gvtnets_tf import cli
+from gvtnets_tf.cli import main as cli
 from gvtnets_tf.data import pairing
 from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images import readers

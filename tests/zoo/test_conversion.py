@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from checkpoints import Parity, save
 
-from gvtnets_tf import cli, load, read, write
+from gvtnets_tf import load, read, write
+from gvtnets_tf.cli import main as cli
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet

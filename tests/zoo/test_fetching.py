@@ -16,7 +16,8 @@ from checkpoints import Parity, save
 from laws import set_weights
 from webserver import serving
 
-from gvtnets_tf import cli, download, load
+from gvtnets_tf import download, load
+from gvtnets_tf.cli import main as cli
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.presets import PRESETS

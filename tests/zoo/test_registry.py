@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gvtnets_tf import cli
+from gvtnets_tf.cli import main as cli
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.zoo import registry
 from gvtnets_tf.zoo.weight_names import LICENSES, VOXEL_SIZE
@@ -130,7 +130,7 @@ def test_the_traceback_is_shown_wherever_it_is_asked_for(capsys, line):
 
 def test_looking_at_the_zoo_costs_no_network_library():
     code = (
-        "import sys; from gvtnets_tf import cli; cli.main(['zoo', 'list']); "
+        "import sys; from gvtnets_tf.cli.main import main; main(['zoo', 'list']); "
         "cli.main(['zoo', 'show', 'label_free_dna']); "
         "print([m for m in ('tensorflow', 'keras', 'numpy', 'h5py') if m in sys.modules])"
     )

@@ -1,0 +1,5 @@
+"""The file layout of in-silico labeling: wells, planes and labels."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

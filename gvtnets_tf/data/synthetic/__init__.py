@@ -1,0 +1,1 @@
+"""Simulated specimens and microscopes."""

@@ -1,0 +1,1 @@
+"""Scores of virtual staining as the papers report them."""

@@ -1,0 +1,31 @@
+from . import layers as layers
+from . import models as models
+from .data.pair_checks import check_pairs as check_pairs
+from .evaluation import metrics as metrics
+from .evaluation.scoring import evaluate as evaluate
+from .exporting.exporter import export as export
+from .images.image import Image as Image
+from .images.readers import read as read
+from .images.writers import write as write
+from .layers.attention import GlobalAttention as GlobalAttention
+from .layers.blocks import DenseBlock as DenseBlock
+from .layers.blocks import ResidualBlock as ResidualBlock
+from .layers.transformers import GVTO as GVTO
+from .layers.transformers import GlobalDownTransformer as GlobalDownTransformer
+from .layers.transformers import GlobalSameTransformer as GlobalSameTransformer
+from .layers.transformers import GlobalUpTransformer as GlobalUpTransformer
+from .models import losses as losses
+from .models.fnet import FNet as FNet
+from .models.gpt import GlobalPixelTransformerNet as GlobalPixelTransformerNet
+from .models.gvtnet import GVTNet as GVTNet
+from .models.presets import preset as preset
+from .models.projection import ProjectionGVTNet as ProjectionGVTNet
+from .prediction.files import predict as predict
+from .prediction.loading import load as load
+from .prediction.many import predict_many as predict_many
+from .prediction.predictor import Predictor as Predictor
+from .training.fitting import train as train
+from .training.recipe import Recipe as Recipe
+from .zoo.fetching import fetch as fetch
+
+__version__: str

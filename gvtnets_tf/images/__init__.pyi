@@ -1,0 +1,9 @@
+from .image import Image as Image
+from .normalization import Affine as Affine
+from .normalization import Normalizer as Normalizer
+from .readers import read as read
+from .readers import read_metadata as read_metadata
+from .readers import read_npz as read_npz
+from .resampling import resample as resample
+from .resampling import resize as resize
+from .writers import write as write

@@ -1,0 +1,7 @@
+from .attention import GlobalAttention as GlobalAttention
+from .blocks import DenseBlock as DenseBlock
+from .blocks import ResidualBlock as ResidualBlock
+from .transformers import GVTO as GVTO
+from .transformers import GlobalDownTransformer as GlobalDownTransformer
+from .transformers import GlobalSameTransformer as GlobalSameTransformer
+from .transformers import GlobalUpTransformer as GlobalUpTransformer

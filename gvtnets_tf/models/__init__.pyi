@@ -1,0 +1,9 @@
+from . import losses as losses
+from .base import ImageModel as ImageModel
+from .base import named_weights as named_weights
+from .fnet import FNet as FNet
+from .gpt import GlobalPixelTransformerNet as GlobalPixelTransformerNet
+from .gvtnet import GVTNet as GVTNet
+from .presets import Preset as Preset
+from .presets import preset as preset
+from .projection import ProjectionGVTNet as ProjectionGVTNet

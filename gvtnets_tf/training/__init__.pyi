@@ -1,0 +1,2 @@
+from .fitting import train as train
+from .recipe import Recipe as Recipe
