@@ -248,7 +248,7 @@ def simulated(root, volumes, shape, seed=0):
         if (root / path).exists():
             continue
         how = {"shape": shape, "seed": MOST_SIMULATED * seed + i}
-        made = [cells.pair("label_free", structure=name, **how) for name in names]
+        made = [cells.simulate_pair("label_free", structure=name, **how) for name in names]
         channels = [made[0][0].array, *(target.array for _, target in made)]
         image = replace(
             made[0][0], array=np.stack(channels), axes="CZYX", channel_names=("light", *names)

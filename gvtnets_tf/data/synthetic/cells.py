@@ -13,14 +13,21 @@ from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data.synthetic.optics import (
     PSF,
     VOXEL_SIZE,
-    camera,
+    add_camera_noise,
+    blur_with_psf,
     check_positive,
     check_three,
-    psf_blur,
-    stream,
-    transmitted_light,
+    make_generator,
+    simulate_transmitted_light,
 )
-from gvtnets_tf.data.synthetic.shapes import bell, bent, field, lattice, nearest, spots
+from gvtnets_tf.data.synthetic.shapes import (
+    bend_grid,
+    evaluate_gaussian,
+    find_nearest,
+    jitter_lattice,
+    paint_spots,
+    smooth_field,
+)
 from gvtnets_tf.images.image import Image
 
 STRUCTURES = ("nuclei", "membranes", "bodies")
@@ -36,7 +43,7 @@ CONTRAST = {"nuclei": -0.01, "nucleoli": 0.016, "membranes": 0.005, "bodies": 0.
 GRAIN = 0.0015  # standard deviation within the cytoplasm
 
 
-def cells(
+def simulate_cells(
     shape,
     seed,
     cell_size=CELL_SIZE,
@@ -75,32 +82,32 @@ def cells(
     for name, value in {"membrane": membrane, "body": body}.items():
         check_positive(name, value)
     check_at_least("bodies_per_cell", bodies_per_cell, 0)
-    rng = stream(seed, "cells")
-    points = bent(shape, size, rng)
-    seeds = lattice(shape / size, rng)
-    owner, border = nearest(points, seeds)
+    rng = make_generator(seed, "cells")
+    points = bend_grid(shape, size, rng)
+    seeds = jitter_lattice(shape / size, rng)
+    owner, border = find_nearest(points, seeds)
     scale = size[2]  # voxels along x per cell
 
     distance, nucleoli = _nuclei(points, seeds, owner, nucleus, rng)
     inside = np.clip(distance * scale + 0.5, 0, 1) * np.clip(border * scale - 1.5, 0, 1)
     nucleoli *= inside
-    chromatin = 1 + 0.25 * field(shape, size / 16, rng)
-    borders = bell(border * scale / membrane)
+    chromatin = 1 + 0.25 * smooth_field(shape, size / 16, rng)
+    borders = evaluate_gaussian(border * scale / membrane)
     room = (distance * scale < -1.5) & (border * scale > 2.5)
     count = rng.poisson(bodies_per_cell * room.size / size.prod())
-    bodies = spots(room, count, body * size / scale, rng)
+    bodies = paint_spots(room, count, body * size / scale, rng)
     volumes = {
         "nuclei": inside * np.maximum(chromatin, 0.2) * (1 - 0.7 * nucleoli),
-        "membranes": borders * np.maximum(1 + 0.15 * field(shape, size / 3, rng), 0),
+        "membranes": borders * np.maximum(1 + 0.15 * smooth_field(shape, size / 3, rng), 0),
         "bodies": bodies,
     }
     parts = {"nuclei": inside, "nucleoli": nucleoli, "membranes": borders, "bodies": bodies}
-    grain = GRAIN * field(shape, size / 16, rng) * (1 - 0.7 * inside)
+    grain = GRAIN * smooth_field(shape, size / 16, rng) * (1 - 0.7 * inside)
     volumes["index"] = CYTOPLASM + grain + sum(CONTRAST[k] * v for k, v in parts.items())
     return {name: volume.astype(np.float32) for name, volume in volumes.items()}
 
 
-def surface_stack(
+def simulate_surface(
     shape,
     seed,
     cell_size=24,
@@ -125,8 +132,8 @@ def surface_stack(
         membrane: float. Standard deviation of a cell border's profile, in voxels.
         thickness: float. Standard deviation of the sheet's profile along z, in voxels.
         background: float. Mean brightness of the tissue below, where a border has about 1.
-        sigma: three floats. Of the point spread function, see `optics.psf_blur`.
-        photons, read_noise: of the camera, see `optics.camera`; `photons=None` for no noise.
+        sigma: three floats. Of the point spread function, see `optics.blur_with_psf`.
+        photons, read_noise: see `optics.add_camera_noise`; `photons=None` for no noise.
 
     Returns:
         float32 stack `(z, y, x)`, and float32 projection `(y, x)`: what is on the sheet,
@@ -140,25 +147,27 @@ def surface_stack(
     check_at_least("background", background, 0)
     for name, value in {"membrane": membrane, "thickness": thickness}.items():
         check_positive(name, value)
-    rng = stream(seed, "surface")
+    rng = make_generator(seed, "surface")
     flat, cell = shape[1:], np.full(2, cell_size, np.float32)
-    height = (shape[0] - 1) * (0.5 + 0.25 * np.tanh(field(flat, np.array(flat) / 5, rng)))
-    seeds = lattice(flat / cell, rng)
-    owner, border = nearest(bent(flat, cell, rng), seeds)
+    height = (shape[0] - 1) * (0.5 + 0.25 * np.tanh(smooth_field(flat, np.array(flat) / 5, rng)))
+    seeds = jitter_lattice(flat / cell, rng)
+    owner, border = find_nearest(bend_grid(flat, cell, rng), seeds)
     inside = rng.uniform(0.02, 0.15, len(seeds))[owner]
-    borders = np.maximum(1 + 0.2 * field(flat, cell / 3, rng), 0)
-    projection = np.maximum(borders * bell(border * cell_size / membrane), inside)
+    borders = np.maximum(1 + 0.2 * smooth_field(flat, cell / 3, rng), 0)
+    projection = np.maximum(borders * evaluate_gaussian(border * cell_size / membrane), inside)
 
     below = np.arange(shape[0])[:, None, None] - height  # voxels
-    tissue = np.maximum(1 + 0.5 * field(shape, np.array([0.1, 0.2, 0.2]) * cell_size, rng), 0)
+    tissue = np.maximum(
+        1 + 0.5 * smooth_field(shape, np.array([0.1, 0.2, 0.2]) * cell_size, rng), 0
+    )
     tissue *= background * expit(below / thickness - 3)
-    stack = psf_blur(projection * bell(below / thickness) + tissue, sigma)
+    stack = blur_with_psf(projection * evaluate_gaussian(below / thickness) + tissue, sigma)
     if photons is not None:
-        stack = camera(stack, photons, read_noise, seed)
+        stack = add_camera_noise(stack, photons, read_noise, seed)
     return stack, projection.astype(np.float32)
 
 
-def pair(task, shape, seed, **options):
+def simulate_pair(task, shape, seed, **options):
     """Input and target of a task, as a data set would hold them.
 
     Args:
@@ -172,8 +181,8 @@ def pair(task, shape, seed, **options):
         photons: float. Photons per voxel at brightness 1; 20, and 2000 for transmitted light.
             Fewer are noisier.
         read_noise: float. Standard deviation of the read noise, in photons; 1.5.
-        sigma: three floats. Of the point spread function, see `optics.psf_blur`.
-        cell_size, background: of projection, see `surface_stack`.
+        sigma: three floats. Of the point spread function, see `optics.blur_with_psf`.
+        cell_size, background: of projection, see `simulate_surface`.
 
     Returns:
         Two `Image`s with voxel sizes, float32: the input `ZYX`, and the target `ZYX`, or
@@ -201,23 +210,25 @@ def _denoising(shape, seed, *, structures=STRUCTURES, photons=20.0, read_noise=1
             f"Received: structures={structures!r}."
         )
     names = [check_choice("structure", name, STRUCTURES) for name in structures]
-    volumes = cells(shape, seed)
-    clean = psf_blur(sum(volumes[name] for name in names), sigma)
-    return camera(clean, photons, read_noise, seed), clean
+    volumes = simulate_cells(shape, seed)
+    clean = blur_with_psf(sum(volumes[name] for name in names), sigma)
+    return add_camera_noise(clean, photons, read_noise, seed), clean
 
 
 def _label_free(shape, seed, *, structure="nuclei", photons=2000.0, read_noise=1.5, sigma=PSF):
     check_choice("structure", structure, STRUCTURES)
-    volumes = cells(shape, seed)
-    light = transmitted_light(volumes["index"], photons=photons, read_noise=read_noise, seed=seed)
-    return light, psf_blur(volumes[structure], sigma)
+    volumes = simulate_cells(shape, seed)
+    light = simulate_transmitted_light(
+        volumes["index"], photons=photons, read_noise=read_noise, seed=seed
+    )
+    return light, blur_with_psf(volumes[structure], sigma)
 
 
 def _projection(
     shape, seed, *, cell_size=24, background=0.2, photons=20.0, read_noise=1.5, sigma=PSF
 ):
     noise = {"photons": photons, "read_noise": read_noise}
-    return surface_stack(shape, seed, cell_size, background=background, sigma=sigma, **noise)
+    return simulate_surface(shape, seed, cell_size, background=background, sigma=sigma, **noise)
 
 
 TASKS = {"denoising": _denoising, "label_free": _label_free, "projection": _projection}
@@ -247,5 +258,5 @@ def _nuclei(points, seeds, owner, radius, rng):
     nucleoli = np.zeros(owner.shape)
     for _ in range(2):
         place = rng.uniform(-0.45, 0.45, (count, 3))
-        nucleoli += bell(np.linalg.norm(local - place[owner], axis=-1) / 0.18)
+        nucleoli += evaluate_gaussian(np.linalg.norm(local - place[owner], axis=-1) / 0.18)
     return (1 - np.linalg.norm(local, axis=-1)) * radius, np.minimum(nucleoli, 1)

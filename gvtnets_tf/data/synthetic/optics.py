@@ -53,7 +53,7 @@ def check_positive(name, value):
     return value
 
 
-def stream(seed, purpose):
+def make_generator(seed, purpose):
     """Return the random generator of one purpose, so that two purposes never share draws.
 
     Args:
@@ -68,7 +68,7 @@ def stream(seed, purpose):
     return np.random.default_rng((int(seed), *purpose.encode()))
 
 
-def psf_blur(volume, sigma=PSF):
+def blur_with_psf(volume, sigma=PSF):
     """Blur as a fluorescence microscope does, with a Gaussian point spread function.
 
     Args:
@@ -85,7 +85,7 @@ def psf_blur(volume, sigma=PSF):
     return ndimage.gaussian_filter(check_volume("volume", volume), sigma, mode="reflect")
 
 
-def camera(volume, photons, read_noise=0.0, seed=0):
+def add_camera_noise(volume, photons, read_noise=0.0, seed=0):
     """Take a picture: photons arrive by chance, and reading them adds noise of its own.
 
     Args:
@@ -105,13 +105,13 @@ def camera(volume, photons, read_noise=0.0, seed=0):
     check_positive("photons", photons)
     check_at_least("read_noise", read_noise, 0)
     check_at_least("smallest value of volume", volume.min(), 0)
-    rng = stream(seed, "camera")
+    rng = make_generator(seed, "camera")
     counts = rng.poisson(volume * photons).astype(np.float32)
     counts += read_noise * rng.standard_normal(volume.shape, np.float32)
     return counts / np.float32(photons)
 
 
-def transmitted_light(
+def simulate_transmitted_light(
     index,
     voxel_size=VOXEL_SIZE,
     *,
@@ -125,7 +125,7 @@ def transmitted_light(
     """Bright-field stack of a transparent specimen: a weak, purely refracting object.
 
     To first order in the contrast of the index (first Born approximation), the light at each
-    plane is 1 plus the index convolved with the kernel of `phase_transfer`. The kernel is
+    plane is 1 plus the index convolved with the kernel of `compute_phase_transfer`. The kernel is
     odd in z: what is in focus is invisible, and is seen by the light it throws on the planes
     below and above it.
 
@@ -160,14 +160,14 @@ def transmitted_light(
     }
     _check_apertures(medium, voxel_size[1:], **lens)
     contrast = np.pad(index - medium, _margins(index.shape), mode="symmetric")
-    transfer = phase_transfer(contrast.shape, voxel_size, medium, **lens)
+    transfer = compute_phase_transfer(contrast.shape, voxel_size, medium, **lens)
     light = fft.irfftn(fft.rfftn(contrast) * transfer, contrast.shape)
     light = light[tuple(slice(m, m + n) for m, n in zip(MARGIN, index.shape))]
     light = np.maximum(1 + light, 0)  # to first order, it could be darker than dark
-    return light if photons is None else camera(light, photons, read_noise, seed)
+    return light if photons is None else add_camera_noise(light, photons, read_noise, seed)
 
 
-def phase_transfer(shape, voxel_size, medium, *, wavelength, objective_na, condenser_na):
+def compute_phase_transfer(shape, voxel_size, medium, *, wavelength, objective_na, condenser_na):
     """Transfer function from refractive index to bright-field light, for a filled condenser.
 
     With s and u transverse spatial frequencies of a ray of the condenser and of the object,
@@ -183,7 +183,7 @@ def phase_transfer(shape, voxel_size, medium, *, wavelength, objective_na, conde
         shape: three ints. The grid, periodic.
         voxel_size: three floats. Micrometres along z, y and x.
         medium: float. Its refractive index.
-        wavelength, objective_na, condenser_na: as in `transmitted_light`.
+        wavelength, objective_na, condenser_na: as in `simulate_transmitted_light`.
 
     Returns:
         complex64 `(z, y, x // 2 + 1)`, to multiply with `scipy.fft.rfftn` of the index; no

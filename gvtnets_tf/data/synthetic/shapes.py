@@ -5,19 +5,19 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 
-def field(shape, scale, rng):
+def smooth_field(shape, scale, rng):
     """Smooth random field of mean 0 and standard deviation 1, with bumps of `scale` voxels."""
     noise = rng.standard_normal(shape, np.float32)
     noise = ndimage.gaussian_filter(noise, scale, mode="wrap", truncate=3)
     return (noise - noise.mean()) / noise.std()
 
 
-def bell(x):
+def evaluate_gaussian(x):
     """A Gaussian of height 1, and 0 where it would be too small to see."""
     return np.where(np.abs(x) < 5, np.exp(-0.5 * np.square(x)), 0)
 
 
-def lattice(counts, rng):
+def jitter_lattice(counts, rng):
     """Jittered points one unit apart, one ring more than `counts` units; `(n, axes)`."""
     ranges = [np.arange(-1.0, np.ceil(count) + 2) for count in counts]
     points = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, len(counts))
@@ -26,7 +26,7 @@ def lattice(counts, rng):
     return points + rng.uniform(-0.25, 0.25, points.shape)
 
 
-def bent(shape, cell, rng):
+def bend_grid(shape, cell, rng):
     """Coordinates in units of cells, bent by a smooth random field, so that borders curve.
 
     Args:
@@ -37,11 +37,11 @@ def bent(shape, cell, rng):
     Returns:
         float array `(*shape, axes)`.
     """
-    bends = [0.06 * field(shape, cell / 4, rng) for _ in shape]
+    bends = [0.06 * smooth_field(shape, cell / 4, rng) for _ in shape]
     return np.stack([x / c + bend for x, c, bend in zip(np.indices(shape), cell, bends)], -1)
 
 
-def nearest(points, seeds):
+def find_nearest(points, seeds):
     """Which seed each point belongs to, and how far the border with the next one is.
 
     Args:
@@ -57,7 +57,7 @@ def nearest(points, seeds):
     return index[..., 0], np.diff(distance**2)[..., 0] / (2 * apart)
 
 
-def spots(room, count, sigma, rng):
+def paint_spots(room, count, sigma, rng):
     """Paint Gaussian spots of varied size and brightness.
 
     Args:
@@ -78,7 +78,7 @@ def spots(room, count, sigma, rng):
     offsets = offsets.reshape(-1, 3)
     width = rng.uniform(0.8, 1.2, (count, 1))
     distance = np.linalg.norm(offsets / sigma, axis=-1)
-    values = rng.uniform(0.5, 1, (count, 1)) * bell(distance / width)
+    values = rng.uniform(0.5, 1, (count, 1)) * evaluate_gaussian(distance / width)
     places = centers[:, None] + offsets
     here = ((places >= 0) & (places < room.shape)).all(-1)
     np.maximum.at(volume, tuple(places[here].T), values[here].astype(np.float32))
