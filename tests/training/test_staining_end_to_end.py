@@ -41,7 +41,7 @@ def recipe(place, labels=LABELS, model=None, **changes):
     return {
         "preset": "gpt_virtual_staining",
         "model": MODEL | (model or {}),
-        "data": {"root": str(place), "isl": ".", "labels": labels},
+        "data": {"root": str(place), "wells": ".", "labels": labels},
         "patch": [16, 16],
         "batch": 2,
         "steps": 4,
@@ -114,7 +114,9 @@ def test_the_score_of_the_select_part_is_that_of_the_loss_on_its_patches(tmp_pat
     _, selection, _ = fitting._prepare(made)
     assert [pair.origin for pair in selection] == [{"X": 48}] * 2
     assert all(pair.around.shape == (3, 48, 64) for pair in selection)
-    held = fitting.grid(selection, made.patch, made.batch, "YX", scales=made.scales, classes=16)
+    held = fitting.validation_dataset(
+        selection, made.patch, made.batch, axes="YX", scales=made.scales, classes=16
+    )
     total = count = 0
     for x, y in held.as_numpy_iterator():
         p = np.asarray(model(x), np.float64)

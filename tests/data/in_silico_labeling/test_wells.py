@@ -13,14 +13,16 @@ from gvtnets_tf.data.in_silico_labeling import file_names, wells
 from gvtnets_tf.data.in_silico_labeling.file_names import (
     CONDITIONS,
     TRANSMITTED,
-    Name,
-    folders,
-    parse,
+    FileName,
+    list_folders,
+    parse_name,
 )
 from gvtnets_tf.images.formats import png
 
 LETTERS = {name: letter for letter, names in CONDITIONS.items() for name in names}
-PLANE = Name("finkbeiner", "kevan_0_8", "B", datetime.date(2015, 10, 5), "A4", 0, "PHASE_CONTRAST")
+PLANE = FileName(
+    "finkbeiner", "kevan_0_8", "B", datetime.date(2015, 10, 5), "A4", 0, "PHASE_CONTRAST"
+)
 DAPI, MAP2, NFH = "DAPI_CONFOCAL", "MAP2_CONFOCAL", "NFH_CONFOCAL"
 
 
@@ -80,7 +82,7 @@ def names():
     def build(folder, date, well, z, label, transmitted, predicted, mask):
         lab, condition = folder.lower().split("/")
         channel = label if z is None else transmitted
-        return Name(lab, condition, LETTERS[folder], date, well, z, channel, predicted, mask)
+        return FileName(lab, condition, LETTERS[folder], date, well, z, channel, predicted, mask)
 
     return st.builds(
         build,
@@ -98,18 +100,18 @@ def names():
 @settings(deadline=None, max_examples=100)
 @given(names(), st.booleans(), st.booleans())
 def test_a_name_is_read_back_from_either_spelling(name, minute, tile):
-    assert parse(sample_name(name, minute, tile)) == name
-    assert parse(bucket_name(name)) == name
-    assert parse(f"some/folder/{bucket_name(name).upper()}") == name
+    assert parse_name(sample_name(name, minute, tile)) == name
+    assert parse_name(bucket_name(name)) == name
+    assert parse_name(f"some/folder/{bucket_name(name).upper()}") == name
 
 
 def test_names_as_the_authors_publish_them():
-    label = parse(
+    label = parse_name(
         "lab-Finkbeiner,condition-kevan_0_8,acquisition_date,year-2015,month-9,day-28,well-A4,"
         "depth_computation,value-MAXPROJECT,channel,value-DAPI_CONFOCAL,statistic,value-MEDIAN,"
         "kind,value-PREDICTED.png"
     )
-    assert label == Name(
+    assert label == FileName(
         "finkbeiner", "kevan_0_8", "B", datetime.date(2015, 9, 28), "A4", None, DAPI, predicted=True
     )
     assert label.series == "finkbeiner_kevan_0_8_2015-09-28_A4"
@@ -139,7 +141,7 @@ def test_a_name_that_says_something_else_is_refused_with_the_file(old, new, told
     name = sample_name(PLANE)
     assert old in name
     with pytest.raises(ValueError, match=f"^some/lab-.*{told}"):
-        parse("some/" + name.replace(old, new))
+        parse_name("some/" + name.replace(old, new))
 
 
 @pytest.mark.parametrize("spell", [sample_name, bucket_name])
@@ -277,9 +279,9 @@ def test_what_is_not_there_is_told_beside_what_is(tmp_path):
 
 
 def test_a_condition_is_a_letter_or_a_name():
-    assert folders("A") == ("Rubin/scott_1_0",)
-    assert folders(["e", "kevan_0_10"]) == ("GLS/2015_06_26", "Finkbeiner/kevan_0_10")
-    assert len(folders()) == 8
+    assert list_folders("A") == ("Rubin/scott_1_0",)
+    assert list_folders(["e", "kevan_0_10"]) == ("GLS/2015_06_26", "Finkbeiner/kevan_0_10")
+    assert len(list_folders()) == 8
 
 
 def test_nothing_but_predictions_is_told(tmp_path):
