@@ -46,7 +46,12 @@ class Well:
         dtype: of the planes, uint8 or uint16.
         planes: tuple of `Path`, z = 0 first.
         labels: mapping from label to `Path`, possibly empty.
-        label_dtype: of the labels, `None` where there are none.
+        label_dtype: of the labels, `None` without labels.
+
+    Examples:
+        >>> well = Well("A4", "B", "test", (64, 64), np.dtype("uint16"), (Path("z0.png"),))
+        >>> well.input().sizes  # nothing is read yet
+        {'C': 1, 'Y': 64, 'X': 64}
     """
 
     name: str
@@ -136,6 +141,17 @@ def find_wells(
         ValueError: naming the file, if it is an RGB image or its name says something
             unknown; if the sizes, or the bits of the planes or of the labels, differ within
             a well; if a plane is missing or there twice, or if nothing is left to read.
+
+    Examples:
+        >>> import tempfile
+        >>> from gvtnets_tf.images.writers import write
+        >>> folder = Path(tempfile.mkdtemp()) / "train"
+        >>> folder.mkdir()
+        >>> name = "lab-Finkbeiner,condition-kevan_0_8,acquisition_date,year-2015,month-9,day-26,"
+        >>> name += "well-A4,z_depth-0,channel,value-PHASE_CONTRAST.png"
+        >>> _ = write(folder / name, Image(np.zeros((16, 16), np.uint16), "YX"))
+        >>> [(well.name, well.split, well.shape) for well in find_wells(folder)]
+        [('finkbeiner_kevan_0_8_2015-09-26_A4', 'train', (16, 16))]
     """
     check_choice("split", split, (*SPLITS, None))
     if planes is not None:

@@ -1,10 +1,11 @@
 """Small three-dimensional cells, and microscope images of them, with known truth.
 
-Everything follows from `shape`, `seed` and the sizes: the same call gives the same bytes.
-Brightness is relative, about 1 inside a structure; `optics` says what a camera makes of it.
+The same `shape`, `seed` and sizes give the same bytes. Brightness is relative, about 1 inside a
+structure; `optics.add_camera_noise` turns it into photons.
 """
 
 import inspect
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import expit
@@ -32,7 +33,7 @@ from gvtnets_tf.images.image import Image
 
 STRUCTURES = ("nuclei", "membranes", "bodies")
 SMALLEST = (4, 16, 16)  # voxels; less would hold no cell
-CELL_SIZE = (12, 24, 24)  # voxels along z, y, x: round cells, at voxels twice as long in z
+CELL_SIZE = (12, 24, 24)  # voxels along z, y, x: round cells, of voxels twice as long along z
 
 # Refractive indices of the cytoplasm, and how the rest differs from it: chosen, of the order
 # reviewed by Liu et al. (2016), Cell refractive index for cell biology and disease diagnosis,
@@ -44,16 +45,16 @@ GRAIN = 0.0015  # standard deviation within the cytoplasm
 
 
 def simulate_cells(
-    shape,
-    seed,
-    cell_size=CELL_SIZE,
+    shape: Sequence[int],
+    seed: int,
+    cell_size: Sequence[float] = CELL_SIZE,
     *,
-    nucleus=0.36,
-    membrane=1.0,
-    body=1.1,
-    bodies_per_cell=12,
-):
-    """A tissue of cells, each with its border, its nucleus and its small bodies.
+    nucleus: float = 0.36,
+    membrane: float = 1.0,
+    body: float = 1.1,
+    bodies_per_cell: float = 12,
+) -> dict[str, np.ndarray]:
+    """Simulate a tissue of cells, each with its border, its nucleus and its small bodies.
 
     Space is divided among jittered lattice points (a Voronoi diagram in coordinates bent by
     a smooth random field). Each cell has one ellipsoidal nucleus with two nucleoli; bodies
@@ -66,7 +67,7 @@ def simulate_cells(
         nucleus: float. Mean radius of a nucleus, as a share of `cell_size`, below 0.5.
         membrane: float. Standard deviation of a membrane's profile, in voxels along x.
         body: float. Standard deviation of a body's profile, in voxels along x.
-        bodies_per_cell: float. How many, on average.
+        bodies_per_cell: float. Number of bodies, on average.
 
     Returns:
         Mapping of float32 volumes of `shape`: `"nuclei"`, `"membranes"` and `"bodies"` in
@@ -74,6 +75,11 @@ def simulate_cells(
 
     Raises:
         ValueError: if the shape is too small or not three numbers, or a size is impossible.
+
+    Examples:
+        >>> volumes = simulate_cells((8, 32, 32), seed=0)
+        >>> sorted(volumes), volumes["nuclei"].shape
+        (['bodies', 'index', 'membranes', 'nuclei'], (8, 32, 32))
     """
     shape = check_shape(shape)
     size = np.array(check_three("cell_size", cell_size, 4), np.float32)
@@ -88,7 +94,7 @@ def simulate_cells(
     owner, border = find_nearest(points, seeds)
     scale = size[2]  # voxels along x per cell
 
-    distance, nucleoli = _nuclei(points, seeds, owner, nucleus, rng)
+    distance, nucleoli = _place_nuclei(points, seeds, owner, nucleus, rng)
     inside = np.clip(distance * scale + 0.5, 0, 1) * np.clip(border * scale - 1.5, 0, 1)
     nucleoli *= inside
     chromatin = 1 + 0.25 * smooth_field(shape, size / 16, rng)
@@ -108,18 +114,18 @@ def simulate_cells(
 
 
 def simulate_surface(
-    shape,
-    seed,
-    cell_size=24,
+    shape: Sequence[int],
+    seed: int,
+    cell_size: float = 24,
     *,
-    membrane=1.0,
-    thickness=1.0,
-    background=0.2,
-    sigma=PSF,
-    photons=None,
-    read_noise=0.0,
-):
-    """A curved sheet of cells in a stack, and the pattern that lies on it.
+    membrane: float = 1.0,
+    thickness: float = 1.0,
+    background: float = 0.2,
+    sigma: Sequence[float] = PSF,
+    photons: float | None = None,
+    read_noise: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate a stack of a curved sheet of cells, and the pattern on the sheet.
 
     The sheet is a smooth random height map between a quarter and three quarters of the
     depth. Below it (towards larger z) lies tissue with a signal of its own, which a maximum
@@ -136,11 +142,16 @@ def simulate_surface(
         photons, read_noise: see `optics.add_camera_noise`; `photons=None` for no noise.
 
     Returns:
-        float32 stack `(z, y, x)`, and float32 projection `(y, x)`: what is on the sheet,
+        float32 stack `(z, y, x)`, and float32 projection `(y, x)`: the pattern on the sheet,
         seen from above without blur, noise and tissue.
 
     Raises:
         ValueError: if the shape is too small or not three numbers, or a size is impossible.
+
+    Examples:
+        >>> stack, projection = simulate_surface((8, 32, 32), seed=0)
+        >>> stack.shape, projection.shape
+        ((8, 32, 32), (32, 32))
     """
     shape = check_shape(shape)
     check_at_least("cell_size", cell_size, 4)
@@ -167,8 +178,8 @@ def simulate_surface(
     return stack, projection.astype(np.float32)
 
 
-def simulate_pair(task, shape, seed, **options):
-    """Input and target of a task, as a data set would hold them.
+def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tuple[Image, Image]:
+    """Simulate the input and the target of a task.
 
     Args:
         task: `"denoising"`: a noisy picture of fluorescent structures, and the same without
@@ -190,6 +201,11 @@ def simulate_pair(task, shape, seed, **options):
 
     Raises:
         ValueError: for an unknown task, option or structure, or an impossible value.
+
+    Examples:
+        >>> light, nuclei = simulate_pair("label_free", (8, 32, 32), seed=0, structure="nuclei")
+        >>> light.axes, nuclei.shape, nuclei.voxel_size["Z"]
+        ('ZYX', (8, 32, 32), 0.58)
     """
     make = TASKS[check_choice("task", task, list(TASKS))]
     known = [name for name in inspect.signature(make).parameters if name not in ("shape", "seed")]
@@ -234,7 +250,7 @@ def _projection(
 TASKS = {"denoising": _denoising, "label_free": _label_free, "projection": _projection}
 
 
-def check_shape(shape):
+def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """Return `shape` as a tuple of three ints that holds a cell.
 
     Raises:
@@ -246,8 +262,8 @@ def check_shape(shape):
     return tuple(map(int, shape))
 
 
-def _nuclei(points, seeds, owner, radius, rng):
-    """Distance inside the nucleus of each point's cell (negative outside), and its nucleoli."""
+def _place_nuclei(points, seeds, owner, radius, rng):
+    """Return the depth of each point in its nucleus, negative outside, and the nucleoli."""
     count = len(seeds)
     radii = radius * rng.uniform(0.8, 1.2, (count, 3))
     angle = rng.uniform(0, np.pi, count)
