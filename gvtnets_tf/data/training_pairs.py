@@ -67,14 +67,8 @@ class TrainingPair:
     def __post_init__(self):
         check_choice("split", self.split, ("", *SPLITS))
         check_same_size(self.input, self.target)
-        for image, affine in zip((self.input, self.target), self.affines):
-            if affine is not None:
-                _check_channels(image, affine)
-
-    @property
-    def affines(self) -> tuple:
-        """The maps of input and target."""
-        return self.input_affine, self.target_affine
+        _check_channels(self.input, self.input_affine)
+        _check_channels(self.target, self.target_affine)
 
     @property
     def projects(self) -> bool:
@@ -102,13 +96,14 @@ class TrainingPair:
         Raises:
             ValueError: naming the image, if it is constant or not finite.
         """
-        rules = input_normalizer, target_normalizer
-        images = self.input if self.around is None else self.around, self.target
-        measured = (
+        input_affine, target_affine = (
             Normalizer.parse(rule).measure_images([image], describe(image))
-            for rule, image in zip(rules, images)
+            for rule, image in (
+                (input_normalizer, self.around or self.input),
+                (target_normalizer, self.target),
+            )
         )
-        return replace(self, **dict(zip(("input_affine", "target_affine"), measured)))
+        return replace(self, input_affine=input_affine, target_affine=target_affine)
 
     def resize_to_network(self) -> "TrainingPair":
         """Resize both images by the factors `resize`, into memory.
@@ -117,8 +112,8 @@ class TrainingPair:
         """
         if not self.resize:
             return self
-        images = (resize(image, self.resize) for image in (self.input, self.target))
-        return replace(self, **dict(zip(("input", "target"), images)), **NOT_CROPPED, resize=())
+        input, target = (resize(image, self.resize) for image in (self.input, self.target))
+        return replace(self, input=input, target=target, around=None, origin={}, resize=())
 
     def along(self, letter: str) -> list["TrainingPair"]:
         """Take the pair apart along an axis; a pair without it stays whole.
@@ -152,9 +147,6 @@ class TrainingPair:
             around=self.input if self.around is None else self.around,
             origin={**self.origin, **origin},
         )
-
-
-NOT_CROPPED = {"around": None, "origin": {}}
 
 
 def check_same_size(input: Image, target: Image):
@@ -286,7 +278,7 @@ def _is_projection(input, target):
 
 def _check_channels(image, affine):
     channels = image.sizes.get("C", 1)
-    if np.shape(affine.offset) != (channels,) or np.shape(affine.gain) != (channels,):
+    if affine and not np.shape(affine.offset) == np.shape(affine.gain) == (channels,):
         raise ValueError(
             f"The normalization of {describe(image)} must have one offset and one gain for each "
             f"of its {channels} channels. Received: shapes {np.shape(affine.offset)} and "

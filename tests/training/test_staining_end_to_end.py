@@ -185,13 +185,13 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
 
 def test_light_is_changed_in_training_only(tmp_path, data, monkeypatch):
     seen = []
-    real = fitting.patches
+    real = fitting.training_dataset
 
     def watched(*args, **kwargs):
         seen.append(kwargs["intensity"])
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(fitting, "patches", watched)
+    monkeypatch.setattr(fitting, "training_dataset", watched)
     light = {"gain": 0.2, "offset": 0.1, "noise": 0.05, "drop": 0.1}
     values = recipe(data, steps=1, augment={"flip": True, "rotate": True, "intensity": light})
     run(tmp_path / "run", values)
