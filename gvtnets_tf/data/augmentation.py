@@ -107,7 +107,7 @@ def invert(array: np.ndarray, turns: int, flips: str, axes: str) -> np.ndarray:
     return flip_and_rotate(array, 0, flips, axes)
 
 
-def check_square(patch_size: Sequence[int], axes: str):
+def check_square(patch_size: Sequence[int], axes: str) -> None:
     """Refuse a patch that a quarter turn would not map onto itself.
 
     Raises:

@@ -15,7 +15,7 @@ def make_generator(seed: int, epoch: int, *step: int) -> np.random.Generator:
     return np.random.default_rng((seed, epoch, *step))
 
 
-def check_fits(patch_size: Sequence[int], shape: Sequence[int], axes: str, name: str):
+def check_fits(patch_size: Sequence[int], shape: Sequence[int], axes: str, name: str) -> None:
     """Refuse a patch that is larger than an image.
 
     Args:

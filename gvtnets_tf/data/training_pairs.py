@@ -149,7 +149,7 @@ class TrainingPair:
         )
 
 
-def check_same_size(input: Image, target: Image):
+def check_same_size(input: Image, target: Image) -> None:
     """Refuse an input and a target of different spatial sizes.
 
     Raises:

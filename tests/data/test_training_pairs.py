@@ -1,6 +1,7 @@
 """Pairs of images that a recipe names, and the part of the data each belongs to."""
 
 import csv
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -118,7 +119,31 @@ def test_data_that_are_not_there_are_named(tmp_path, data, error, message):
         open_pairs(data)
 
 
-# Which part to choose by.
+def test_an_unknown_key_of_the_data_names_the_nearest(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`key of data` cannot be 'target'\. Did you mean 'target"
+    ):
+        open_pairs(data_of(stacks(tmp_path)) | {"target": "gt/*"})
+
+
+def test_the_data_of_a_typed_recipe_are_opened_where_they_are_given(tmp_path):
+    @dataclass
+    class Data:
+        root: str
+        inputs: str = "in/*.tif"
+        targets: str = "gt/*.tif"
+        pair_by: str | None = None
+        regions: dict | None = None
+        resize: tuple = ()
+
+    root = str(stacks(tmp_path))
+    assert [p.input.name for p in open_pairs(Data(root))] == ["0", "1"]
+    assert [p.split for p in open_pairs(Data(root, regions={"test": {"X": (0, 8)}}))] == [
+        "test"
+    ] * 2
+
+
+# Validation.
 
 
 @pytest.mark.parametrize("share, kept", [(0.1, [5]), (0.2, [5]), (0.34, [2, 5]), (0.5, [1, 3, 5])])
@@ -168,7 +193,7 @@ def test_frames_of_a_movie_stay_on_one_side():
         TrainingPair(stack, plane).along("Z")
 
 
-# A region knows what it was cut from.
+# Regions.
 
 
 def test_a_crop_remembers_the_whole_input_and_where_it_lay_in_it():
@@ -182,6 +207,23 @@ def test_a_crop_remembers_the_whole_input_and_where_it_lay_in_it():
     y, x = second.origin["Y"], second.origin["X"]
     np.testing.assert_array_equal(second.input.array, ramp[y : y + 20, x : x + 10])
     np.testing.assert_array_equal(second.target.array, -second.input.array)
+
+
+def test_a_region_is_measured_on_the_whole_input_and_its_own_target():
+    ramp = np.arange(100.0).reshape(10, 10)
+    whole = TrainingPair(Image(ramp, "YX"), Image(-ramp, "YX"))
+    part = whole.crop({"Y": (0, 5)}).measure("unit", "unit")
+    assert (part.input_affine.offset, part.input_affine.gain) == (49.5, 49.5)
+    assert (part.target_affine.offset, part.target_affine.gain) == (-24.5, 24.5)
+    alone = TrainingPair(part.input, part.target).measure("unit", "unit")
+    assert alone.input_affine.offset == 24.5
+    # What is measured stays with every part of it.
+    assert part.crop({"X": (0, 5)}).input_affine is part.input_affine
+
+
+def test_an_unknown_split_names_the_nearest():
+    with pytest.raises(ValueError, match=r"`split` cannot be 'valid'\. Did you mean 'validation'"):
+        pair(8, "valid")
 
 
 @pytest.mark.parametrize("letter", ["T", "Z"])
@@ -263,6 +305,11 @@ def test_a_pair_is_resized_once_it_was_measured(tmp_path):
     resized = first.resize_to_network()
     assert resized.input.shape == resized.target.shape == (z, round(y / 2), 2 * x)
     assert resized.resize_to_network() is resized
+    measured = first.measure("unit", "unit")
+    assert measured.resize_to_network().input_affine is measured.input_affine
+    # Its whole input has voxels of another size.
+    cut = first.crop({"X": (0, 32)}).resize_to_network()
+    assert (cut.input.shape, cut.around, cut.origin) == ((z, round(y / 2), 64), None, {})
     sized = TrainingPair(*(flat({}, "YX"),) * 2, resize=(2, 0.5))
     with_size = Image(np.zeros((4, 4), np.float32), "YX", {"Y": 1.0, "X": 0.5})
     again = TrainingPair(with_size, with_size, resize=sized.resize).resize_to_network()

@@ -28,7 +28,7 @@ def check_volume(name: str, volume: np.ndarray) -> np.ndarray:
     return volume
 
 
-def check_three(name: str, values: Sequence[float], least) -> tuple:
+def check_three(name: str, values: Sequence[float], least: Sequence[float] | float) -> tuple:
     """Return `values` as a tuple if it holds three numbers, for z, y, x, each at least `least`.
 
     Raises:

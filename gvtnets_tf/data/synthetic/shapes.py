@@ -7,7 +7,9 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 
-def smooth_field(shape: Sequence[int], scale, rng: np.random.Generator) -> np.ndarray:
+def smooth_field(
+    shape: Sequence[int], scale: Sequence[float] | float, rng: np.random.Generator
+) -> np.ndarray:
     """Smooth white noise to a field of mean 0 and standard deviation 1, bumps of `scale` voxels."""
     noise = rng.standard_normal(shape, np.float32)
     noise = ndimage.gaussian_filter(noise, scale, mode="wrap", truncate=3)
