@@ -55,8 +55,8 @@ class Intensity:
             Float32 array of the same shape.
         """
         gain, offset = 1 + self.gain * rng.uniform(-1, 1), self.offset * rng.uniform(-1, 1)
-        kept = np.tile(rng.random(x.shape[-1] // scales) >= self.drop, scales)
-        x = (x * np.float32(gain) + np.float32(offset)) * kept
+        shown = np.tile(rng.random(x.shape[-1] // scales) >= self.drop, scales)
+        x = (x * np.float32(gain) + np.float32(offset)) * shown
         if self.noise:
             x = x + self.noise * rng.standard_normal(x.shape, np.float32)
         return x.astype(np.float32)

@@ -121,8 +121,8 @@ def is_dataset(folder: str | Path, most: int = 10_000) -> bool:
     """Tell whether a folder holds the data set, by the names of its first files.
 
     Args:
-        folder: searched with all folders in it; what is no folder is no data set.
-        most: int. Number of files that are looked at.
+        folder: searched with all folders in it; `False` for a file.
+        most: int. Number of files whose names are read.
     """
     names = (name for _, _, names in os.walk(folder) for name in names)
     return any(map(is_plane, itertools.islice(names, most)))

@@ -68,7 +68,7 @@ class Well:
 
         Returns:
             `Image` with axes `CYX` and channels `z0`, `z1`, ...; a plane is decoded when it
-            is asked for.
+            is read.
         """
         names = tuple(f"z{z}" for z in range(len(self.planes)))
         return self._image(lambda number: _read_pixels(self.planes[number]), names, self.dtype)
@@ -81,13 +81,13 @@ class Well:
                 MAP2 and NFH where it has no file.
 
         Returns:
-            `Image` with axes `CYX` and a channel per asked label, in that order, decoded when
-            it is asked for. It has the type of the files if each asked label is one; else it
-            is float32, in counts all the same, and a label that the well lacks is NaN.
+            `Image` with axes `CYX` and one channel per label, in the order of `labels`, decoded
+            when it is read. Its dtype is that of the files if the well has all of these labels;
+            otherwise it is float32, in counts as well, and a label that it lacks is NaN.
 
         Raises:
-            ValueError: for an unknown label, with the nearest one; if none is asked for, or
-                if the well has none at all.
+            ValueError: for an unknown label, with the nearest one; for an empty list; or if the
+                well has no label at all.
         """
         labels = [labels] if isinstance(labels, str) else list(labels)
         labels = [check_choice("label", label.upper(), (*LABELS, NEURITE)) for label in labels]
