@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from gvtnets_tf.data import pipeline
+from gvtnets_tf.data.pipeline import training_dataset
+from gvtnets_tf.data.training_pairs import TrainingPair
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.normalization import Normalizer
 
 PATCH, BATCH = (16, 64, 64), 4
 
@@ -33,14 +33,13 @@ def stacks(folder, count=4, shape=(48, 384, 384)):
         path = Path(folder) / f"{i}.tif"
         tifffile.imwrite(path, rng.integers(0, 4096, shape, np.uint16), photometric="minisblack")
         images.append(Image(tifffile.memmap(path, mode="r"), "ZYX", name=path.stem))
-    measure = lambda a, b: pipeline.Pair.measured(a, b, Normalizer(), Normalizer())
-    return [measure(*pair) for pair in zip(images[::2], images[1::2])]
+    return [TrainingPair(*pair).measure() for pair in zip(images[::2], images[1::2])]
 
 
 def in_memory(pair):
     """The same pair, read."""
     whole = [Image(image.numpy(), image.axes) for image in (pair.input, pair.target)]
-    return pipeline.Pair(*whole, pair.input_affine, pair.target_affine)
+    return TrainingPair(*whole, pair.input_affine, pair.target_affine)
 
 
 def plain(pairs, steps):
@@ -79,8 +78,8 @@ def rate(batches, steps):
 def measure(pairs, steps, rounds):
     """Patches per second, the best of all rounds, of each way."""
     datasets = {
-        "pipeline": pipeline.patches(pairs, PATCH, BATCH, steps),
-        "pipeline_augmented": pipeline.patches(pairs, PATCH, BATCH, steps, flip=True, rotate=True),
+        "pipeline": training_dataset(pairs, PATCH, BATCH, steps),
+        "pipeline_augmented": training_dataset(pairs, PATCH, BATCH, steps, flip=True, rotate=True),
         "generator": generator(pairs, steps),
     }
     ways = {"numpy": lambda: plain(pairs, steps)} | {k: d.__iter__ for k, d in datasets.items()}

@@ -19,7 +19,7 @@ SHAPE = (8, 32, 80)
 def stacks(folder, count=2, shape=SHAPE, task="denoising", suffix=".tif"):
     """Write simulated pairs to `in/` and `gt/`; return the folder."""
     for seed in range(count):
-        for name, image in zip(("in", "gt"), cells.pair(task, shape, seed)):
+        for name, image in zip(("in", "gt"), cells.simulate_pair(task, shape, seed)):
             writers.write(folder / name / f"{seed}{suffix}", image)
     return folder
 

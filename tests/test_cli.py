@@ -270,7 +270,7 @@ def test_an_interrupt_is_said_in_one_line(here, capsys, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gvtnets_tf.data.pairing.match", stop)
+    monkeypatch.setattr("gvtnets_tf.data.pairing.match_pairs", stop)
     with pytest.raises(SystemExit) as end:
         cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
     assert end.value.code == 130

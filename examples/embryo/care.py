@@ -21,8 +21,8 @@ from stacks import read, write_scores
 
 from gvtnets_tf.atomic_files import check_writable
 from gvtnets_tf.checks import optional
-from gvtnets_tf.data.pipeline import grid, patches
-from gvtnets_tf.data.training_pairs import Pair
+from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
+from gvtnets_tf.data.training_pairs import TrainingPair
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 
@@ -33,10 +33,8 @@ SELECT_PATCHES = 64  # as many as a recipe looks at
 def pairs(stacks):
     """Pairs as they are: what `prepare.py` wrote is normalized already."""
     as_is = Normalizer("none")
-    return [
-        Pair.measured(Image(s.noisy, "ZYX", name=s.name), Image(s.clean, "ZYX"), as_is, as_is)
-        for s in stacks
-    ]
+    images = [(Image(s.noisy, "ZYX", name=s.name), Image(s.clean, "ZYX")) for s in stacks]
+    return [TrainingPair(*pair).measure(as_is, as_is) for pair in images]
 
 
 def network(loss, folder):
@@ -84,8 +82,12 @@ def main(args):
     care = network(args.loss, out)
     seconds = train(
         care,
-        patches(pairs(read(args.pairs, "train")), PATCH, BATCH, args.every, seed=args.seed),
-        grid(pairs(read(args.pairs, "validation")), PATCH, BATCH, most=SELECT_PATCHES),
+        training_dataset(
+            pairs(read(args.pairs, "train")), PATCH, BATCH, args.every, seed=args.seed
+        ),
+        validation_dataset(
+            pairs(read(args.pairs, "validation")), PATCH, BATCH, validation_patches=SELECT_PATCHES
+        ),
         args.steps // args.every,
         out / "history.csv",
     )

@@ -28,7 +28,7 @@ import numpy as np
 import tifffile
 
 from gvtnets_tf.atomic_files import atomic_write
-from gvtnets_tf.data.synthetic.optics import camera
+from gvtnets_tf.data.synthetic.optics import add_camera_noise
 from gvtnets_tf.images.normalization import Normalizer
 
 FOLDER = "bbbc050-mouse-embryo-3d"
@@ -58,7 +58,9 @@ def expose(clean, photons, background, name):
     dark = background / photons
     # A percentile leaves some voxels below 0, and no light is less than none.
     light = np.maximum(clean + dark, 0)
-    return camera(light, photons, READ_NOISE, seed=zlib.crc32(name.encode())) - np.float32(dark)
+    return add_camera_noise(
+        light, photons, READ_NOISE, seed=zlib.crc32(name.encode())
+    ) - np.float32(dark)
 
 
 def write(path, stack):

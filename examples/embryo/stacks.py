@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from gvtnets_tf.data.pairing import from_csv
+from gvtnets_tf.data.pairing import read_pairs_csv
 from gvtnets_tf.evaluation import metrics
 
 SCORES = {
@@ -43,7 +43,7 @@ class Stack:
 
 def read(folder, part):
     """Read the pairs of one part, `train`, `validation` or `test`, of what `prepare.py` wrote."""
-    rows = [row for row in from_csv(Path(folder) / "pairs.csv") if row.split == part]
+    rows = [row for row in read_pairs_csv(Path(folder) / "pairs.csv") if row.split == part]
     return [
         Stack(row.input.stem, tifffile.imread(row.input), tifffile.imread(row.target))
         for row in rows

@@ -24,7 +24,7 @@ def main(args):
         for part, count in PARTS.items():
             for _ in range(count):
                 photons = PHOTONS[seed % len(PHOTONS)]
-                noisy, clean = cells.pair("denoising", SHAPE, seed, photons=photons)
+                noisy, clean = cells.simulate_pair("denoising", SHAPE, seed, photons=photons)
                 for folder, image in (("noisy", noisy), ("clean", clean)):
                     writers.write(out / folder / f"{seed:03d}.tif", image)
                 rows.append(f"noisy/{seed:03d}.tif,clean/{seed:03d}.tif,{part}")

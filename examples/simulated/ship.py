@@ -37,7 +37,7 @@ def main(args):
     recipe = recipe.changed(data={**recipe.data, "root": "../../runs/simulated/data"})
     (out / "recipe.yaml").write_text(recipe.dump())
     shutil.copy(args.model / "history.csv", out)
-    noisy, _ = cells.pair("denoising", SHAPE, SEED)
+    noisy, _ = cells.simulate_pair("denoising", SHAPE, SEED)
     answer = Predictor(model, card)(noisy.numpy(), "ZYX")
     np.savez_compressed(out / "expected.npz", input=noisy.numpy(), output=answer)
     print(out)

@@ -9,9 +9,10 @@ def add_arguments(parser):
 
 
 def run(args):
-    from gvtnets_tf.data.pairing import check_pairs, match
+    from gvtnets_tf.data.pair_checks import check_pairs
+    from gvtnets_tf.data.pairing import match_pairs
 
-    pairs = match(args.inputs, args.targets, pair_by=args.pair_by)
+    pairs = match_pairs(args.inputs, args.targets, pair_by=args.pair_by)
     found = check_pairs(pairs, args.axes, args.input_channels, args.target_channels)
     for finding in found:
         print(f"{finding.level}: {finding.pair[0]} and {finding.pair[1]}: {finding.message}")

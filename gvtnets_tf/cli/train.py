@@ -6,7 +6,7 @@ from gvtnets_tf.cli.arguments import add_pair_arguments, given, start_tensorflow
 
 RECIPE_FLAGS = ("preset", "patch", "batch", "steps", "seed", "select")
 DATA_FLAGS = (
-    "inputs", "targets", "isl", "conditions", "labels", "axes", "input_channels",
+    "inputs", "targets", "wells", "conditions", "labels", "axes", "input_channels",
     "target_channels", "pair_by",
 )  # fmt: skip
 
@@ -17,7 +17,7 @@ def add_arguments(parser):
     parser.add_argument("--preset", help="published architecture, e.g. denoising")
     add_pair_arguments(parser, required=False)
     parser.add_argument(
-        "--isl", metavar="FOLDER", help="of the in-silico labeling data set, as it is"
+        "--wells", metavar="FOLDER", help="of the in-silico labeling data set, as it is"
     )
     parser.add_argument("--conditions", nargs="+", metavar="A", help="of that data set, e.g. B D")
     parser.add_argument(
@@ -50,9 +50,9 @@ def run(args):
             f"A recipe says everything; the flags {', '.join([*values, *data])} would be ignored. "
             f"Write them into {args.recipe}, or leave the recipe out."
         )
-    named = "isl" in data or {"inputs", "targets"} <= data.keys()
+    named = "wells" in data or {"inputs", "targets"} <= data.keys()
     if args.recipe is None and not ("preset" in values and named):
-        raise ValueError("Give a recipe, or --preset with --inputs and --targets, or with --isl.")
+        raise ValueError("Give a recipe, or --preset with --inputs and --targets, or with --wells.")
     recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse({**values, "data": data})
     start = load(args.start).model if args.start else None
     print(

@@ -1,5 +1,6 @@
-"""Flips and quarter turns that never mix Z with Y and X, and other light."""
+"""Augmentation: flips, quarter turns in the Y-X plane, and changes of brightness."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -19,6 +20,12 @@ class Intensity:
 
     Raises:
         ValueError: for a negative number, or a gain or probability of 1 or more.
+
+    Examples:
+        >>> x = np.ones((2, 2, 1), np.float32)
+        >>> y = Intensity(gain=0.2).apply(x, np.random.default_rng(0))
+        >>> y.shape, bool((y == y[0, 0]).all()), bool(0.8 <= y[0, 0, 0] <= 1.2)
+        ((2, 2, 1), True, True)
     """
 
     gain: float = 0.0
@@ -36,7 +43,7 @@ class Intensity:
                     f"`augment.intensity.{name}` must be below 1. Received: {name}={value!r}."
                 )
 
-    def apply(self, x, rng, scales=1):
+    def apply(self, x: np.ndarray, rng: np.random.Generator, scales: int = 1) -> np.ndarray:
         """Change one normalized patch.
 
         Args:
@@ -48,25 +55,27 @@ class Intensity:
             Float32 array of the same shape.
         """
         gain, offset = 1 + self.gain * rng.uniform(-1, 1), self.offset * rng.uniform(-1, 1)
-        kept = np.tile(rng.random(x.shape[-1] // scales) >= self.drop, scales)
-        x = (x * np.float32(gain) + np.float32(offset)) * kept
+        shown = np.tile(rng.random(x.shape[-1] // scales) >= self.drop, scales)
+        x = (x * np.float32(gain) + np.float32(offset)) * shown
         if self.noise:
             x = x + self.noise * rng.standard_normal(x.shape, np.float32)
         return x.astype(np.float32)
 
 
-def draw(count, axes, rng, flip=False, rotate=False):
-    """Draw how `count` patches are turned, once for input and target.
+def sample_transforms(
+    count: int, axes: str, rng: np.random.Generator, flip: bool = False, rotate: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample quarter turns and flips of `count` patches, the same for input and target.
 
     The same random numbers are used up whatever is switched on, so a run with flips
     sees the patches of the run without them.
 
     Args:
-        count: int. How many patches.
+        count: int. Number of patches.
         axes: str. Spatial axes of a patch, e.g. `"ZYX"`.
         rng: `numpy.random.Generator`.
-        flip: bool. Whether each axis is flipped with probability 1/2, by itself.
-        rotate: bool. Whether 0, 1, 2 or 3 quarter turns are made in the Y-X plane.
+        flip: bool. Flip each axis with probability 1/2, by itself.
+        rotate: bool. Make 0, 1, 2 or 3 quarter turns in the Y-X plane.
 
     Returns:
         `turns`, int array `(count,)`, and `flips`, bool array `(count, len(axes))`.
@@ -75,7 +84,7 @@ def draw(count, axes, rng, flip=False, rotate=False):
     return turns * bool(rotate), (flips * bool(flip)).astype(bool)
 
 
-def turn(array, turns, flips, axes):
+def flip_and_rotate(array: np.ndarray, turns: int, flips: str, axes: str) -> np.ndarray:
     """Flip an array, then turn it in the Y-X plane.
 
     Args:
@@ -92,19 +101,19 @@ def turn(array, turns, flips, axes):
     return np.rot90(array, turns, _plane(axes)) if turns % 4 else array
 
 
-def back(array, turns, flips, axes):
-    """Undo `turn`, which was called with the same arguments."""
+def invert(array: np.ndarray, turns: int, flips: str, axes: str) -> np.ndarray:
+    """Invert `flip_and_rotate` of the same arguments."""
     array = np.rot90(array, -turns, _plane(axes)) if turns % 4 else array
-    return turn(array, 0, flips, axes)
+    return flip_and_rotate(array, 0, flips, axes)
 
 
-def check_square(patch, axes):
+def check_square(patch_size: Sequence[int], axes: str) -> None:
     """Refuse a patch that a quarter turn would not map onto itself.
 
     Raises:
         ValueError: with both lengths and what to do.
     """
-    y, x = (patch[i] for i in _plane(axes))
+    y, x = (patch_size[i] for i in _plane(axes))
     if y != x:
         raise ValueError(
             f"Quarter turns need patches as long along Y as along X: use a square patch, or "

@@ -1,15 +1,17 @@
-"""A window of an image at several scales around one center, as a network reads it.
+"""Windows of an image at several scales around one center.
 
 Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of microscopy
 images, section III-D. https://doi.org/10.1109/TMI.2020.2968504
 """
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 AXES = "YX"
 
 
-def check_scales(scales, size, axes):
+def check_scales(scales: Sequence[float], size: Sequence[int], axes: str) -> tuple[float, ...]:
     """Refuse scales that a window cannot be cut at.
 
     Args:
@@ -21,7 +23,7 @@ def check_scales(scales, size, axes):
         Tuple of float.
 
     Raises:
-        ValueError: naming the scale, the axis, and what would do.
+        ValueError: naming the scale, the axis, and sizes that fit.
     """
     scales = tuple(float(s) for s in scales)
     if 1.0 not in scales:
@@ -43,10 +45,16 @@ def check_scales(scales, size, axes):
     return scales
 
 
-def crop_multiscale(read, shape, start, size, scales=(1,)):
-    """Cut a window at several scales, each brought to its size.
+def crop_multiscale(
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    shape: Sequence[int],
+    start: Sequence[int],
+    size: Sequence[int],
+    scales: Sequence[float] = (1,),
+) -> np.ndarray:
+    """Crop a window at several scales, each resized to the window.
 
-    What lies beyond the border of the image is its reflection. A larger cut is shrunk
+    Beyond its border the image is reflected. A larger cut is shrunk
     by a filter as wide as it shrinks (every pixel counts), a smaller one is enlarged
     linearly.
 
@@ -60,9 +68,15 @@ def crop_multiscale(read, shape, start, size, scales=(1,)):
 
     Returns:
         Float32 array `(*size, len(scales) * channels)`, scale by scale.
+
+    Examples:
+        >>> ramp = np.arange(32.0)[:, None, None] * np.ones((32, 32, 1))
+        >>> window = crop_multiscale(lambda index: ramp[index], (32, 32), (12, 12), (8, 8), (1, 2))
+        >>> window.shape, window[:, 4, 0].tolist()
+        ((8, 8, 2), [12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0])
     """
     reach = [max(round(n * max(scales)), n) for n in size]
-    block = _reflected(
+    block = _read_reflected(
         read, shape, [s - (r - n) // 2 for s, r, n in zip(start, reach, size)], reach
     )
     parts = []
@@ -72,11 +86,11 @@ def crop_multiscale(read, shape, start, size, scales=(1,)):
             extent = round(n * scale)
             before = (r - extent) // 2
             part = part[(slice(None),) * axis + (slice(before, before + extent),)]
-        parts.append(_resized(part, size))
+        parts.append(_resize(part, size))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
-def _reflected(read, shape, start, size):
+def _read_reflected(read, shape, start, size):
     """Read a block that may reach beyond the image, where the image is reflected."""
     stop = [s + n for s, n in zip(start, size)]
     inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(start, stop, shape))
@@ -96,7 +110,7 @@ def _reflected(read, shape, start, size):
     ]
 
 
-def _resized(block, size):
+def _resize(block, size):
     """Bring an array `(y, x, channels)` to another size."""
     if block.shape[:2] == tuple(size):
         return block

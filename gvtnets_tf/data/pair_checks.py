@@ -1,7 +1,9 @@
-"""Whether an input and its target really belong together."""
+"""Check that inputs and targets belong together, before a network is trained on them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -9,31 +11,37 @@ from gvtnets_tf.images.readers import read
 
 SATURATED = 0.01  # share of voxels at the dtype's maximum
 SHIFT = 1.0  # pixels
-# A shift is believed where edges agree well once it is undone, and clearly better than before.
-AGREEMENT, GAIN = 0.2, 0.1
+# A shift is reported if it raises the correlation of the edges above the first number, and by
+# at least the second.
+CORRELATION, GAIN = 0.2, 0.1
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a pair.
+    """A problem of a pair.
 
     Attributes:
-        pair: tuple of the two `Path`.
+        pair: tuple of the two paths.
         level: `"error"` if it cannot be trained on, `"warning"` if it should be looked at.
-        message: str. What is wrong, and how.
+        message: str. The problem, with its numbers.
     """
 
-    pair: tuple
+    pair: tuple[Path, Path]
     level: str
     message: str
 
 
-def check_pairs(pairs, axes=None, input_channels=None, target_channels=None):
-    """Look for what makes a pair useless, before hours are spent on it.
+def check_pairs(
+    pairs: Sequence[tuple[str | Path, str | Path]],
+    axes: str | None = None,
+    input_channels: Sequence[int | str] | None = None,
+    target_channels: Sequence[int | str] | None = None,
+) -> list[Finding]:
+    """Find pairs that cannot be trained on, or that do not belong together.
 
-    Sizes, dtypes, saturation, constant images, NaN, and a shift between input and
-    target, found by phase correlation of their edges, since two modalities agree in
-    where structures end rather than in how bright they are.
+    Checked are sizes, dtypes, saturation, constant images, NaN, and a shift between input and
+    target. The shift is found by phase correlation of their edges, since two modalities agree
+    in the outlines of structures rather than in their brightness.
 
     Args:
         pairs: list of `(input, target)` paths.
@@ -42,19 +50,28 @@ def check_pairs(pairs, axes=None, input_channels=None, target_channels=None):
         input_channels, target_channels: lists of indices or names, or `None` for all.
 
     Returns:
-        List of `Finding`, empty if nothing was found. A file that cannot be read is one.
+        List of `Finding`, empty for good pairs. A file that cannot be read is one.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> np.save(folder / "light.npy", np.arange(256).reshape(16, 16))
+        >>> np.save(folder / "dna.npy", np.zeros((16, 16)))
+        >>> for finding in check_pairs([(folder / "light.npy", folder / "dna.npy")], axes="YX"):
+        ...     print(finding.level, finding.message)
+        error The target is constant: all values are 0.0.
     """
     findings, dtypes = [], {"input": {}, "target": {}}
     for pair in map(tuple, pairs):
         try:
             x = read(pair[0], axes).select_channels(input_channels)
             y = _read_target(pair[1], axes).select_channels(target_channels)
-            found = _compare(x, y)
+            problems = _compare(x, y)
             dtypes["input"][pair], dtypes["target"][pair] = x.array.dtype.name, y.array.dtype.name
         except (ValueError, OSError) as error:
-            found = [("error", str(error))]
-        findings += [Finding(pair, *what) for what in found]
-    return findings + [f for side, kinds in dtypes.items() for f in _odd_dtypes(side, kinds)]
+            problems = [("error", str(error))]
+        findings += [Finding(pair, *problem) for problem in problems]
+    return findings + [f for side, kinds in dtypes.items() for f in _check_dtypes(side, kinds)]
 
 
 def _read_target(path, axes):
@@ -67,31 +84,28 @@ def _read_target(path, axes):
 
 
 def _compare(x, y):
-    """List (level, message) of all that one pair shows."""
+    """Return a list of `(level, message)`."""
     sizes = [{k: image.sizes.get(k, 1) for k in "TZYX"} for image in (x, y)]
     flat = sizes[0]["Z"] > sizes[1]["Z"] == 1  # a projection
     differ = [k for k in "TZYX" if sizes[0][k] != sizes[1][k] and not (k == "Z" and flat)]
-    found = []
+    planes, problems = [], []
     if differ:
-        found.append(
-            (
-                "error",
-                f"Sizes differ along {', '.join(differ)}: input {x.axes} {x.shape}, "
-                f"target {y.axes} {y.shape}.",
-            )
+        message = (
+            f"Sizes differ along {', '.join(differ)}: input {x.axes} {x.shape}, "
+            f"target {y.axes} {y.shape}."
         )
-    planes = []
+        problems.append(("error", message))
     for side, image in (("input", x), ("target", y)):
         stack = image.numpy("CTZYX")
         for channel, pixels in enumerate(stack):
             name = f"{side}, channel {channel}," if len(stack) > 1 else side
-            found += _look(name, pixels)
+            problems += _check_pixels(name, pixels)
         planes.append(stack[0, 0].max(0) if flat else stack[0, 0, len(stack[0, 0]) // 2])
-    usable = not any(level == "error" for level, _ in found)
-    return found + (_shift(*planes) if usable else [])
+    usable = not any(level == "error" for level, _ in problems)
+    return problems + (_check_shift(*planes) if usable else [])
 
 
-def _look(name, pixels):
+def _check_pixels(name, pixels):
     dtype = pixels.dtype
     if dtype.kind not in "biuf":
         return [("error", f"The {name} is of {dtype}, which cannot be trained on.")]
@@ -105,7 +119,7 @@ def _look(name, pixels):
     return []
 
 
-def _shift(x, y):
+def _check_shift(x, y):
     from scipy.ndimage import gaussian_gradient_magnitude
     from skimage.registration import phase_cross_correlation
 
@@ -117,27 +131,25 @@ def _shift(x, y):
     dy, dx = (round(float(d)) for d in shift)
     if np.hypot(dy, dx) <= SHIFT or any(abs(d) > n // 4 for d, n in zip((dy, dx), x.shape)):
         return []
-    before, after = _agreement(x, y, 0, 0), _agreement(x, y, dy, dx)
-    if after < AGREEMENT or after - before < GAIN:
+    before, after = _correlate(x, y, 0, 0), _correlate(x, y, dy, dx)
+    if after < CORRELATION or after - before < GAIN:
         return []
-    return [
-        (
-            "warning",
-            f"The target is shifted: moving it by {dy} pixels along Y and {dx} along X raises the "
-            f"correlation of the edges from {before:.2f} to {after:.2f}.",
-        )
-    ]
+    message = (
+        f"The target is shifted: moving it by {dy} pixels along Y and {dx} along X raises the "
+        f"correlation of the edges from {before:.2f} to {after:.2f}."
+    )
+    return [("warning", message)]
 
 
-def _agreement(x, y, dy, dx):
-    """Correlation of `x` with `y` moved by (dy, dx), where they overlap."""
+def _correlate(x, y, dy, dx):
+    """Correlate `x` with `y` moved by (dy, dx), where they overlap."""
     x, y = x[max(dy, 0) :, max(dx, 0) :], y[max(-dy, 0) :, max(-dx, 0) :]
     height, width = np.minimum(x.shape, y.shape)
     return float(np.corrcoef(x[:height, :width].ravel(), y[:height, :width].ravel())[0, 1])
 
 
-def _odd_dtypes(side, dtypes):
-    """A file saved in another dtype than its fellows was often scaled as well."""
+def _check_dtypes(side, dtypes):
+    """Find files of another dtype than the others: such a file was often scaled as well."""
     if not dtypes:
         return []
     usual = Counter(dtypes.values()).most_common(1)[0][0]

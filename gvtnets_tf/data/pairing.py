@@ -1,21 +1,19 @@
-"""Which input belongs to which target."""
+"""Pair input files with target files: by name, by wildcard, by order, or by a table."""
 
 import csv
 import glob
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data.pair_checks import Finding, check_pairs
-from gvtnets_tf.images.formats.ome_zarr import is_zarr
-from gvtnets_tf.images.metadata import SUFFIXES, natural, stem
+from gvtnets_tf.data.sources import find
+from gvtnets_tf.images.metadata import stem
 
-__all__ = ["Finding", "Row", "check_pairs", "expand", "from_csv", "match"]
-
-PAIR_BY = ("name", "order")
 SPLITS = ("train", "validation", "test")
+PAIR_BY = ("name", "order")
 # Columns of the tables that are in use, the input's path before the target's.
 COLUMNS = (
     ("input", "target"),
@@ -25,13 +23,17 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a table of pairs.
+class PairPaths:
+    """The files of an input and its target: one row of a table of pairs.
 
     Attributes:
         input, target: `Path` of the two files, which may be the same.
-        split: `"train"`, `"validation"` or `"test"`.
+        split: str. One of `SPLITS`, or `""` if the pair is not assigned to one.
         input_channel, target_channel: int, counted from 0, or `None` for all channels.
+
+    Examples:
+        >>> PairPaths(Path("light.czi"), Path("light.czi"), input_channel=6, target_channel=3).split
+        'train'
     """
 
     input: Path
@@ -41,40 +43,13 @@ class Row:
     target_channel: int | None = None
 
 
-def expand(spec):
-    """List the images that a file, a quoted glob, a folder or a `.zarr` stands for.
+def match_pairs(
+    inputs: str | Path | Sequence, targets: str | Path | Sequence, pair_by: str = "name"
+) -> list[tuple[Path, Path]]:
+    """Find the target file of each input file.
 
     Args:
-        spec: str or `Path`, or a list of them.
-
-    Returns:
-        List of `Path` in natural order (`z2` before `z10`); a list keeps its own order
-        of entries.
-
-    Raises:
-        FileNotFoundError: naming the pattern that nothing matches.
-    """
-    if isinstance(spec, (list, tuple)):
-        return [path for entry in spec for path in expand(entry)]
-    path = Path(spec)
-    if path.is_dir() and not (is_zarr(path) or path.suffix.lower() == ".zarr"):
-        found = [p for p in path.iterdir() if SUFFIXES.search(p.name) and p.name[0] != "."]
-    elif path.exists():
-        return [path]
-    else:
-        found = map(Path, glob.glob(str(path), recursive=True))
-    found = sorted(found, key=natural)
-    if not found:
-        what = "no image in the folder" if path.is_dir() else "no file matches"
-        raise FileNotFoundError(f"Nothing to read: {what} {spec} (quote a glob in the shell).")
-    return found
-
-
-def match(inputs, targets, pair_by="name"):
-    """Find the target of each input.
-
-    Args:
-        inputs, targets: what `expand` takes.
+        inputs, targets: file, folder, quoted glob, or list of these, see `sources.find`.
         pair_by: `"name"` pairs files of equal name (image suffixes apart) or, for two
             globs, files for which the wildcards stand for the same text;
             `"order"` pairs the first with the first in natural order. One existing file
@@ -85,10 +60,21 @@ def match(inputs, targets, pair_by="name"):
 
     Raises:
         FileNotFoundError: if a side is empty.
-        ValueError: listing the files without a partner, or with more than one.
+        ValueError: listing the files without a partner, or with more than one; or for a folder
+            of the in-silico labeling data set, whose wells are pairs already.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("1_light.tif", "2_light.tif", "1_dna.tif", "2_dna.tif"):
+        ...     (folder / name).touch()
+        >>> for input, target in match_pairs(f"{folder}/*_light.tif", f"{folder}/*_dna.tif"):
+        ...     print(input.name, target.name)
+        1_light.tif 1_dna.tif
+        2_light.tif 2_dna.tif
     """
     check_choice("pair_by", pair_by, PAIR_BY)
-    left, right = expand(inputs), expand(targets)
+    left, right = _list_files(inputs), _list_files(targets)
     given = [spec if isinstance(spec, (list, tuple)) else [spec] for spec in (inputs, targets)]
     if [[Path(path) for path in spec] for spec in given] == [left[:1], right[:1]]:
         return list(zip(left, right))  # Two files were named, not searched for.
@@ -100,16 +86,16 @@ def match(inputs, targets, pair_by="name"):
             )
         return list(zip(left, right))
     problems = []
-    for key, other in _keys(inputs, targets):
-        by_key, by_other = _group(left, key), _group(right, other)
-        problem = _problem(by_key, by_other)
+    for input_key, target_key in _list_keys(inputs, targets):
+        by_input, by_target = _group(left, input_key), _group(right, target_key)
+        problem = _describe_problem(by_input, by_target)
         if not problem:
-            return [(path, by_other[key(path)][0]) for path in left]
+            return [(path, by_target[input_key(path)][0]) for path in left]
         problems.append(problem)
     raise ValueError(problems[0])
 
 
-def from_csv(path, root=None):
+def read_pairs_csv(path: str | Path, root: str | Path | None = None) -> list[PairPaths]:
     """Read a table of pairs.
 
     Args:
@@ -119,11 +105,21 @@ def from_csv(path, root=None):
         root: folder the paths are relative to; `None` means the folder of the CSV.
 
     Returns:
-        List of `Row`. Without a column `split` all are `"train"`.
+        List of `PairPaths`. Without a column `split` all are `"train"`.
 
     Raises:
         FileNotFoundError: if the CSV is missing, or a file of it, naming the row.
         ValueError: if columns are missing, or a row is incomplete.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("a.tif", "b.tif"):
+        ...     (folder / name).touch()
+        >>> _ = (folder / "pairs.csv").write_text("input,target,split\\na.tif,b.tif,test\\n")
+        >>> (pair,) = read_pairs_csv(folder / "pairs.csv")
+        >>> pair.input.name, pair.target.name, pair.split
+        ('a.tif', 'b.tif', 'test')
     """
     path = Path(path)
     root = path.parent if root is None else Path(root)
@@ -142,26 +138,36 @@ def from_csv(path, root=None):
         )
     if not rows:
         raise ValueError(f"{path} has a header and no rows.")
-    return [_row(f"{path}, row {i}", row, columns, root) for i, row in enumerate(rows, 1)]
+    return [_parse_row(f"{path}, row {i}", row, columns, root) for i, row in enumerate(rows, 1)]
 
 
-def _keys(inputs, targets):
-    """Ways to name a file, best first, one function for each side."""
+def _list_files(spec) -> list[Path]:
+    sources = find(spec)
+    if any(source.well for source in sources):
+        raise ValueError(
+            f"{spec} holds wells of the in-silico labeling data set, whose planes and labels are "
+            f"pairs already: name it as `wells`, or use `find_wells`."
+        )
+    return [source.path for source in sources]
+
+
+def _list_keys(inputs, targets) -> Iterator[tuple[Callable, Callable]]:
+    """Yield pairs of functions from a path to the key it pairs by, the most specific first."""
     specs = (inputs, targets)
     if all(isinstance(s, (str, Path)) and glob.has_magic(str(s)) for s in specs):
-        yield tuple(map(_wildcards, specs))
+        yield tuple(map(_wildcard_key, specs))
     yield stem, stem
 
 
-def _wildcards(spec):
-    """Return the function from a path to what the wildcards of a glob stand for in it."""
+def _wildcard_key(spec):
+    """Return the function from a path to the texts that the wildcards of a glob stand for."""
     texts = {"**/": "((?:.*/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", Path(spec).as_posix())
     for i, part in enumerate(parts):
         choice = f"([{part[1:-1].replace('!', '^', 1)}])"
         parts[i] = re.escape(part) if i % 2 == 0 else texts.get(part, choice)
     pattern = re.compile("".join(parts))
-    # A glob on a file system without case may find what the pattern does not spell.
+    # On a file system without case a glob matches paths that the pattern does not.
     return lambda path: (m := pattern.fullmatch(path.as_posix())) and m.groups()
 
 
@@ -172,26 +178,26 @@ def _group(paths, key):
     return groups
 
 
-def _problem(inputs, targets):
-    """Say which files have no partner or several, or nothing."""
+def _describe_problem(inputs, targets):
+    """Name the files without a partner or with several; return an empty text if there is none."""
     problems = []
     for mine, other, name in ((inputs, targets, "target"), (targets, inputs, "input")):
         alone = [path for key in mine if key not in other for path in mine[key]]
         if alone:
-            problems.append(f"No {name} for {_list(alone)}.")
+            problems.append(f"No {name} for {_join(alone)}.")
         for twins in mine.values():
             if len(twins) > 1:
-                problems.append(f"Which one is meant, of {_list(twins)}?")
+                problems.append(f"Which one is meant, of {_join(twins)}?")
     hint = "Rename them, choose other globs, or pair by order (--pair-by order)."
     return f"Inputs and targets do not pair up. {' '.join(problems)} {hint}" if problems else ""
 
 
-def _list(paths, most=20):
+def _join(paths, most=20):
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
     return ", ".join(map(str, paths[:most])) + more
 
 
-def _row(where, row, columns, root):
+def _parse_row(where, row, columns, root):
     cells = {name: (row.get(name) or "").strip() for name in row if name}
     if empty := [name for name in columns if not cells[name]]:
         raise ValueError(f"{where} has nothing under {', '.join(empty)}.")
@@ -201,13 +207,13 @@ def _row(where, row, columns, root):
             raise FileNotFoundError(f"{where} names a file that is not there: {file}.")
     try:
         split = check_choice("split", cells.get("split") or "train", SPLITS)
-        channels = [_channel(cells.get(f"channel_{side}")) for side in ("signal", "target")]
+        channels = [_parse_channel(cells.get(f"channel_{side}")) for side in ("signal", "target")]
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    return Row(files[0], files[-1], split, *channels)
+    return PairPaths(files[0], files[-1], split, *channels)
 
 
-def _channel(text):
+def _parse_channel(text):
     if text and not text.isdecimal():
         raise ValueError(f"channels are counted 0, 1, 2... Received: {text!r}.")
     return int(text) if text else None

@@ -1,100 +1,107 @@
-"""Pairs of images that one patch size fits, read by the patch."""
+"""Read patches of pairs that share one patch size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
 from gvtnets_tf.data import augmentation, multiscale, patch_sampling
-from gvtnets_tf.data.training_pairs import describe
+from gvtnets_tf.data.training_pairs import TrainingPair, describe
 from gvtnets_tf.images.axes import check_axes, rearrange
 
 
-@dataclass(frozen=True)
 class PatchReader:
-    """Pairs that one patch size fits: checked once, then read by the patch."""
+    """Measured pairs that fit one patch size; pixels are read by the patch.
 
-    pairs: Sequence
-    patch: tuple
-    axes: str
-    scales: tuple = (1,)
-    classes: int | None = None
+    Args:
+        pairs: sequence of measured `TrainingPair`.
+        patch_size: sequence of int. Voxels along each letter of `axes`.
+        axes: str. Spatial axes of a patch.
+        scales: sequence of float. Extents of the cuts of the input, see `crop_multiscale`.
+        classes: int or `None`. Number of classes that the target is rounded to.
 
-    @classmethod
-    def checked(cls, pairs, patch, axes, scales, classes):
-        axes, patch = check_axes(axes, allowed="ZYX"), tuple(patch)
-        source = cls(tuple(pairs), patch, axes, classes=classes)
-        return replace(source, scales=multiscale.check_scales(scales, patch, axes))
+    Attributes:
+        shapes: list of tuples of int. Spatial shape of each input in the order of `axes`.
+        target_axes: str. `axes`, for projections without Z.
 
-    def __post_init__(self):
+    Raises:
+        ValueError: naming the image, if a patch does not fit it, if it was not measured, or if
+            the pairs differ in channels or in being projections.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[TrainingPair],
+        patch_size: Sequence[int],
+        axes: str,
+        scales: Sequence[float] = (1,),
+        classes: int | None = None,
+    ):
+        self.pairs, self.patch_size, self.classes = tuple(pairs), tuple(patch_size), classes
+        self.axes = check_axes(axes, allowed="ZYX")
         if not self.pairs:
             raise ValueError("There are no pairs to take patches from. Received: an empty list.")
-        if len(self.patch) != len(self.axes) or min(self.patch) < 1:
+        if len(self.patch_size) != len(self.axes) or min(self.patch_size) < 1:
             raise ValueError(
-                f"`patch` must give at least one voxel for each axis of {self.axes!r}. "
-                f"Received: patch={self.patch}."
+                f"`patch_size` must give at least one voxel for each axis of {self.axes!r}. "
+                f"Received: patch_size={self.patch_size}."
             )
+        self.shapes = [_spatial_shape(pair.input, self.axes) for pair in self.pairs]
         for pair, shape in zip(self.pairs, self.shapes):
-            patch_sampling.check_fits(self.patch, shape, self.axes, describe(pair.input))
+            patch_sampling.check_fits(self.patch_size, shape, self.axes, describe(pair.input))
             self._check_whole_stack(pair)
-            self._check_alike(pair)
+            self._check_same_kind(pair)
+            _check_measured(pair)
+        self.target_axes = self.axes.replace("Z", "") if self.pairs[0].projects else self.axes
+        self.scales = multiscale.check_scales(scales, self.patch_size, self.axes)
 
-    @cached_property
-    def shapes(self):
-        return [_shape(pair.input, self.axes + "C")[:-1] for pair in self.pairs]
-
-    @cached_property
-    def target_axes(self):
-        return self.axes.replace("Z", "") if self.pairs[0].projects else self.axes
-
-    def corners(self):
-        """The foreground of each target, one image in memory at a time."""
-        sizes = [n if a in self.target_axes else 1 for a, n in zip(self.axes, self.patch)]
+    def foreground_starts(self) -> list[np.ndarray]:
+        """Find the starts near signal in each target, one image in memory at a time."""
+        sizes = [n if a in self.target_axes else 1 for a, n in zip(self.axes, self.patch_size)]
         return [
-            patch_sampling.foreground(p.target.numpy(self.axes + "C"), sizes) for p in self.pairs
+            patch_sampling.foreground_starts(pair.target.numpy(self.axes + "C"), sizes)
+            for pair in self.pairs
         ]
 
-    def batch_shapes(self, batch):
-        """Shapes of x and y."""
-        sizes, (ins, outs, _) = dict(zip(self.axes, self.patch)), self.pairs[0].kind
+    def batch_shapes(self, batch_size: int | None) -> tuple[tuple, tuple]:
+        """Return the shapes of x and y."""
+        sizes, (inputs, outputs, _) = dict(zip(self.axes, self.patch_size)), self.pairs[0].kind
         return (
-            (batch, *self.patch, ins * len(self.scales)),
-            (batch, *(sizes[a] for a in self.target_axes), outs),
+            (batch_size, *self.patch_size, inputs * len(self.scales)),
+            (batch_size, *(sizes[a] for a in self.target_axes), outputs),
         )
 
-    def read(self, rows):
-        """Read a batch; a row is image, start, quarter turns, flips."""
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read a batch; a row is the pair, the start, the quarter turns and the flips."""
         xs, ys = (np.empty(shape, np.float32) for shape in self.batch_shapes(len(rows)))
         rank = len(self.axes)
         for x, y, row in zip(xs, ys, rows):
-            pair, turns = self.pairs[row[0]], int(row[1 + rank])
+            pair, start, turns = self.pairs[row[0]], row[1 : 1 + rank], int(row[1 + rank])
             flips = "".join(a for a, flip in zip(self.axes, row[2 + rank :]) if flip)
-            start = row[1 : 1 + rank]
-            x[...] = augmentation.turn(self._input(pair, start), turns, flips, self.axes + "C")
-            y[...] = augmentation.turn(
-                self._target(pair, start), turns, flips, self.target_axes + "C"
-            )
+            for out, patch, axes in (
+                (x, self._read_input(pair, start), self.axes),
+                (y, self._read_target(pair, start), self.target_axes),
+            ):
+                out[...] = augmentation.flip_and_rotate(patch, turns, flips, axes + "C")
         return xs, ys
 
-    def _input(self, pair, start):
+    def _read_input(self, pair, start):
         image = pair.input
 
         def read(slices):
-            block = _cut(image, dict(zip(self.axes, slices)), self.axes + "C")
+            block = _read_block(image, dict(zip(self.axes, slices)), self.axes + "C")
             return pair.input_affine.apply(block)
 
         if len(self.scales) == 1:
-            return read([slice(a, a + n) for a, n in zip(start, self.patch)])
+            return read([slice(a, a + n) for a, n in zip(start, self.patch_size)])
         if pair.around is not None:
             image = pair.around
             start = [s + pair.origin.get(a, 0) for s, a in zip(start, self.axes)]
-        shape = _shape(image, self.axes + "C")[:-1]
-        return multiscale.crop_multiscale(read, shape, start, self.patch, self.scales)
+        shape = _spatial_shape(image, self.axes)
+        return multiscale.crop_multiscale(read, shape, start, self.patch_size, self.scales)
 
-    def _target(self, pair, start):
-        region = {a: slice(s, s + n) for a, s, n in zip(self.axes, start, self.patch)}
-        y = pair.target_affine.apply(_cut(pair.target, region, self.target_axes + "C"))
+    def _read_target(self, pair, start):
+        region = {a: slice(s, s + n) for a, s, n in zip(self.axes, start, self.patch_size)}
+        y = pair.target_affine.apply(_read_block(pair.target, region, self.target_axes + "C"))
         if self.classes is None:
             return y
         missing, last = np.isnan(y), self.classes - 1
@@ -102,13 +109,13 @@ class PatchReader:
 
     def _check_whole_stack(self, pair):
         depth = pair.input.sizes.get("Z", 1)
-        if pair.projects and self.patch[self.axes.index("Z")] != depth:
+        if pair.projects and self.patch_size[self.axes.index("Z")] != depth:
             raise ValueError(
                 f"A projection sees whole stacks: the patch must have the {depth} planes of "
-                f"{describe(pair.input)} along Z. Received: patch={self.patch}."
+                f"{describe(pair.input)} along Z. Received: patch_size={self.patch_size}."
             )
 
-    def _check_alike(self, pair):
+    def _check_same_kind(self, pair):
         first = self.pairs[0]
         if pair.kind != first.kind:
             raise ValueError(
@@ -118,12 +125,22 @@ class PatchReader:
             )
 
 
-def _shape(image, axes):
-    """Shape in another axis order; nothing is read."""
-    return rearrange(np.broadcast_to(np.uint8(0), image.shape), image.axes, axes).shape
+def _check_measured(pair):
+    if None in (pair.input_affine, pair.target_affine):
+        raise ValueError(
+            f"The pair of {describe(pair.input)} has no normalization yet: call "
+            f"`pair.measure(input_normalizer, target_normalizer)` first. Received: "
+            f"input_affine={pair.input_affine}, target_affine={pair.target_affine}."
+        )
 
 
-def _cut(image, region, axes):
+def _spatial_shape(image, axes):
+    """Return the shape of an image in another axis order, without C; nothing is read."""
+    empty = np.broadcast_to(np.uint8(0), image.shape)
+    return rearrange(empty, image.axes, axes + "C").shape[:-1]
+
+
+def _read_block(image, region, axes):
     """Read a block of an image, and only that, in the given axis order."""
     index = tuple(region.get(letter, slice(None)) for letter in image.axes)
     return rearrange(image.array[index], image.axes, axes)

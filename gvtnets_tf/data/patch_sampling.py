@@ -1,50 +1,57 @@
-"""Where patches lie in an image: numbers only, no pixels are read here."""
+"""Choose the places of patches in images; no pixel is read here."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
-WEIGHTINGS = ("uniform", "foreground")
-BACKGROUND, BRIGHT = 2.0, 99.9  # percentiles that stand for darkness and for signal
-SHARE = 0.4  # how far from the one to the other a voxel must be to count as signal
+SAMPLING = ("uniform", "foreground")
+BACKGROUND, BRIGHT = 2.0, 99.9  # percentiles of a channel
+SHARE = 0.4  # of the way from the one to the other, above which a voxel is signal
 
 
-def rng(seed, epoch, *step):
-    """The random numbers of one epoch, or of one step of it, whatever was drawn before."""
+def make_generator(seed: int, epoch: int, *step: int) -> np.random.Generator:
+    """Return the random generator of one epoch, or of one step of it."""
     return np.random.default_rng((seed, epoch, *step))
 
 
-def check_fits(patch, shape, axes, name):
+def check_fits(patch_size: Sequence[int], shape: Sequence[int], axes: str, name: str) -> None:
     """Refuse a patch that is larger than an image.
 
     Args:
-        patch: tuple of int. Voxels along each axis.
+        patch_size: tuple of int. Voxels along each axis.
         shape: tuple of int. Voxels of the image along the same axes.
         axes: str. Their letters, e.g. `"ZYX"`.
-        name: str. What to call the image.
+        name: str. Name of the image in the message.
 
     Raises:
         ValueError: naming the image, the axis, both sizes and what to do.
     """
-    for letter, size, length in zip(axes, patch, shape):
+    for letter, size, length in zip(axes, patch_size, shape):
         if size > length:
             raise ValueError(
                 f"A patch of {size} voxels along {letter} does not fit into {name}, which has "
                 f"{length}: use at most {length} there, or leave this image out. Received: "
-                f"patch={tuple(patch)}, spatial shape {tuple(shape)}."
+                f"patch_size={tuple(patch_size)}, spatial shape {tuple(shape)}."
             )
 
 
-def draw(shapes, patch, count, rng, corners=None):
-    """Draw patches: an image uniformly, then a start in it.
+def sample_starts(
+    shapes: Sequence[Sequence[int]],
+    patch_size: Sequence[int],
+    count: int,
+    rng: np.random.Generator,
+    cells: Sequence[np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample patches: an image uniformly, then a start in it.
 
     Args:
         shapes: sequence of tuples of int. Spatial shape of each image, in voxels.
-        patch: tuple of int. Voxels along each axis.
-        count: int. How many patches.
+        patch_size: tuple of int. Voxels along each axis.
+        count: int. Number of patches.
         rng: `numpy.random.Generator`.
-        corners: `None` for starts that are uniform over all that fit (the published
-            way), or one result of `foreground` per image.
+        cells: `None` for starts that are uniform over all that fit (the published
+            way), or one result of `foreground_starts` per image.
 
     Returns:
         `images`, int array `(count,)`, and `starts`, int array `(count, rank)`: the
@@ -54,26 +61,26 @@ def draw(shapes, patch, count, rng, corners=None):
         divelab/GVTNets 66e1007, the label-free data set: image uniform, start uniform.
     """
     images = rng.integers(len(shapes), size=count)
-    room = np.subtract(shapes, patch)[images] + 1
-    if corners is None:
+    room = np.subtract(shapes, patch_size)[images] + 1
+    if cells is None:
         return images, rng.integers(room)
-    corner = np.stack([rng.choice(corners[i]) for i in images])
-    return images, corner + rng.integers(np.minimum(_cells(patch), room - corner))
+    first = np.stack([rng.choice(cells[i]) for i in images])
+    return images, first + rng.integers(np.minimum(_cell_size(patch_size), room - first))
 
 
-def foreground(target, patch):
-    """List the cells of patch starts that lead to signal.
+def foreground_starts(target: np.ndarray, patch_size: Sequence[int]) -> np.ndarray:
+    """Find the cells of patch starts that lead to signal.
 
     Starts are divided into cells of a quarter patch. A cell counts if the middle half of
     the patch at its corner holds a voxel brighter than `p2 + 0.4 (p99.9 - p2)` of its
     channel, the percentiles taken over the whole image; along an axis that the patch
-    fills, the whole axis stands for the middle half. `draw` picks a cell uniformly and
+    fills, the whole axis counts as the middle half. `sample_starts` takes a cell uniformly and
     then a start in it uniformly, so each patch holds such a voxel. An image
     without any such cell is sampled uniformly. A channel of NaN is passed over.
 
     Args:
         target: array `(*spatial, channels)`, any unit. One image at a time is held.
-        patch: tuple of int. Voxels along each spatial axis of `target`.
+        patch_size: tuple of int. Voxels along each spatial axis of `target`.
 
     Returns:
         Int array `(cells, rank)`: the first start of each cell, in voxels.
@@ -89,28 +96,31 @@ def foreground(target, patch):
             continue  # a label that was not taken
         low, high = np.percentile(channel, (BACKGROUND, BRIGHT))
         bright |= channel > low + SHARE * (high - low)
-    for axis, (length, size, cell) in enumerate(zip(bright.shape, patch, _cells(patch))):
+    cell_size = _cell_size(patch_size)
+    for axis, (length, size, cell) in enumerate(zip(bright.shape, patch_size, cell_size)):
         margin = size // 4 if size < length else 0
         middles = [slice(c + margin, c + size - margin) for c in range(0, length - size + 1, cell)]
         along = np.moveaxis(bright, axis, 0)
         bright = np.moveaxis(np.stack([along[m].any(0) for m in middles]), 0, axis)
-    return np.argwhere(bright if bright.any() else ~bright) * _cells(patch)
+    return np.argwhere(bright if bright.any() else ~bright) * cell_size
 
 
-def grid(shape, patch):
-    """Starts of patches that cover an image; the last along an axis is flush with its end.
+def cover(shape: Sequence[int], patch_size: Sequence[int]) -> list[tuple]:
+    """Cover an image with patches; the last along an axis is flush with its end.
 
     Args:
         shape: tuple of int. Voxels of the image along each axis.
-        patch: tuple of int. Voxels of a patch, at most those of the image.
+        patch_size: tuple of int. Voxels of a patch, at most those of the image.
 
     Returns:
-        List of tuples of int, in the order of the voxels.
+        List of tuples of int, the starts in the order of the voxels.
     """
     return list(
-        itertools.product(*([*range(0, n - size, size), n - size] for n, size in zip(shape, patch)))
+        itertools.product(
+            *([*range(0, n - size, size), n - size] for n, size in zip(shape, patch_size))
+        )
     )
 
 
-def _cells(patch):
-    return np.maximum(1, np.asarray(patch) // 4)
+def _cell_size(patch_size):
+    return np.maximum(1, np.asarray(patch_size) // 4)

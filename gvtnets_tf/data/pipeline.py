@@ -1,31 +1,39 @@
-"""Pairs of images -> `tf.data` ready for `model.fit`. No other module knows `tf.data`."""
+"""Batches of patches as `tf.data`. No other module of this room imports TensorFlow."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data import augmentation, patch_sampling
+from gvtnets_tf.data.augmentation import Intensity
 from gvtnets_tf.data.patch_reader import PatchReader
+from gvtnets_tf.data.training_pairs import TrainingPair
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 AHEAD = 2  # batches that are made while the network works; more would only take memory
 
 
-def patches(
-    pairs,
-    patch,
-    batch,
-    steps,
+def training_dataset(
+    pairs: Sequence[TrainingPair],
+    patch_size: Sequence[int],
+    batch_size: int,
+    steps: int,
     *,
-    seed=0,
-    flip=False,
-    rotate=False,
-    weighting="uniform",
-    first_epoch=0,
-    axes="ZYX",
-    scales=(1,),
-    classes=None,
-    intensity=None,
-):
-    """Random patches for training, an epoch per pass.
+    seed: int = 0,
+    flip: bool = False,
+    rotate: bool = False,
+    sampling: str = "uniform",
+    first_epoch: int = 0,
+    axes: str = "ZYX",
+    scales: Sequence[float] = (1,),
+    classes: int | None = None,
+    intensity: Intensity | None = None,
+) -> "tf.data.Dataset":
+    """Draw random patches for training, an epoch per pass.
 
     The patches of epoch e depend only on `seed` and e, whatever was read before. The
     first pass is epoch `first_epoch`; a pass that was taken to its last batch is followed by
@@ -33,57 +41,68 @@ def patches(
     begun again.
 
     Args:
-        pairs: sequence of `Pair`. Sizes may differ; arrays on disk are read by the patch.
-        patch: tuple of int. Voxels along each letter of `axes`. For a projection its Z
+        pairs: sequence of measured `TrainingPair`. Sizes may differ; arrays on disk are read
+            by the patch.
+        patch_size: sequence of int. Voxels along each letter of `axes`. For a projection its Z
             is that of the stacks.
-        batch: int. Patches per batch.
+        batch_size: int. Patches per batch.
         steps: int. Batches per pass.
         seed: int, not negative.
         flip: bool. Flip each axis with probability 1/2, input and target alike.
         rotate: bool. Quarter turns in the Y-X plane, input and target alike.
-        weighting: `"uniform"`, or `"foreground"` for starts near signal in the target
-            (see `patches.foreground`); each target is then read once beforehand.
+        sampling: `"uniform"`, or `"foreground"` for starts near signal in the target (see
+            `patch_sampling.foreground_starts`); each target is then read once beforehand.
         first_epoch: int. Epoch of the first pass, for a run that continues.
         axes: str. Spatial axes of a patch: `"ZYX"` or `"YX"`.
         scales: sequence of float. Extents at which the input is cut around the center of a
-            patch, see `multiscale.crop_multiscale`; x then has as many times the channels.
+            patch, see `crop_multiscale`; x then has as many times the channels.
         classes: int or `None`. Give the target as classes, `round(v (classes - 1))` of its
             normalized values v, clipped to 0..1, and -1 where a label is missing.
-        intensity: `augment.Intensity`, or `None`.
+        intensity: `Intensity`, or `None`.
 
     Returns:
         `tf.data.Dataset` of `steps` batches `(x, y)`: float32, normalized, x
-        `(batch, *patch, channels_in)`, y `(batch, *patch, channels_out)`, without Z for
-        a projection. A channel of the target that is NaN throughout is a missing label.
+        `(batch, *patch_size, channels_in)`, y `(batch, *patch_size, channels_out)`, without Z
+        for a projection. A channel of the target that is NaN throughout is a missing label.
 
     Raises:
         ValueError: naming the image and the axis, where a patch does not fit or the
-            pairs do not go together.
+            pairs do not go together; or for a pair that was not measured.
+
+    Examples:
+        >>> from gvtnets_tf.images.image import Image
+        >>> noisy = Image(np.arange(400.0).reshape(20, 20), "YX")
+        >>> pair = TrainingPair(noisy, noisy).measure("unit", "unit")
+        >>> dataset = training_dataset([pair], (8, 8), batch_size=4, steps=3, axes="YX")
+        >>> [tuple(x.shape) for x, y in dataset]
+        [(4, 8, 8, 1), (4, 8, 8, 1), (4, 8, 8, 1)]
     """
     import tensorflow as tf
 
     for name, value, least in (
-        ("batch", batch, 1),
+        ("batch_size", batch_size, 1),
         ("steps", steps, 1),
         ("seed", seed, 0),
         ("first_epoch", first_epoch, 0),
     ):
         check_at_least(name, value, least)
-    check_choice("weighting", weighting, patch_sampling.WEIGHTINGS)
-    source = PatchReader.checked(pairs, patch, axes, scales, classes)
+    check_choice("sampling", sampling, patch_sampling.SAMPLING)
+    reader = PatchReader(pairs, patch_size, axes, scales, classes)
     if rotate:
-        augmentation.check_square(source.patch, source.axes)
-    corners = source.corners() if weighting == "foreground" else None
+        augmentation.check_square(reader.patch_size, reader.axes)
+    cells = reader.foreground_starts() if sampling == "foreground" else None
     with tf.device("CPU"):
         upcoming = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
 
     def make(epoch, step):
-        rng = patch_sampling.rng(seed, epoch, step)
-        where = patch_sampling.draw(source.shapes, source.patch, batch, rng, corners)
-        how = augmentation.draw(batch, source.axes, rng, flip, rotate)
-        x, y = source.read(np.column_stack([*where, *how]))
+        rng = patch_sampling.make_generator(seed, epoch, step)
+        places = patch_sampling.sample_starts(
+            reader.shapes, reader.patch_size, batch_size, rng, cells
+        )
+        transforms = augmentation.sample_transforms(batch_size, reader.axes, rng, flip, rotate)
+        x, y = reader.read(np.column_stack([*places, *transforms]))
         if intensity is not None:
-            x = np.stack([intensity.apply(one, rng, len(source.scales)) for one in x])
+            x = np.stack([intensity.apply(patch, rng, len(reader.scales)) for patch in x])
         return x, y
 
     def take(epoch, step, x, y):
@@ -92,45 +111,67 @@ def patches(
         upcoming.assign(tf.maximum(upcoming, epoch + done))
         return x, y
 
-    return _dataset(source, make, steps, batch=batch, epoch=upcoming.read_value, take=take)
-
-
-def grid(pairs, patch, batch, axes="ZYX", most=None, scales=(1,), classes=None):
-    """The fixed patches that cover each image, as validation data.
-
-    Args:
-        pairs, patch, axes, scales, classes: as in `patches`.
-        batch: int. Patches per batch; the last batch may hold fewer.
-        most: int or `None`. At most so many patches, at even distances in the list of all.
-
-    Returns:
-        `tf.data.Dataset` of `(x, y)` as in `patches`, the same in each pass.
-
-    Raises:
-        ValueError: as in `patches`.
-    """
-    check_at_least("batch", batch, 1)
-    source = PatchReader.checked(pairs, patch, axes, scales, classes)
-    starts = [
-        (i, *start)
-        for i, shape in enumerate(source.shapes)
-        for start in patch_sampling.grid(shape, source.patch)
-    ]
-    if most is not None and len(starts) > most:
-        starts = [starts[i * len(starts) // most] for i in range(most)]
-    rows = np.pad(starts, ((0, 0), (0, 1 + len(source.axes))))  # neither turned nor flipped
     return _dataset(
-        source,
-        lambda _, step: source.read(rows[step * batch : (step + 1) * batch]),
-        -(-len(rows) // batch),
+        reader, make, steps, batch_size=batch_size, epoch=upcoming.read_value, take=take
     )
 
 
-def _dataset(source, make, steps, *, batch=None, epoch=lambda: 0, take=lambda *b: b[-2:]):
+def validation_dataset(
+    pairs: Sequence[TrainingPair],
+    patch_size: Sequence[int],
+    batch_size: int,
+    *,
+    validation_patches: int | None = None,
+    axes: str = "ZYX",
+    scales: Sequence[float] = (1,),
+    classes: int | None = None,
+) -> "tf.data.Dataset":
+    """Cut the fixed patches that cover each image.
+
+    Args:
+        pairs, patch_size, axes, scales, classes: as in `training_dataset`.
+        batch_size: int. Patches per batch; the last batch may hold fewer.
+        validation_patches: int or `None`. At most so many patches, at even distances in the
+            list of all; `None` for all.
+
+    Returns:
+        `tf.data.Dataset` of `(x, y)` as in `training_dataset`, the same in each pass.
+
+    Raises:
+        ValueError: as in `training_dataset`.
+
+    Examples:
+        >>> from gvtnets_tf.images.image import Image
+        >>> noisy = Image(np.arange(400.0).reshape(20, 20), "YX")
+        >>> pair = TrainingPair(noisy, noisy).measure("unit", "unit")
+        >>> dataset = validation_dataset([pair], (8, 8), batch_size=5, axes="YX")
+        >>> [len(x) for x, y in dataset]
+        [5, 4]
+    """
+    check_at_least("batch_size", batch_size, 1)
+    if validation_patches is not None:
+        check_at_least("validation_patches", validation_patches, 1)
+    reader = PatchReader(pairs, patch_size, axes, scales, classes)
+    starts = [
+        (i, *start)
+        for i, shape in enumerate(reader.shapes)
+        for start in patch_sampling.cover(shape, reader.patch_size)
+    ]
+    count = min(len(starts), validation_patches or len(starts))
+    starts = [starts[i * len(starts) // count] for i in range(count)]
+    rows = np.pad(starts, ((0, 0), (0, 1 + len(reader.axes))))  # neither turned nor flipped
+    return _dataset(
+        reader,
+        lambda _, step: reader.read(rows[step * batch_size : (step + 1) * batch_size]),
+        -(-len(rows) // batch_size),
+    )
+
+
+def _dataset(reader, make, steps, *, batch_size=None, epoch=lambda: 0, take=lambda *b: b[-2:]):
     """Turn `make(epoch, step)` into a data set whose batches are made ahead, in order.
 
-    `epoch()` is asked once as a pass begins, `take(epoch, step, x, y)` gives what is
-    handed over for each batch that is taken.
+    `epoch()` is called once as a pass begins; `take(epoch, step, x, y)` returns the batch that
+    is handed over.
     """
     import tensorflow as tf
 
@@ -140,7 +181,7 @@ def _dataset(source, make, steps, *, batch=None, epoch=lambda: 0, take=lambda *b
 
     def read(now, step):
         xy = tf.numpy_function(make, [now, step], (tf.float32, tf.float32))
-        return now, step, *map(tf.ensure_shape, xy, source.batch_shapes(batch))
+        return now, step, *map(tf.ensure_shape, xy, reader.batch_shapes(batch_size))
 
     # One call into Python per batch, two at a time: benchmarks/pipeline.py measures this
     # against a generator.

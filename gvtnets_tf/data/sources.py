@@ -66,7 +66,7 @@ def find(spec: str | Path | Sequence) -> list[Source]:
     return [Source(stem(path), path) for path in _list_paths(Path(spec))]
 
 
-def is_wells(spec) -> bool:
+def is_wells(spec: str | Path | Sequence) -> bool:
     """Tell whether a specification is a folder of the in-silico labeling data set."""
     return isinstance(spec, (str, Path)) and Path(spec).is_dir() and is_dataset(spec)
 

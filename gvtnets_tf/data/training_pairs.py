@@ -1,154 +1,125 @@
-"""Pairs of images that a recipe names, and the part of the data each belongs to."""
+"""Pairs of images: opened as a recipe names them, split, cropped and measured."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from gvtnets_tf.data import pairing
+from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data.in_silico_labeling import file_names, wells
+from gvtnets_tf.data.pairing import SPLITS, PairPaths, match_pairs, read_pairs_csv
+from gvtnets_tf.data.sources import find
 from gvtnets_tf.images import readers
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.normalization import Affine
+from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.images.resampling import resize
 
-PARTS = ("train", "validation", "test")
-WAYS = ("csv", "npz", "isl", "inputs")  # of naming files: one of them
+FILE_KEYS = ("csv", "npz", "wells", "inputs")  # exactly one of them
+WELL_KEYS = ("conditions", "split", "labels")
 KEYS = (
-    *WAYS, "root", "targets", "conditions", "split", "labels", "axes", "target_axes",
+    *FILE_KEYS, *WELL_KEYS, "root", "targets", "axes", "target_axes",
     "input_channels", "target_channels", "pair_by", "regions", "resize",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An input, its target, and how each is normalized.
+class TrainingPair:
+    """An input image, its target, and the maps that normalize them.
 
     Attributes:
         input, target: `Image`, in any axis order, possibly still on disk. Their spatial
             sizes agree, except that the target of a projection has no Z, or one plane.
-        input_affine, target_affine: `Affine` with one offset and one gain per channel.
-        around: `Image` of which the input is a region, or `None`. A patch at several scales
-            is cut out of it.
-        origin: mapping from axis letter to the first voxel of the input in `around`.
+        input_affine, target_affine: `Affine` with one offset and one gain per channel, or
+            `None` before `measure`. A data set takes measured pairs only.
+        split: `"train"`, `"validation"`, `"test"`, or `""` if the pair is not assigned to one.
+        around: `Image` of which `input` is a region, or `None`. Patches at several scales are
+            cut out of it.
+        origin: mapping from axis letter to the first voxel of `input` in `around`.
+        resize: tuple of float. Factors along Z, Y and X (or Y and X) by which
+            `resize_to_network` resizes both images; empty for none.
 
     Raises:
         ValueError: naming both images, if their sizes differ or an affine is for
             another number of channels.
+
+    Examples:
+        >>> noisy = Image(np.arange(256.0).reshape(16, 16), "YX", name="noisy")
+        >>> clean = Image(noisy.array / 2, "YX", name="clean")
+        >>> pair = TrainingPair(noisy, clean).measure("unit", "unit")
+        >>> pair.input_affine.offset, pair.target_affine.gain
+        (array([127.5]), array([63.75]))
+        >>> pair.crop({"X": (4, 12)}).input.shape
+        (16, 8)
     """
 
     input: Image
     target: Image
-    input_affine: Affine
-    target_affine: Affine
-    around: Image | None = None
-    origin: Mapping = field(default_factory=dict)
-
-    def __post_init__(self):
-        check_same_size(self.input, self.target)
-        _check_channels(self.input, self.input_affine)
-        _check_channels(self.target, self.target_affine)
-
-    @classmethod
-    def measured(cls, input, target, input_normalizer, target_normalizer, **where):
-        """Make a pair, its two maps measured on these two images, each read once.
-
-        Args:
-            input, target: `Image`.
-            input_normalizer, target_normalizer: `Normalizer`.
-            **where: `around` and `origin`; then the input is measured on all of `around`.
-        """
-        seen = where.get("around") or input
-        affines = (
-            rule.measure_images([image], describe(image))
-            for rule, image in ((input_normalizer, seen), (target_normalizer, target))
-        )
-        return cls(input, target, *affines, **where)
-
-    @property
-    def projects(self):
-        """Whether the target is one plane made from a stack."""
-        return _projects(self.input, self.target)
-
-    @property
-    def kind(self):
-        """What pairs must share to be mixed: channels in and out, and whether they project."""
-        return (*(i.sizes.get("C", 1) for i in (self.input, self.target)), self.projects)
-
-
-def check_same_size(input, target):
-    """Refuse an input and a target whose voxels are not the same ones.
-
-    Raises:
-        ValueError: naming both images and the axes, unless all that differs is Z of a
-            projection, whose target has none or one plane.
-    """
-    differ = [a for a in "TZYX" if input.sizes.get(a, 1) != target.sizes.get(a, 1)]
-    if differ and not (differ == ["Z"] and _projects(input, target)):
-        raise ValueError(
-            f"Input and target must have the same size along {', '.join(differ)}: crop or "
-            f"resample one of them, or check that they belong together. Received: "
-            f"{describe(input)} and {describe(target)}."
-        )
-
-
-def _projects(input, target):
-    return input.sizes.get("Z", 1) > target.sizes.get("Z", 1) == 1
-
-
-def describe(image):
-    return f"{image.name or 'an image without a name'} ({image.axes} {image.shape})"
-
-
-def _check_channels(image, affine):
-    channels = image.sizes.get("C", 1)
-    if np.shape(affine.offset) != (channels,) or np.shape(affine.gain) != (channels,):
-        raise ValueError(
-            f"The normalization of {describe(image)} must have one offset and one gain for each "
-            f"of its {channels} channels. Received: shapes {np.shape(affine.offset)} and "
-            f"{np.shape(affine.gain)}."
-        )
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One pair of images, and the part of the data it belongs to.
-
-    Attributes:
-        input, target: `Image`, on disk where possible.
-        part: `"train"`, `"validation"`, `"test"`, or `""` where nothing was said.
-        around: `Image`, the whole input of which `input` is a region, for networks that
-            look beyond a patch; `None` where `input` is all there is.
-        origin: mapping from axis letter to the first voxel of `input` in `around`.
-        resize: tuple of float. Factors along Z, Y and X by which both images are to be
-            resized once they were measured; empty for none.
-    """
-
-    input: Image
-    target: Image
-    part: str = ""
+    input_affine: Affine | None = None
+    target_affine: Affine | None = None
+    split: str = ""
     around: Image | None = None
     origin: Mapping = field(default_factory=dict)
     resize: tuple = ()
 
-    def resized(self):
-        """The pair at the size that the network sees, in memory."""
-        if not self.resize:
-            return self
-        return replace(
-            self,
-            input=resize(self.input, self.resize),
-            target=resize(self.target, self.resize),
-            resize=(),
-        )
+    def __post_init__(self):
+        check_choice("split", self.split, ("", *SPLITS))
+        check_same_size(self.input, self.target)
+        _check_channels(self.input, self.input_affine)
+        _check_channels(self.target, self.target_affine)
 
-    def along(self, letter):
-        """Take the pair apart along an axis; a pair without it is passed over.
+    @property
+    def projects(self) -> bool:
+        """True if the target is one plane made from a stack."""
+        return _is_projection(self.input, self.target)
+
+    @property
+    def kind(self) -> tuple:
+        """`(input channels, target channels, projects)`, equal for all pairs of a data set."""
+        return (*(i.sizes.get("C", 1) for i in (self.input, self.target)), self.projects)
+
+    def measure(
+        self,
+        input_normalizer: Normalizer | str | Mapping = "percentile",
+        target_normalizer: Normalizer | str | Mapping = "percentile",
+    ) -> "TrainingPair":
+        """Measure both maps, on the whole image `around` the input if there is one.
+
+        Args:
+            input_normalizer, target_normalizer: `Normalizer`, or what `Normalizer.parse` takes.
+
+        Returns:
+            `TrainingPair`. Each image is read once.
 
         Raises:
-            ValueError: naming both images, if they have not as many entries.
+            ValueError: naming the image, if it is constant or not finite.
+        """
+        input_affine, target_affine = (
+            Normalizer.parse(rule).measure_images([image], describe(image))
+            for rule, image in (
+                (input_normalizer, self.around or self.input),
+                (target_normalizer, self.target),
+            )
+        )
+        return replace(self, input_affine=input_affine, target_affine=target_affine)
+
+    def resize_to_network(self) -> "TrainingPair":
+        """Resize both images by the factors `resize`, into memory.
+
+        The maps stay as they were measured. `around` is dropped: its voxels are not resized.
+        """
+        if not self.resize:
+            return self
+        input, target = (resize(image, self.resize) for image in (self.input, self.target))
+        return replace(self, input=input, target=target, around=None, origin={}, resize=())
+
+    def along(self, letter: str) -> list["TrainingPair"]:
+        """Take the pair apart along an axis; a pair without it stays whole.
+
+        Raises:
+            ValueError: naming both images, if they have different numbers of entries.
         """
         inputs, targets = (image.along(letter) for image in (self.input, self.target))
         if len(inputs) != len(targets):
@@ -164,161 +135,220 @@ class Sample:
             replace(self, input=i, target=t, around=a) for i, t, a in zip(inputs, targets, around)
         ]
 
-    def crop(self, region):
-        """Keep a region, `{axis: (start, stop)}`; a target without Z passes its Z over."""
-        at = dict(self.origin)
-        for axis, (start, _) in region.items():
-            at[axis] = at.get(axis, 0) + start
-        own = {a: tuple(r) for a, r in region.items() if a in self.target.axes or a != "Z"}
+    def crop(self, region: Mapping[str, Sequence[int]]) -> "TrainingPair":
+        """Keep a region, `{axis: (start, stop)}` in voxels; Z is not cropped in a flat target."""
+        region = {axis: tuple(limits) for axis, limits in region.items()}
+        origin = {axis: self.origin.get(axis, 0) + start for axis, (start, _) in region.items()}
+        flat = self.target.sizes.get("Z", 1) == 1
         return replace(
             self,
-            input=self.input.crop({a: tuple(r) for a, r in region.items()}),
-            target=self.target.crop(own),
+            input=self.input.crop(region),
+            target=self.target.crop({a: r for a, r in region.items() if not (flat and a == "Z")}),
             around=self.input if self.around is None else self.around,
-            origin=at,
+            origin={**self.origin, **origin},
         )
 
 
-def opened(data):
+def check_same_size(input: Image, target: Image) -> None:
+    """Refuse an input and a target of different spatial sizes.
+
+    Raises:
+        ValueError: naming both images and the axes, unless only Z differs and the target
+            is a projection, without Z or with one plane.
+    """
+    differ = [a for a in "TZYX" if input.sizes.get(a, 1) != target.sizes.get(a, 1)]
+    if differ and not (differ == ["Z"] and _is_projection(input, target)):
+        raise ValueError(
+            f"Input and target must have the same size along {', '.join(differ)}: crop or "
+            f"resample one of them, or check that they belong together. Received: "
+            f"{describe(input)} and {describe(target)}."
+        )
+
+
+def describe(image: Image) -> str:
+    """Return the name, axes and shape of an image, for a message."""
+    return f"{image.name or 'an image without a name'} ({image.axes} {image.shape})"
+
+
+def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
     """Open all pairs that the `data` of a recipe names.
 
+    Args:
+        data: mapping with keys out of `KEYS`, or a dataclass with such fields. `root`, and
+            `inputs` with `targets`, `csv`, `npz` (files of CARE), or `wells` (a folder of the
+            in-silico labeling data set).
+
     Returns:
-        List of `Sample`, one per pair of files or region of one.
+        List of `TrainingPair`, one per pair of files or region of one, not yet measured.
 
     Raises:
         ValueError, FileNotFoundError: naming the file and what is wrong with it.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("noisy", "clean"):
+        ...     np.save(folder / f"{name}.npy", np.zeros((32, 48)))
+        >>> data = {"inputs": "noisy.npy", "targets": "clean.npy", "root": folder, "axes": "YX"}
+        >>> regions = {"train": {"X": (0, 32)}, "validation": {"X": (40, 48)}}
+        >>> for pair in open_pairs(data | {"regions": regions}):
+        ...     print(pair.split, pair.input.shape)
+        train (32, 32)
+        validation (32, 8)
     """
-    _check_resize(data)
-    found = []
-    for input, target, part in _images(data):
-        chosen = (
+    data = data if isinstance(data, Mapping) else asdict(data)
+    data = {key: value for key, value in data.items() if value is not None}
+    for key in data:
+        check_choice("key of data", key, KEYS)
+    factors, regions = _check_resize(data), data.get("regions")
+    pairs = []
+    for input, target, split in _open_images(data):
+        pair = TrainingPair(
             input.select_channels(data.get("input_channels")),
             target.select_channels(data.get("target_channels")),
+            split=split,
+            resize=factors,
         )
-        check_same_size(*chosen)  # before a region hides it
-        regions, factors = data.get("regions"), tuple(data.get("resize") or ())
-        sample = Sample(*chosen, part, resize=factors)
-        found += (
-            [replace(sample.crop(r), part=p) for p, r in regions.items()] if regions else [sample]
-        )
-    if not found:
-        raise ValueError("The recipe names no data: give `inputs` and `targets`, or `csv`.")
-    return found
+        parts = regions.items() if regions else ()
+        pairs += [replace(pair.crop(region), split=name) for name, region in parts] or [pair]
+    return pairs
 
 
-def _check_resize(data):
-    factors = data.get("resize")
-    if factors is None:
-        return
-    if data.get("regions"):
-        raise ValueError("`regions` count voxels before, patches after `resize`: use only one.")
-    if len(factors) not in (2, 3) or not all(0 < f < math.inf for f in factors):
-        raise ValueError(
-            f"`resize` has a factor above zero for Z, Y and X, or for Y and X. Received: {factors}."
-        )
+def split_pairs(
+    pairs: Sequence[TrainingPair], validation_split: float, gap: int
+) -> tuple[list[TrainingPair], list[TrainingPair]]:
+    """Split pairs into those to train on and those to validate with.
 
-
-def divided(samples, select, gap):
-    """Divide samples into those to train on and those to choose the best weights by.
-
-    Where the data say nothing, whole files at even distances are kept for it; below
-    five files a block at the end of X, with a gap before it. Only then is each taken apart
+    If no pair is assigned to validation, whole files at even distances are taken for it; below
+    five files a block at the end of X, with a gap before it. Only then is each pair taken apart
     along T, so that frames of one movie stay together.
 
     Args:
-        samples: list of `Sample`.
-        select: float. Share to keep.
+        pairs: list of `TrainingPair`. Those assigned to the test are left out.
+        validation_split: float. Share of the pairs, or of X, for validation.
         gap: int. Voxels along X between the two, of one patch.
 
     Returns:
-        Two lists of `Sample`.
+        Two lists of `TrainingPair`.
 
     Raises:
-        ValueError: naming the image that is too small to be divided.
+        ValueError: naming the image that is too small to be split.
+
+    Examples:
+        >>> plane = Image(np.zeros((8, 100)), "YX")
+        >>> train, validation = split_pairs([TrainingPair(plane, plane)], 0.25, gap=16)
+        >>> train[0].input.shape, validation[0].input.shape
+        ((8, 59), (8, 25))
     """
-    parts = _divided(samples, select, gap)
-    return tuple([frame for sample in part for frame in sample.along("T")] for part in parts)
+    groups = _split(pairs, validation_split, gap)
+    return tuple([frame for pair in group for frame in pair.along("T")] for group in groups)
 
 
-def _divided(samples, select, gap):
-    train = [s for s in samples if s.part in ("train", "")]
-    chosen = [s for s in samples if s.part == "validation"]
-    if chosen or not select:
-        return train, chosen
+def _split(pairs, share, gap):
+    train = [pair for pair in pairs if pair.split in ("train", "")]
+    validation = [pair for pair in pairs if pair.split == "validation"]
+    if validation or not share:
+        return train, validation
     if len(train) < 5:
-        return _cut_end(train, select, gap)
-    count = max(1, round(select * len(train)))
-    kept = {len(train) * i // count - 1 for i in range(1, count + 1)}
-    return [s for i, s in enumerate(train) if i not in kept], [train[i] for i in sorted(kept)]
+        return _cut_end(train, share, gap)
+    count = max(1, round(share * len(train)))
+    taken = {len(train) * i // count - 1 for i in range(1, count + 1)}
+    return [p for i, p in enumerate(train) if i not in taken], [train[i] for i in sorted(taken)]
 
 
-def _cut_end(samples, select, gap):
-    parts = [], []
-    for s in samples:
-        width = s.input.sizes["X"]
-        block = max(gap, round(width * select))
+def _cut_end(pairs, share, gap):
+    groups = [], []
+    for pair in pairs:
+        width = pair.input.sizes["X"]
+        block = max(gap, round(width * share))
         if width < block + 2 * gap:
             raise ValueError(
-                f"{s.input.name} has {width} voxels along X: too few to keep {block} of them "
-                f"for choosing the best weights, with a gap of one patch ({gap}). Use a "
-                f"smaller patch, give `regions`, or `select: 0`."
+                f"{pair.input.name} has {width} voxels along X: too few to keep {block} of them "
+                f"for validation, with a gap of one patch ({gap}). Use a smaller patch, give "
+                f"`regions`, or `validation_split: 0`."
             )
-        for part, x in zip(parts, ((0, width - block - gap), (width - block, width))):
-            part.append(s.crop({"X": x}))
-    return parts
+        for group, limits in zip(groups, ((0, width - block - gap), (width - block, width))):
+            group.append(pair.crop({"X": limits}))
+    return groups
 
 
-def _images(data):
-    """Yield (input, target, part) of the files that the mapping names."""
-    ways = [key for key in WAYS if data.get(key)]
-    if len(ways) != 1 or (ways == ["inputs"] and not data.get("targets")):
+def _is_projection(input, target):
+    return input.sizes.get("Z", 1) > target.sizes.get("Z", 1) == 1
+
+
+def _check_channels(image, affine):
+    channels = image.sizes.get("C", 1)
+    if affine and not np.shape(affine.offset) == np.shape(affine.gain) == (channels,):
         raise ValueError(
-            f"`data` must name its files in one way: `csv`, `npz`, `isl`, or `inputs` with "
-            f"`targets`. Received: {ways or 'none of them'}."
+            f"The normalization of {describe(image)} must have one offset and one gain for each "
+            f"of its {channels} channels. Received: shapes {np.shape(affine.offset)} and "
+            f"{np.shape(affine.gain)}."
         )
-    only_isl = [key for key in ("conditions", "split", "labels") if data.get(key)]
-    if only_isl and ways != ["isl"]:
+
+
+def _check_resize(data):
+    factors = tuple(data.get("resize", ()))
+    if factors and data.get("regions"):
+        raise ValueError("`regions` count voxels before, patches after `resize`: use only one.")
+    if factors and (len(factors) not in (2, 3) or not all(0 < f < math.inf for f in factors)):
         raise ValueError(
-            f"{', '.join(f'`{key}`' for key in only_isl)} are of the in-silico labeling data "
-            f"(`isl`): leave them out, or choose channels with `target_channels`. Received: "
-            f"{ways[0]!r}."
+            f"`resize` has a factor above zero for Z, Y and X, or for Y and X. "
+            f"Received: {list(factors)}."
         )
-    return OPEN[ways[0]](data, Path(data.get("root", ".")))
+    return factors
 
 
-def _from_npz(data, root):
-    for path in pairing.expand(str(root / data["npz"])):
-        for input, target in readers.read_npz(path):
+def _open_images(data) -> Iterator[tuple[Image, Image, str]]:
+    """Yield input, target and split of the files that `data` names."""
+    keys = [key for key in FILE_KEYS if data.get(key)]
+    if len(keys) != 1 or (keys == ["inputs"] and not data.get("targets")):
+        raise ValueError(
+            f"`data` must name its files in one way: `csv`, `npz`, `wells`, or `inputs` with "
+            f"`targets`. Received: {keys or 'none of them'}."
+        )
+    extra = [key for key in WELL_KEYS if data.get(key)]
+    if extra and keys != ["wells"]:
+        raise ValueError(
+            f"{', '.join(f'`{key}`' for key in extra)} are of the in-silico labeling data "
+            f"(`wells`): leave them out, or choose channels with `target_channels`. Received: "
+            f"{keys[0]!r}."
+        )
+    return OPENERS[keys[0]](data, Path(data.get("root", ".")))
+
+
+def _open_npz(data, root):
+    for source in find(root / data["npz"]):
+        for input, target in readers.read_npz(source.path):
             yield input, target, ""
 
 
-def _from_isl(data, root):
-    """Wells of the in-silico-labeling data; those it calls `test` are the report part."""
-    parts = {"train": "", "test": "test"}
-    labels = data.get("labels", file_names.LABELS)
-    for well in wells.find_wells(root / data["isl"], data.get("conditions"), data.get("split")):
-        yield well.input(), well.target(labels), parts.get(well.split, "")
+def _open_wells(data, root):
+    labels = data.get("labels") or file_names.LABELS
+    for well in wells.find_wells(root / data["wells"], data.get("conditions"), data.get("split")):
+        # The published training part has no validation part of its own.
+        yield well.input(), well.target(labels), "test" if well.split == "test" else ""
 
 
-def _from_csv(data, root):
-    return _rows(pairing.from_csv(root / data["csv"], root=root), data)
+def _open_csv(data, root):
+    return _open_files(read_pairs_csv(root / data["csv"], root), data)
 
 
-def _from_globs(data, root):
-    by = data.get("pair_by", "name")
-    found = pairing.match(str(root / data["inputs"]), str(root / data["targets"]), pair_by=by)
-    return _rows([pairing.Row(input, target, "") for input, target in found], data)
+def _open_inputs(data, root):
+    paths = (str(root / data[key]) for key in ("inputs", "targets"))
+    pairs = match_pairs(*paths, data.get("pair_by", "name"))
+    return _open_files([PairPaths(*pair, split="") for pair in pairs], data)
 
 
-def _rows(rows, data):
-    axes, target_axes = data.get("axes"), data.get("target_axes", data.get("axes"))
-    for row in rows:
-        input, target = readers.read(row.input, axes), readers.read(row.target, target_axes)
-        if row.input_channel is not None:
-            input = input.select_channels([row.input_channel])
-        if row.target_channel is not None:
-            target = target.select_channels([row.target_channel])
-        yield input, target, row.split or ""
+def _open_files(pairs, data):
+    axes = data.get("axes")
+    for paths in pairs:
+        input = readers.read(paths.input, axes)
+        target = readers.read(paths.target, data.get("target_axes", axes))
+        if paths.input_channel is not None:
+            input = input.select_channels([paths.input_channel])
+        if paths.target_channel is not None:
+            target = target.select_channels([paths.target_channel])
+        yield input, target, paths.split
 
 
-OPEN = {"npz": _from_npz, "isl": _from_isl, "csv": _from_csv, "inputs": _from_globs}
+OPENERS = {"npz": _open_npz, "wells": _open_wells, "csv": _open_csv, "inputs": _open_inputs}

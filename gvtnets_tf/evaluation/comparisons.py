@@ -8,7 +8,8 @@ import numpy as np
 
 from gvtnets_tf.data.in_silico_labeling.file_names import LABELS, NEURITE, is_dataset
 from gvtnets_tf.data.in_silico_labeling.wells import Well, find_wells
-from gvtnets_tf.data.pairing import expand, match
+from gvtnets_tf.data.pairing import match_pairs
+from gvtnets_tf.data.sources import find
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.metadata import log_once, stem
@@ -131,7 +132,7 @@ def _pair(targets, others):
 def _match(targets, others):
     cases = {}
     for role, sources in others.items():
-        for source, target in match(sources, targets):
+        for source, target in match_pairs(sources, targets):
             cases.setdefault(target, {"target": target})[role] = source
     return list(cases.values())
 
@@ -160,7 +161,7 @@ def _match_wells(folder, others):
 
 
 def _by_stem(spec):
-    files = expand(spec)
+    files = [source.path for source in find(spec)]
     names = {stem(path): path for path in files}
     if twins := [str(path) for path in files if path not in names.values()]:
         raise ValueError(f"More than one file bears the name of {', '.join(twins)}: remove one.")

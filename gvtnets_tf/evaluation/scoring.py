@@ -31,7 +31,7 @@ def evaluate(
 
     Args:
         predictions: quoted glob or list of paths, paired with `targets` by name (see
-            `data.pairs.match`); or list of `Image` or arrays, paired by order.
+            `match_pairs`); or list of `Image` or arrays, paired by order.
         targets: likewise, the truth. Or a folder of the in-silico labeling data set, whose
             wells pair with predictions `<name of the well>.tif`; standard error tells how
             many wells have none and are left out.

@@ -86,7 +86,7 @@ def example(predictor, channels):
     grid = round_up([SIZES[letter] for letter in card.axes], predictor.divisor)
     task = "projection" if card.axes != card.output_axes else "denoising"
     shape = (SIZES["Z"], *grid)[-3:]
-    light = [cells.pair(task, shape, seed)[0].array for seed in range(channels)]
+    light = [cells.simulate_pair(task, shape, seed)[0].array for seed in range(channels)]
     light = np.stack(light, axis=-1)
     light = light if len(grid) == 3 else light[len(light) // 2]
     # A network without normalization was trained on values that need none.

@@ -8,7 +8,7 @@ from pathlib import Path
 from gvtnets_tf.atomic_files import check_writable, remove
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data.in_silico_labeling import file_names, wells
-from gvtnets_tf.data.pairing import expand
+from gvtnets_tf.data.sources import find
 from gvtnets_tf.images import display, readers, writers
 from gvtnets_tf.images.axes import spatial
 from gvtnets_tf.images.frames import select
@@ -41,19 +41,19 @@ def found(inputs):
     """List what is to be predicted.
 
     Args:
-        inputs: what `pairs.expand` takes; or a folder of the in-silico labeling data set,
+        inputs: what `sources.find` takes; or a folder of the in-silico labeling data set,
             which stands for its wells.
 
     Returns:
         List of `Path`, or of `WellInput`, which have a name, a suffix and `stat` as well.
 
     Raises:
-        FileNotFoundError, ValueError: as `pairs.expand` and `isl.wells`.
+        FileNotFoundError, ValueError: as `sources.find` and `isl.wells`.
     """
     one = isinstance(inputs, (str, Path))
     if one and Path(inputs).is_dir() and file_names.is_dataset(inputs):
         return [WellInput(well) for well in wells.find_wells(inputs)]
-    return expand(inputs)
+    return [source.path for source in find(inputs)]
 
 
 def opened(path, axes=None, voxel_size=None, frames=None):

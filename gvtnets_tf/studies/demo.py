@@ -37,7 +37,7 @@ def demo(out="gvtnets-demo", force=False):
     """
     with atomic_write(out, force) as folder:
         folder.mkdir()
-        noisy, truth = cells.pair("denoising", SHAPE, SEED)
+        noisy, truth = cells.simulate_pair("denoising", SHAPE, SEED)
         prediction, info = load(MODEL).predict(noisy, progress=True)
         smooth = _smoothed(noisy.numpy(), _best_sigma())
         images = {
@@ -67,7 +67,7 @@ def show(table):
 
 
 def _best_sigma():
-    noisy, truth = (i.numpy() for i in cells.pair("denoising", SHAPE, TUNING_SEED))
+    noisy, truth = (i.numpy() for i in cells.simulate_pair("denoising", SHAPE, TUNING_SEED))
     return min(SIGMAS, key=lambda s: metrics.mse(truth, _smoothed(noisy, s)))
 
 

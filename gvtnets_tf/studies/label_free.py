@@ -237,7 +237,7 @@ def _table(name, root, plan):
 def _prepare(out, root, table, plan, progress):
     """Write the volumes of a structure as the networks see them, and their table."""
     table.write(out / "pairs.csv", force=True)
-    rows, done = pairing.from_csv(out / "pairs.csv", root), []
+    rows, done = pairing.read_pairs_csv(out / "pairs.csv", root), []
     for i, row in enumerate(_bar(rows, f"prepare {out.name}", progress)):
         paths = [Path(side) / f"{row.split}_{i:02d}.tif" for side in ("input", "target")]
         if not all((out / VOLUMES / path).exists() for path in paths):
@@ -275,7 +275,7 @@ def _train(out, name, plan, progress):
 
 def _score(out, name, progress):
     """Predict the volumes to train and to report on, one after the other, and score each."""
-    rows = pairing.from_csv(out / VOLUMES / "pairs.csv")
+    rows = pairing.read_pairs_csv(out / VOLUMES / "pairs.csv")
     scores = _scores(out / name)
     done = {score["name"] for score in scores}
     todo = [r for r in rows if r.split != "validation" and r.input.stem not in done]

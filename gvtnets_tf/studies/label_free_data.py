@@ -75,7 +75,7 @@ class Table:
     resize: tuple
 
     def write(self, path, force=False):
-        """Write it as a table of pairs, for `pairs.from_csv` and recipes with that root.
+        """Write it as a table of pairs, for `read_pairs_csv` and recipes with that root.
 
         Raises:
             FileExistsError: if `path` exists and `force` is `False`.
@@ -161,7 +161,7 @@ def prepare(row, resize, most=None):
     `most` is given, cropped as the test volumes were.
 
     Args:
-        row: `pairs.Row`.
+        row: `PairPaths`.
         resize: three floats, for z, y and x.
         most: int. Voxels of a test volume at most, see `published_shape`; `None` keeps all.
 
@@ -248,7 +248,7 @@ def simulated(root, volumes, shape, seed=0):
         if (root / path).exists():
             continue
         how = {"shape": shape, "seed": MOST_SIMULATED * seed + i}
-        made = [cells.pair("label_free", structure=name, **how) for name in names]
+        made = [cells.simulate_pair("label_free", structure=name, **how) for name in names]
         channels = [made[0][0].array, *(target.array for _, target in made)]
         image = replace(
             made[0][0], array=np.stack(channels), axes="CZYX", channel_names=("light", *names)

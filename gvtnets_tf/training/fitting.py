@@ -11,8 +11,7 @@ import yaml
 
 from gvtnets_tf.atomic_files import atomic_write, check_writable
 from gvtnets_tf.checks import optional
-from gvtnets_tf.data.pipeline import grid, patches
-from gvtnets_tf.data.training_pairs import Pair
+from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.losses import CLASSES, LOSSES, MASKED, PROBABILISTIC
 from gvtnets_tf.prediction.memory import bytes_per_voxel
@@ -130,17 +129,13 @@ def _prepare(recipe):
 
 def _pairs(sample, rules, alike, recipe):
     """Measure a sample; a network of planes then sees each plane, by the numbers of its stack."""
-    wide = len(recipe.scales) > 1
-    where = {"around": sample.around, "origin": sample.origin} if wide else {}
-    pair = Pair.measured(sample.input, sample.target, rules["input"], rules["target"], **where)
+    if len(recipe.scales) == 1:
+        sample = replace(sample, around=None, origin={})
+    pair = sample.measure(rules["input"], rules["target"])
     if alike:
         pair = replace(pair, target_affine=pair.input_affine)
-    sample = sample.resized()  # as published: measured first
-    planes = [sample] if "Z" in recipe.axes else sample.along("Z")
-    return [
-        replace(pair, input=s.input, target=s.target, around=s.around if wide else None)
-        for s in planes
-    ]
+    pair = pair.resize_to_network()  # as published: measured first
+    return [pair] if "Z" in recipe.axes else pair.along("Z")
 
 
 def _taken(recipe, samples, held):
@@ -227,19 +222,19 @@ def _check_same(recipe, out):
 
 def _patches(recipe, training, selection, first_epoch, classes):
     """The data to fit, and those to choose by, or `None`."""
-    source = patches(
+    source = training_dataset(
         training, recipe.patch, recipe.batch, -(-recipe.steps // recipe.epochs), seed=recipe.seed,
         flip=recipe.augment.get("flip", False), rotate=recipe.augment.get("rotate", False),
-        weighting=recipe.weighting, first_epoch=first_epoch, axes=recipe.axes,
+        sampling=recipe.weighting, first_epoch=first_epoch, axes=recipe.axes,
         scales=recipe.scales, classes=classes, intensity=recipe.intensity,
     )  # fmt: skip
     if not selection:
         print("gvtnets: nothing is kept for selection; the last weights count", file=sys.stderr)
         return source, None
     most = recipe.select_patches
-    held = grid(
-        selection, recipe.patch, recipe.batch, axes=recipe.axes, most=most, scales=recipe.scales,
-        classes=classes,
+    held = validation_dataset(
+        selection, recipe.patch, recipe.batch, validation_patches=most, axes=recipe.axes,
+        scales=recipe.scales, classes=classes,
     )  # fmt: skip
     return source, held
 
@@ -250,7 +245,7 @@ def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):
     with _told_plainly(), contextlib.redirect_stdout(sys.stderr):  # Keras shows progress there
         model.fit(
             source,
-            shuffle=False,  # `patches` draws at random
+            shuffle=False,  # `training_dataset` draws at random
             validation_data=held,
             epochs=recipe.epochs,
             initial_epoch=run["epoch"],

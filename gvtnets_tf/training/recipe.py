@@ -12,7 +12,8 @@ from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data import training_pairs
 from gvtnets_tf.data.augmentation import Intensity
 from gvtnets_tf.data.multiscale import check_scales
-from gvtnets_tf.data.patch_sampling import WEIGHTINGS
+from gvtnets_tf.data.pairing import SPLITS
+from gvtnets_tf.data.patch_sampling import SAMPLING
 from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gvtnet import GVTNet
@@ -34,7 +35,7 @@ class Recipe:
             what is not given here.
         model: mapping. Arguments of the network that differ from the preset; without a
             preset, all of them and its `class`.
-        data: mapping. Where the pairs are: `root`, and one of `csv`, `npz`, `isl` (a folder of
+        data: mapping. Where the pairs are: `root`, and one of `csv`, `npz`, `wells` (a folder of
             the in-silico-labeling data, with `conditions`, `split` and `labels`), or `inputs`
             with `targets`; `axes`, `target_axes`, `input_channels`, `target_channels`,
             `pair_by`, and `regions`, a mapping from `train`, `validation`, `test` to
@@ -91,7 +92,7 @@ class Recipe:
         known = inspect.signature(self._class()).parameters.keys() - {"kwargs"}
         _check_keys("model", self.model, ["class", *known])
         check_choice("loss", self.loss, LOSSES)
-        check_choice("weighting", self.weighting, WEIGHTINGS)
+        check_choice("weighting", self.weighting, SAMPLING)
         for name in ("batch", "steps", "epoch", "select_patches"):
             check_at_least(name, getattr(self, name), 1)
         if not 0 <= self.select < 1:
@@ -114,7 +115,7 @@ class Recipe:
                 "use `denormalize: input` with `target: input`."
             )
         for part, region in (self.data.get("regions") or {}).items():
-            check_choice("part", part, training_pairs.PARTS)
+            check_choice("part", part, SPLITS)
             check_axes("".join(region))
 
     def _check_windows(self):
@@ -254,7 +255,7 @@ class Recipe:
         return PRESETS[self.preset].model if self.preset else MODELS[self.model["class"]]
 
     def samples(self):
-        """Open all pairs that the recipe names: list of `samples.Sample`.
+        """Open all pairs that the recipe names: list of `TrainingPair`.
 
         Raises:
             ValueError, FileNotFoundError: naming the file and what is wrong with it.
@@ -262,11 +263,11 @@ class Recipe:
         data = self.data
         if self._class() is ProjectionGVTNet and data.get("axes"):
             data = {"target_axes": data["axes"].upper().replace("Z", ""), **data}
-        return training_pairs.opened(data)
+        return training_pairs.open_pairs(data)
 
     def divided(self, found):
-        """Divide samples into those to train on and those to choose by, see `samples.divided`."""
-        return training_pairs.divided(found, self.select, self.patch[-1])
+        """Divide samples into those to train on and those to choose by, see `split_pairs`."""
+        return training_pairs.split_pairs(found, self.select, self.patch[-1])
 
 
 def _check_keys(name, values, known):

@@ -3,8 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.data.augmentation import Intensity, back, check_square, draw, turn
-from gvtnets_tf.data.patch_sampling import rng
+from gvtnets_tf.data.augmentation import (
+    Intensity,
+    check_square,
+    flip_and_rotate,
+    invert,
+    sample_transforms,
+)
+from gvtnets_tf.data.patch_sampling import make_generator
 
 STACK = np.arange(2 * 3 * 4 * 2).reshape(2, 3, 4, 2)
 
@@ -13,29 +19,29 @@ STACK = np.arange(2 * 3 * 4 * 2).reshape(2, 3, 4, 2)
 @settings(deadline=None, max_examples=50)
 def test_a_turn_can_be_undone_in_any_axis_order(axes, turns, flips):
     axes, flips = "".join(axes), "".join(sorted(flips))
-    turned = turn(STACK, turns, flips, axes)
-    np.testing.assert_array_equal(back(turned, turns, flips, axes), STACK)
+    turned = flip_and_rotate(STACK, turns, flips, axes)
+    np.testing.assert_array_equal(invert(turned, turns, flips, axes), STACK)
 
 
 def test_a_quarter_turn_takes_y_to_x_and_leaves_z_and_channels():
-    turned = turn(STACK, 1, "", "ZYXC")
+    turned = flip_and_rotate(STACK, 1, "", "ZYXC")
     assert turned.shape == (2, 4, 3, 2)
     for z, c in np.ndindex(2, 2):
         np.testing.assert_array_equal(turned[z, ..., c], np.rot90(STACK[z, ..., c]))
 
 
 def test_flips_reverse_the_axes_they_name():
-    np.testing.assert_array_equal(turn(STACK, 0, "ZX", "ZYXC"), STACK[::-1, :, ::-1])
+    np.testing.assert_array_equal(flip_and_rotate(STACK, 0, "ZX", "ZYXC"), STACK[::-1, :, ::-1])
 
 
 def test_a_projected_target_is_turned_as_its_stack():
     projection = STACK.max(0)
-    turned = turn(STACK, 3, "ZY", "ZYXC").max(0)
-    np.testing.assert_array_equal(turn(projection, 3, "ZY", "YXC"), turned)
+    turned = flip_and_rotate(STACK, 3, "ZY", "ZYXC").max(0)
+    np.testing.assert_array_equal(flip_and_rotate(projection, 3, "ZY", "YXC"), turned)
 
 
 def test_all_turns_and_flips_are_drawn_equally_often():
-    turns, flips = draw(4000, "ZYX", rng(0, 0), flip=True, rotate=True)
+    turns, flips = sample_transforms(4000, "ZYX", make_generator(0, 0), flip=True, rotate=True)
     assert np.bincount(turns) == pytest.approx(1000, rel=0.1)
     assert flips.shape == (4000, 3) and flips.dtype == bool
     assert flips.mean(0) == pytest.approx(0.5, abs=0.03)
@@ -43,10 +49,10 @@ def test_all_turns_and_flips_are_drawn_equally_often():
 
 
 def test_what_is_switched_off_is_not_drawn_but_uses_up_its_numbers():
-    both, neither, flips = rng(0, 0), rng(0, 0), rng(0, 0)
-    draw(9, "YX", both, flip=True, rotate=True)
-    assert not any(part.any() for part in draw(9, "YX", neither))
-    turns, _ = draw(9, "YX", flips, flip=True)
+    both, neither, flips = make_generator(0, 0), make_generator(0, 0), make_generator(0, 0)
+    sample_transforms(9, "YX", both, flip=True, rotate=True)
+    assert not any(part.any() for part in sample_transforms(9, "YX", neither))
+    turns, _ = sample_transforms(9, "YX", flips, flip=True)
     assert not turns.any()
     assert both.random() == neither.random() == flips.random()
 
@@ -64,7 +70,7 @@ def test_quarter_turns_of_oblong_patches_are_refused():
 
 def test_the_brightness_of_a_patch_is_one_line():
     x = np.linspace(-1, 1, 96, dtype=np.float32).reshape(4, 4, 6)
-    y = Intensity(gain=0.5, offset=0.3).apply(x, rng(0, 0), scales=3)
+    y = Intensity(gain=0.5, offset=0.3).apply(x, make_generator(0, 0), scales=3)
     assert y.dtype == np.float32
     slope, shift = np.polyfit(x.ravel(), y.ravel(), 1)
     np.testing.assert_allclose(y, slope * x + shift, atol=1e-5)
@@ -73,7 +79,7 @@ def test_the_brightness_of_a_patch_is_one_line():
 
 def test_gain_and_offset_reach_as_far_as_they_say():
     zero, one = np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
-    draws = [rng(0, i) for i in range(500)]
+    draws = [make_generator(0, i) for i in range(500)]
     offsets = [Intensity(offset=0.25).apply(zero, r).item() for r in draws]
     assert min(offsets) == pytest.approx(-0.25, abs=0.01)
     assert max(offsets) == pytest.approx(0.25, abs=0.01)
@@ -85,7 +91,7 @@ def test_gain_and_offset_reach_as_far_as_they_say():
 
 def test_noise_has_the_spread_it_says_in_every_voxel_by_itself():
     x = np.zeros((40, 40, 4), np.float32)
-    y = Intensity(noise=0.2).apply(x, rng(0, 0), scales=2)
+    y = Intensity(noise=0.2).apply(x, make_generator(0, 0), scales=2)
     assert y.dtype == np.float32
     assert y.std() == pytest.approx(0.2, rel=0.05)
     assert np.abs(np.corrcoef(y.reshape(-1, 4).T) - np.eye(4)).max() < 0.1
@@ -93,22 +99,24 @@ def test_noise_has_the_spread_it_says_in_every_voxel_by_itself():
 
 def test_a_channel_is_dropped_at_all_its_scales():
     x = np.ones((2, 2, 12), np.float32)  # four channels at three scales
-    kept = [Intensity(drop=0.5).apply(x, rng(0, i), scales=3)[0, 0] for i in range(400)]
+    kept = [Intensity(drop=0.5).apply(x, make_generator(0, i), scales=3)[0, 0] for i in range(400)]
     kept = np.reshape(kept, (400, 3, 4))
     assert (kept == kept[:, :1]).all()
     np.testing.assert_allclose(kept.mean((0, 1)), 0.5, atol=0.08)
     assert set(np.unique(kept)) == {0, 1}
     # A dropped channel is 0, which is the mean, whatever the offset is.
-    dark = Intensity(drop=0.5, offset=0.3).apply(x, rng(0, 1), scales=3)[0, 0]
+    dark = Intensity(drop=0.5, offset=0.3).apply(x, make_generator(0, 1), scales=3)[0, 0]
     assert 0 in dark
 
 
 def test_nothing_is_changed_by_default_and_the_same_numbers_give_the_same_patch():
     x = np.random.default_rng(0).random((3, 4, 2), np.float32)
-    np.testing.assert_array_equal(Intensity().apply(x, rng(0, 0)), x)
+    np.testing.assert_array_equal(Intensity().apply(x, make_generator(0, 0)), x)
     before = x.copy()
     light = Intensity(0.2, 0.1, 0.1, 0.1)
-    np.testing.assert_array_equal(light.apply(x, rng(0, 0)), light.apply(x, rng(0, 0)))
+    np.testing.assert_array_equal(
+        light.apply(x, make_generator(0, 0)), light.apply(x, make_generator(0, 0))
+    )
     np.testing.assert_array_equal(x, before)
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from gvtnets_tf.data import multiscale, pipeline
+from gvtnets_tf.data import multiscale
 from gvtnets_tf.data.augmentation import Intensity
-from gvtnets_tf.data.training_pairs import Pair
+from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
+from gvtnets_tf.data.training_pairs import TrainingPair
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction.predictor import Predictor
@@ -25,7 +26,7 @@ def pair(shape=(4, 10, 12), axes="ZYX", name="cells", offset=0):
     """A pair whose target is the input plus one half, both as they are."""
     source = image(shape, axes, name, offset)
     target = Image(source.array + 0.5, axes, name=f"{name} stained")
-    return Pair.measured(source, target, SAME, SAME)
+    return TrainingPair(source, target).measure(SAME, SAME)
 
 
 def passes(dataset, count=1):
@@ -50,28 +51,28 @@ class Watched:
 
 
 def options(**changes):
-    return {"patch": (2, 4, 4), "batch": 3, "steps": 4, "seed": 7} | changes
+    return {"patch_size": (2, 4, 4), "batch_size": 3, "steps": 4, "seed": 7} | changes
 
 
 # The law of epochs
 
 
-@pytest.mark.parametrize("weighting", ["uniform", "foreground"])
-def test_the_patches_of_an_epoch_depend_only_on_seed_and_epoch(weighting):
+@pytest.mark.parametrize("sampling", ["uniform", "foreground"])
+def test_the_patches_of_an_epoch_depend_only_on_seed_and_epoch(sampling):
     pairs = [pair(), pair((6, 9, 8), name="others")]
-    settings = options(flip=True, rotate=True, weighting=weighting)
-    whole = passes(pipeline.patches(pairs, **settings), 4)
-    check_same(whole, passes(pipeline.patches(pairs, **settings), 4))
-    check_same(whole[2:], passes(pipeline.patches(pairs, **settings, first_epoch=2), 2))
+    settings = options(flip=True, rotate=True, sampling=sampling)
+    whole = passes(training_dataset(pairs, **settings), 4)
+    check_same(whole, passes(training_dataset(pairs, **settings), 4))
+    check_same(whole[2:], passes(training_dataset(pairs, **settings, first_epoch=2), 2))
     firsts = {x.tobytes() for epoch in whole for x, _ in epoch}
     assert len(firsts) == 4 * 4
-    other = passes(pipeline.patches(pairs, **settings | {"seed": 8}))
+    other = passes(training_dataset(pairs, **settings | {"seed": 8}))
     assert not (other[0][0][0] == whole[0][0][0]).all()
 
 
 def test_a_pass_that_is_left_early_is_begun_again():
-    whole = passes(pipeline.patches([pair()], **options()), 2)
-    dataset = pipeline.patches([pair()], **options())
+    whole = passes(training_dataset([pair()], **options()), 2)
+    dataset = training_dataset([pair()], **options())
     for taken in (1, 3):
         for _, _ in zip(range(taken), dataset):
             pass
@@ -80,10 +81,10 @@ def test_a_pass_that_is_left_early_is_begun_again():
 
 def test_more_steps_or_augmentation_leave_the_first_patches_where_they_were():
     short, long = (
-        passes(pipeline.patches([pair()], **options(steps=steps)))[0] for steps in (2, 5)
+        passes(training_dataset([pair()], **options(steps=steps)))[0] for steps in (2, 5)
     )
     check_same([short], [long[:2]])
-    turned = passes(pipeline.patches([pair()], **options(steps=2, flip=True, rotate=True)))[0]
+    turned = passes(training_dataset([pair()], **options(steps=2, flip=True, rotate=True)))[0]
     for (x, _), (t, _) in zip(short, turned):
         np.testing.assert_array_equal(*(np.sort(part.reshape(3, -1)) for part in (x, t)))
         assert not (x == t).all()
@@ -99,7 +100,7 @@ def test_batches_hold_blocks_of_the_images_whatever_their_axis_order(shape, axes
     one = pair(shape, axes)
     channels = one.input.sizes.get("C", 1)
     full = one.input.numpy("ZYXC")
-    dataset = pipeline.patches([one], **options())
+    dataset = training_dataset([one], **options())
     assert dataset.element_spec[0].shape == (3, 2, 4, 4, channels)
     assert dataset.cardinality() == 4
     for x, y in passes(dataset)[0]:
@@ -115,7 +116,7 @@ def test_batches_hold_blocks_of_the_images_whatever_their_axis_order(shape, axes
 )
 def test_plane_images_give_plane_patches(shape, axes):
     one = pair(shape, axes)
-    dataset = pipeline.patches([one], (4, 4), 2, 3, axes="YX", flip=True, rotate=True)
+    dataset = training_dataset([one], (4, 4), 2, 3, axes="YX", flip=True, rotate=True)
     for x, y in passes(dataset)[0]:
         assert x.shape == (2, 4, 4, one.input.sizes.get("C", 1))
         np.testing.assert_array_equal(y, x + 0.5)
@@ -123,11 +124,10 @@ def test_plane_images_give_plane_patches(shape, axes):
 
 def test_input_and_target_are_turned_alike_and_z_is_not_mixed_with_y_and_x():
     z, y, x = np.meshgrid(*map(np.arange, (4, 4, 4)), indexing="ij")
-    one = Pair.measured(
-        Image(np.stack([z, y, x]), "CZYX"), Image(np.stack([z, y, x], -1) * 2, "ZYXC"), SAME, SAME
-    )
+    source, target = np.stack([z, y, x]), np.stack([z, y, x], -1) * 2
+    one = TrainingPair(Image(source, "CZYX"), Image(target, "ZYXC")).measure(SAME, SAME)
     seen = set()
-    for a, b in passes(pipeline.patches([one], (4, 4, 4), 16, 4, flip=True, rotate=True))[0]:
+    for a, b in passes(training_dataset([one], (4, 4, 4), 16, 4, flip=True, rotate=True))[0]:
         np.testing.assert_array_equal(b, 2 * a)
         for block in a:
             assert (np.ptp(block[..., 0], axis=(1, 2)) == 0).all()
@@ -138,18 +138,18 @@ def test_input_and_target_are_turned_alike_and_z_is_not_mixed_with_y_and_x():
 def test_each_image_is_normalized_by_its_own_map_per_channel():
     source = Image(np.stack([np.full((4, 4), 30.0), np.full((4, 4), 8.0)]), "CYX", name="a")
     target = Image(np.full((4, 4), 5.0), "YX", name="b")
-    one = Pair(source, target, Affine(np.array([10.0, 2]), np.array([2.0, 3])), Affine([0], [5]))
-    ((x, y),) = passes(pipeline.patches([one], (2, 2), 1, 1, axes="YX"))[0]
+    one = TrainingPair(
+        source, target, Affine(np.array([10.0, 2]), np.array([2.0, 3])), Affine([0], [5])
+    )
+    ((x, y),) = passes(training_dataset([one], (2, 2), 1, 1, axes="YX"))[0]
     np.testing.assert_array_equal(x[0, 0, 0], [10, 2])
     assert (y == 1).all()
 
 
 def test_measured_pairs_normalize_channels_apart_in_any_axis_order():
     source = Image(np.random.default_rng(0).normal([5, 50], [1, 10], (4, 8, 8, 2)), "ZYXC")
-    one = Pair.measured(source, image((4, 8, 8)), Normalizer("zscore"), Normalizer("unit"))
-    two = Pair.measured(
-        Image(source.numpy("CXZY"), "CXZY"), image((4, 8, 8)), Normalizer("zscore"), SAME
-    )
+    one = TrainingPair(source, image((4, 8, 8))).measure(Normalizer("zscore"), Normalizer("unit"))
+    two = TrainingPair(Image(source.numpy("CXZY"), "CXZY"), image((4, 8, 8))).measure("zscore")
     np.testing.assert_allclose(one.input_affine.offset, [5, 50], rtol=0.05)
     np.testing.assert_allclose(one.input_affine.gain, two.input_affine.gain)
     assert (one.target_affine.offset, one.target_affine.gain) == (127.5, 127.5)
@@ -159,15 +159,15 @@ def test_measured_pairs_normalize_channels_apart_in_any_axis_order():
 def test_a_projection_pair_gives_whole_stacks_and_planes(target_axes):
     source = image((3, 8, 10))
     plane = Image(source.array.max(0), "YX")
-    one = Pair.measured(source, Image(plane.numpy(target_axes), target_axes), SAME, SAME)
-    for weighting in ("uniform", "foreground"):
-        dataset = pipeline.patches(
-            [one], (3, 4, 4), 2, 3, flip=True, rotate=True, weighting=weighting
+    one = TrainingPair(source, Image(plane.numpy(target_axes), target_axes)).measure(SAME, SAME)
+    for sampling in ("uniform", "foreground"):
+        dataset = training_dataset(
+            [one], (3, 4, 4), 2, 3, flip=True, rotate=True, sampling=sampling
         )
         assert dataset.element_spec[1].shape == (2, 4, 4, 1)
         for x, y in passes(dataset)[0]:
             np.testing.assert_array_equal(y, x.max(1))
-    assert [y.shape for _, y in passes(pipeline.grid([one], (3, 4, 4), 4))[0]] == [
+    assert [y.shape for _, y in passes(validation_dataset([one], (3, 4, 4), 4))[0]] == [
         (4, 4, 4, 1),
         (2, 4, 4, 1),
     ]
@@ -176,9 +176,9 @@ def test_a_projection_pair_gives_whole_stacks_and_planes(target_axes):
 def test_foreground_patches_show_the_signal():
     target = np.zeros((8, 60, 60))
     target[5, 40:44, 12:16] = 1
-    one = Pair.measured(Image(target, "ZYX"), Image(target, "ZYX"), SAME, SAME)
-    for weighting, least in (("uniform", 0), ("foreground", 1)):
-        dataset = pipeline.patches([one], (4, 12, 12), 8, 4, weighting=weighting)
+    one = TrainingPair(Image(target, "ZYX"), Image(target, "ZYX")).measure(SAME, SAME)
+    for sampling, least in (("uniform", 0), ("foreground", 1)):
+        dataset = training_dataset([one], (4, 12, 12), 8, 4, sampling=sampling)
         shown = [y.max() for _, ys in passes(dataset)[0] for y in ys]
         assert min(shown) == least
 
@@ -189,9 +189,9 @@ def test_foreground_patches_show_the_signal():
 def test_only_the_patches_of_an_array_on_disk_are_read():
     arrays = [Watched(np.zeros((5, 20, 30), np.uint16)) for _ in range(2)]
     affine = Affine(np.zeros(1), np.ones(1))
-    one = Pair(*(Image(a, "ZYX") for a in arrays), affine, affine)
-    passes(pipeline.patches([one], **options()))
-    passes(pipeline.grid([one], (5, 10, 10), 4))
+    one = TrainingPair(*(Image(a, "ZYX") for a in arrays), affine, affine)
+    passes(training_dataset([one], **options()))
+    passes(validation_dataset([one], (5, 10, 10), 4))
     for array in arrays:
         sizes = [tuple(s.stop - s.start for s in index) for index in array.asked]
         assert sizes == [(2, 4, 4)] * 12 + [(5, 10, 10)] * 6
@@ -211,21 +211,18 @@ def chunked(path, array):
 def test_files_give_the_same_patches_as_arrays(store, tmp_path):
     one = pair((4, 10, 12))
     parts = {"in": one.input, "out": one.target}
-    lazy = Pair.measured(
-        *(
-            Image(store(tmp_path / name, part.array.astype(np.float32)), "ZYX")
-            for name, part in parts.items()
-        ),
-        SAME,
-        SAME,
+    images = (
+        Image(store(tmp_path / name, part.array.astype(np.float32)), "ZYX")
+        for name, part in parts.items()
     )
-    check_same(*(passes(pipeline.patches([p], **options())) for p in (one, lazy)))
+    lazy = TrainingPair(*images).measure(SAME, SAME)
+    check_same(*(passes(training_dataset([p], **options())) for p in (one, lazy)))
 
 
 @pytest.mark.parametrize("batch", [4, 5])
 def test_a_grid_shows_every_voxel_of_every_image_the_same_in_each_pass(batch):
     pairs = [pair((4, 10, 12)), pair((2, 8, 9), name="small", offset=1000)]
-    dataset = pipeline.grid(pairs, (2, 4, 5), batch)
+    dataset = validation_dataset(pairs, (2, 4, 5), batch)
     one, two = passes(dataset, 2)
     check_same([one], [two])
     count = 2 * 3 * 3 + 1 * 2 * 2
@@ -241,7 +238,7 @@ def test_a_plain_fit_takes_the_data_set():
     import keras
 
     keras.utils.set_random_seed(0)
-    settings = options(patch=(8, 8), axes="YX")
+    settings = options(patch_size=(8, 8), axes="YX")
     seen = []
 
     class Watch(keras.layers.Layer):
@@ -251,21 +248,21 @@ def test_a_plain_fit_takes_the_data_set():
             return x
 
     planes = [pair((16, 16), "YX"), pair((20, 12), "YX", "others")]
-    planes = [Pair.measured(p.input, p.target, Normalizer(), Normalizer()) for p in planes]
+    planes = [TrainingPair(p.input, p.target).measure(Normalizer(), Normalizer()) for p in planes]
     model = keras.Sequential([keras.layers.Conv2D(1, 1)])
     model.compile("sgd", "mse", metrics=["mae"])
     history = model.fit(
-        pipeline.patches(planes, **settings),
+        training_dataset(planes, **settings),
         epochs=2,
-        validation_data=pipeline.grid(planes, (8, 8), 3, axes="YX"),
+        validation_data=validation_dataset(planes, (8, 8), 3, axes="YX"),
         verbose=0,
     ).history
     assert len(history["loss"]) == 2 and history["val_loss"][1] < history["val_loss"][0]
 
     watched = keras.Sequential([Watch(), keras.layers.Conv2D(1, 1)])
     watched.compile("sgd", "mse", run_eagerly=True)
-    watched.fit(pipeline.patches(planes, **settings), epochs=2, verbose=0)
-    expected = [x for x, _ in itertools.chain(*passes(pipeline.patches(planes, **settings), 2))]
+    watched.fit(training_dataset(planes, **settings), epochs=2, verbose=0)
+    expected = [x for x, _ in itertools.chain(*passes(training_dataset(planes, **settings), 2))]
     np.testing.assert_array_equal(seen, expected)
 
 
@@ -274,31 +271,41 @@ def test_a_plain_fit_takes_the_data_set():
 
 def test_pairs_that_differ_in_size_are_refused_by_name():
     with pytest.raises(ValueError, match=re.escape("along Y: crop or resample one")) as error:
-        Pair(image((4, 10, 12)), image((4, 9, 12), name="stained"), None, None)
+        TrainingPair(image((4, 10, 12)), image((4, 9, 12), name="stained"))
     assert "cells (ZYX (4, 10, 12)) and stained (ZYX (4, 9, 12))" in str(error.value)
     with pytest.raises(ValueError, match="along Z"):
-        Pair(image((4, 10, 12)), image((2, 10, 12)), None, None)
+        TrainingPair(image((4, 10, 12)), image((2, 10, 12)))
     with pytest.raises(ValueError, match="along Z"):
-        Pair(image((10, 12), "YX"), image((2, 10, 12)), None, None)
+        TrainingPair(image((10, 12), "YX"), image((2, 10, 12)))
+
+
+def test_a_pair_that_was_not_measured_is_refused_by_name():
+    whole = TrainingPair(image((4, 10, 12)), image((4, 10, 12)))
+    half = TrainingPair(image((4, 10, 12), name="half"), image((4, 10, 12)), pair().input_affine)
+    for one, name in ((whole, "cells"), (half, "half")):
+        with pytest.raises(ValueError, match=rf"{name} .* no normalization yet: call `pair\.measu"):
+            training_dataset([pair(), one], **options())
+        with pytest.raises(ValueError, match=rf"{name} .* no normalization yet: call `pair\.measu"):
+            validation_dataset([pair(), one], (2, 4, 4), 1)
 
 
 def test_a_normalization_for_another_number_of_channels_is_refused():
     affine = Affine(np.zeros(2), np.ones(2))
     with pytest.raises(ValueError, match=r"cells .*each of its 1 channels.*shapes \(2,\)"):
-        Pair(image((4, 4), "YX"), image((4, 4), "YX"), affine, affine)
+        TrainingPair(image((4, 4), "YX"), image((4, 4), "YX"), affine, affine)
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"patch": (2, 16, 4)}, r"16 voxels along Y does not fit into cells .*use at most 10"),
-        ({"patch": (4, 4)}, r"at least one voxel for each axis of 'ZYX'.*patch=\(4, 4\)"),
-        ({"patch": (0, 4, 4)}, r"at least one voxel .*patch=\(0, 4, 4\)"),
-        ({"patch": (2, 4, 6), "rotate": True}, "use a square patch"),
-        ({"weighting": "forground"}, "Did you mean 'foreground'"),
-        ({"axes": "YX", "patch": (4, 4)}, "Axis Z has 4 entries and no place in 'YXC'"),
+        ({"patch_size": (2, 16, 4)}, r"16 voxels along Y does not fit into cells .*use at most 10"),
+        ({"patch_size": (4, 4)}, r"at least one voxel for each axis of 'ZYX'.*patch_size=\(4, 4\)"),
+        ({"patch_size": (0, 4, 4)}, r"at least one voxel .*patch_size=\(0, 4, 4\)"),
+        ({"patch_size": (2, 4, 6), "rotate": True}, "use a square patch"),
+        ({"sampling": "forground"}, "Did you mean 'foreground'"),
+        ({"axes": "YX", "patch_size": (4, 4)}, "Axis Z has 4 entries and no place in 'YXC'"),
         ({"axes": "ZYC"}, "distinct letters of 'ZYX'"),
-        ({"batch": 0}, "`batch` must be at least 1"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"steps": 0}, "`steps` must be at least 1"),
         ({"seed": -1}, "`seed` must be at least 0"),
         ({"first_epoch": -1}, "`first_epoch` must be at least 0"),
@@ -306,30 +313,36 @@ def test_a_normalization_for_another_number_of_channels_is_refused():
 )
 def test_impossible_patches_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        pipeline.patches([pair()], **options(**changes))
+        training_dataset([pair()], **options(**changes))
 
 
 def test_a_grid_refuses_what_patches_refuse():
     with pytest.raises(ValueError, match="16 voxels along Y does not fit into cells"):
-        pipeline.grid([pair()], (2, 16, 4), 1)
-    with pytest.raises(ValueError, match="`batch` must be at least 1"):
-        pipeline.grid([pair()], (2, 4, 4), 0)
+        validation_dataset([pair()], (2, 16, 4), 1)
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+        validation_dataset([pair()], (2, 4, 4), 0)
+    with pytest.raises(ValueError, match="`validation_patches` must be at least 1"):
+        validation_dataset([pair()], (2, 4, 4), 1, validation_patches=0)
     with pytest.raises(ValueError, match="There are no pairs"):
-        pipeline.grid([], (2, 4, 4), 1)
+        validation_dataset([], (2, 4, 4), 1)
 
 
 def test_a_projection_of_part_of_a_stack_is_refused():
-    one = Pair.measured(image((5, 8, 8), name="wing"), image((8, 8), "YX"), SAME, SAME)
-    with pytest.raises(ValueError, match=r"must have the 5 planes of wing .*patch=\(3, 4, 4\)"):
-        pipeline.patches([one], (3, 4, 4), 1, 1)
+    one = TrainingPair(image((5, 8, 8), name="wing"), image((8, 8), "YX")).measure(SAME, SAME)
+    with pytest.raises(
+        ValueError, match=r"must have the 5 planes of wing .*patch_size=\(3, 4, 4\)"
+    ):
+        training_dataset([one], (3, 4, 4), 1, 1)
 
 
 def test_pairs_that_do_not_go_together_are_refused():
-    projection = Pair.measured(image((4, 10, 12), name="wing"), image((10, 12), "YX"), SAME, SAME)
+    projection = TrainingPair(image((4, 10, 12), name="wing"), image((10, 12), "YX")).measure(
+        SAME, SAME
+    )
     channels = pair((4, 10, 12, 2), "ZYXC", name="colors")
     for other, name in ((projection, "wing"), (channels, "colors")):
         with pytest.raises(ValueError, match=f"All pairs must have the same channels.*{name}"):
-            pipeline.patches([pair(), other], (4, 4, 4), 1, 1)
+            training_dataset([pair(), other], (4, 4, 4), 1, 1)
 
 
 # Several scales, classes, other light
@@ -340,13 +353,12 @@ def places(shape=(40, 48), name="places"):
     rows, columns = np.meshgrid(*map(np.arange, shape), indexing="ij")
     source = np.random.default_rng(0).integers(0, 1000, (2, *shape)).astype(np.uint16)
     target = np.stack([rows, columns]).astype(np.float32)
-    return Pair.measured(
-        Image(source, "CYX", name=name), Image(target, "CYX"), Normalizer("zscore"), SAME
-    )
+    images = Image(source, "CYX", name=name), Image(target, "CYX")
+    return TrainingPair(*images).measure(Normalizer("zscore"), SAME)
 
 
 def staining(**changes):
-    return options(patch=(8, 8), axes="YX", scales=(1, 2, 0.5)) | changes
+    return options(patch_size=(8, 8), axes="YX", scales=(1, 2, 0.5)) | changes
 
 
 def cut_at(pair, start, image=None):
@@ -360,12 +372,12 @@ def cut_at(pair, start, image=None):
 
 def test_inputs_at_several_scales_are_cuts_around_the_place_of_their_target():
     one = places()
-    dataset = pipeline.patches([one], **staining())
+    dataset = training_dataset([one], **staining())
     assert dataset.element_spec[0].shape == (3, 8, 8, 6)
     assert dataset.element_spec[1].shape == (3, 8, 8, 2)
     batches = [
         *passes(dataset)[0],
-        *passes(pipeline.grid([one], (8, 8), 7, "YX", scales=(1, 2, 0.5)))[0],
+        *passes(validation_dataset([one], (8, 8), 7, axes="YX", scales=(1, 2, 0.5)))[0],
     ]
     seen = set()
     for x, y in ((x, y) for xs, ys in batches for x, y in zip(xs, ys)):
@@ -379,15 +391,12 @@ def test_inputs_at_several_scales_are_cuts_around_the_place_of_their_target():
 def test_a_patch_of_a_region_sees_what_lies_around_it():
     one, (top, left) = places(), (16, 24)
     region = {"Y": (top, top + 16), "X": (left, left + 16)}
-    about = {"around": one.input, "origin": {"Y": top, "X": left}}
-    inner = Pair.measured(
-        one.input.crop(region), one.target.crop(region), Normalizer("zscore"), SAME, **about
-    )
+    inner = TrainingPair(one.input, one.target).crop(region).measure(Normalizer("zscore"), SAME)
     # Its numbers are those of the whole, as they will be in a prediction.
     np.testing.assert_array_equal(inner.input_affine.offset, one.input_affine.offset)
     np.testing.assert_array_equal(inner.input_affine.gain, one.input_affine.gain)
     starts = set()
-    for x, y in passes(pipeline.patches([inner], **staining(batch=20)))[0]:
+    for x, y in passes(training_dataset([inner], **staining(batch_size=20)))[0]:
         for a, b in zip(x, y):
             start = tuple(b[0, 0].astype(int))
             np.testing.assert_allclose(a, cut_at(one, start), atol=1e-5)
@@ -396,8 +405,8 @@ def test_a_patch_of_a_region_sees_what_lies_around_it():
     assert (min(rows), max(rows)) == (top, top + 8)
     assert (min(columns), max(columns)) == (left, left + 8)
     # Without what lies around, it is reflected at the border of the region.
-    alone = Pair.measured(inner.input, inner.target, Normalizer("zscore"), SAME)
-    ((x, y),) = passes(pipeline.grid([alone], (8, 8), 4, "YX", scales=(1, 2, 0.5)))[0]
+    alone = TrainingPair(inner.input, inner.target).measure(Normalizer("zscore"), SAME)
+    ((x, y),) = passes(validation_dataset([alone], (8, 8), 4, axes="YX", scales=(1, 2, 0.5)))[0]
     np.testing.assert_allclose(x[0], cut_at(alone, (0, 0)), atol=1e-5)
     assert np.abs(x[0] - cut_at(one, (top, left))).max() > 0.1
 
@@ -405,11 +414,10 @@ def test_a_patch_of_a_region_sees_what_lies_around_it():
 def test_all_scales_of_a_patch_are_turned_with_its_target():
     ramp = np.add.outer(3.0 * np.arange(48), np.arange(48)).astype(np.float32)
     whole, region = Image(ramp, "YX"), {"Y": (16, 32), "X": (16, 32)}
-    about = {"around": whole, "origin": {"Y": 16, "X": 16}}
-    one = Pair.measured(whole.crop(region), whole.crop(region), SAME, SAME, **about)
+    one = TrainingPair(whole, whole).crop(region).measure(SAME, SAME)
     corners = set()
-    settings = staining(flip=True, rotate=True, batch=16)
-    for x, y in passes(pipeline.patches([one], **settings))[0]:
+    settings = staining(flip=True, rotate=True, batch_size=16)
+    for x, y in passes(training_dataset([one], **settings))[0]:
         np.testing.assert_array_equal(y[..., 0], x[..., 0])
         middle = y.mean((1, 2))[:, None, None]
         inner = (slice(None), slice(1, -1), slice(1, -1))
@@ -426,18 +434,18 @@ def test_targets_become_classes_and_missing_labels_minus_one():
     target[0] = np.reshape(counts, (3, 3))
     rule = Normalizer("fixed", offset=[100, 0], gain=[100, 1])
     source = Image(np.zeros((3, 3)), "YX")
-    one = Pair.measured(source, Image(target, "CYX"), SAME, rule)
-    settings = {"patch": (3, 3), "batch": 1, "axes": "YX"}
+    one = TrainingPair(source, Image(target, "CYX")).measure(SAME, rule)
+    settings = {"patch_size": (3, 3), "batch_size": 1, "axes": "YX"}
     for dataset in (
-        pipeline.patches([one], steps=1, classes=5, **settings),
-        pipeline.grid([one], classes=5, **settings),
+        training_dataset([one], steps=1, classes=5, **settings),
+        validation_dataset([one], classes=5, **settings),
     ):
         ((_, y),) = passes(dataset)[0]
         # round(4 v), below and above clipped: 0.12 -> 0.48, 0.13 -> 0.52, 0.87 -> 3.48.
         assert y[0, ..., 0].ravel().tolist() == [0, 0, 0, 1, 2, 3, 4, 4, 4]
         assert (y[..., 1] == -1).all()
         assert y.dtype == np.float32
-    ((_, y),) = passes(pipeline.grid([one], **settings))[0]
+    ((_, y),) = passes(validation_dataset([one], **settings))[0]
     np.testing.assert_allclose(y[0, ..., 0].ravel(), (np.array(counts) - 100) / 100, rtol=1e-5)
     assert np.isnan(y[..., 1]).all()
 
@@ -445,8 +453,8 @@ def test_targets_become_classes_and_missing_labels_minus_one():
 def test_256_classes_of_8_bit_labels_are_their_counts():
     counts = np.arange(256, dtype=np.uint8).reshape(16, 16)
     rule = Normalizer("fixed", offset=[0], gain=[255])
-    one = Pair.measured(Image(counts, "YX"), Image(counts, "YX"), SAME, rule)
-    ((_, y),) = passes(pipeline.grid([one], (16, 16), 1, "YX", classes=256))[0]
+    one = TrainingPair(Image(counts, "YX"), Image(counts, "YX")).measure(SAME, rule)
+    ((_, y),) = passes(validation_dataset([one], (16, 16), 1, axes="YX", classes=256))[0]
     np.testing.assert_array_equal(y[0, ..., 0], counts)
 
 
@@ -454,9 +462,9 @@ def test_images_that_lack_other_labels_are_mixed():
     source = image((8, 8), "YX")
     first, second = np.zeros((2, 2, 8, 8), np.float32) + np.eye(8, dtype=np.float32)
     first[1], second[0] = np.nan, np.nan
-    pairs = [Pair.measured(source, Image(t, "CYX"), SAME, SAME) for t in (first, second)]
-    for weighting in ("uniform", "foreground"):
-        dataset = pipeline.patches(pairs, (4, 4), 8, 2, axes="YX", classes=3, weighting=weighting)
+    pairs = [TrainingPair(source, Image(t, "CYX")).measure(SAME, SAME) for t in (first, second)]
+    for sampling in ("uniform", "foreground"):
+        dataset = training_dataset(pairs, (4, 4), 8, 2, axes="YX", classes=3, sampling=sampling)
         lacks = {tuple((y == -1).all((0, 1))) for _, ys in passes(dataset)[0] for y in ys}
         assert lacks == {(False, True), (True, False)}
 
@@ -464,7 +472,7 @@ def test_images_that_lack_other_labels_are_mixed():
 def test_other_light_changes_inputs_only_and_not_where_they_are():
     one, light = places(), Intensity(gain=0.5, offset=0.5, drop=0.5)
     plain, lit, again = (
-        passes(pipeline.patches([one], **staining(steps=8, intensity=i)))[0]
+        passes(training_dataset([one], **staining(steps=8, intensity=i)))[0]
         for i in (None, light, light)
     )
     check_same([lit], [again])
@@ -486,8 +494,10 @@ def test_the_same_patch_is_made_in_training_and_in_prediction():
     shape = (32, 48)
     counts = np.random.default_rng(0).integers(0, 1000, (3, *shape)).astype(np.uint16)
     source = Image(counts, "CYX")
-    one = Pair.measured(source, image(shape, "YX"), Normalizer("percentile"), SAME)
-    trained = passes(pipeline.grid([one], (16, 16), 99, "YX", scales=(1, 2, 0.5)))[0][0][0]
+    one = TrainingPair(source, image(shape, "YX")).measure(Normalizer("percentile"), SAME)
+    trained = passes(validation_dataset([one], (16, 16), 99, axes="YX", scales=(1, 2, 0.5)))[0][0][
+        0
+    ]
     seen = []
 
     def model(x):
@@ -506,10 +516,10 @@ def test_the_same_patch_is_made_in_training_and_in_prediction():
 def test_only_what_a_patch_shows_is_read_at_several_scales():
     array = Watched(np.zeros((3, 200, 300), np.uint16))
     affine = Affine(np.zeros(3), np.ones(3))
-    one = Pair(
+    one = TrainingPair(
         Image(array, "CYX"), image((200, 300), "YX"), affine, Affine(np.zeros(1), np.ones(1))
     )
-    passes(pipeline.patches([one], **staining(batch=4, steps=5)))
+    passes(training_dataset([one], **staining(batch_size=4, steps=5)))
     sizes = [tuple(s.stop - s.start for s in index[1:]) for index in array.asked]
     assert len(sizes) == 20
     assert max(map(max, sizes)) <= 16
@@ -518,16 +528,19 @@ def test_only_what_a_patch_shows_is_read_at_several_scales():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"scales": (1, 2), "patch": (2, 4, 4)}, "Several scales are of YX windows"),
-        ({"scales": (1, 0.5), "axes": "YX", "patch": (4, 6)}, "6 pixels along X .* at scale 0.5"),
+        ({"scales": (1, 2), "patch_size": (2, 4, 4)}, "Several scales are of YX windows"),
+        (
+            {"scales": (1, 0.5), "axes": "YX", "patch_size": (4, 6)},
+            "6 pixels along X .* at scale 0.5",
+        ),
         ({"scales": (2,)}, r"`scales` must hold 1, the window itself\. Received: \[2\]"),
         ({"scales": ()}, r"`scales` must hold 1, the window itself\. Received: \[\]"),
     ],
 )
 def test_impossible_scales_are_refused(changes, message):
-    for make in (pipeline.patches, pipeline.grid):
+    for make in (training_dataset, validation_dataset):
         given = options(**changes)
-        if make is pipeline.grid:
+        if make is validation_dataset:
             given = {k: given[k] for k in given if k not in ("steps", "seed")}
         shape, axes = ((10, 12), "YX") if given.get("axes") else ((4, 10, 12), "ZYX")
         with pytest.raises(ValueError, match=message):

@@ -1,6 +1,7 @@
 """Pairs of images that a recipe names, and the part of the data each belongs to."""
 
 import csv
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from small import SHAPE, recipe, stacks
 from wells import DAPI, MAP2, NFH, well
 
 from gvtnets_tf.data.in_silico_labeling import file_names
-from gvtnets_tf.data.training_pairs import Sample, divided, opened
+from gvtnets_tf.data.training_pairs import TrainingPair, open_pairs, split_pairs
 from gvtnets_tf.images import writers
 from gvtnets_tf.images.formats import png
 from gvtnets_tf.images.image import Image
@@ -22,8 +23,9 @@ def flat(size, axes="ZYX", name="flat"):
     return Image(np.zeros([sizes[a] for a in axes], np.float32), axes, name=name)
 
 
-def sample(width, part="", **about):
-    return Sample(flat({"X": width}, **about), flat({"X": width}, **about), part)
+def pair(width, split=""):
+    image = flat({"X": width})
+    return TrainingPair(image, image, split=split)
 
 
 def widths(samples):
@@ -34,13 +36,13 @@ def data_of(folder):
     return recipe(folder)["data"]
 
 
-# From files.
+# Opening.
 
 
 def test_pairs_come_from_globs_in_natural_order(tmp_path):
-    found = opened(data_of(stacks(tmp_path)))
+    found = open_pairs(data_of(stacks(tmp_path)))
     assert [(s.input.name, s.target.name) for s in found] == [("0", "0"), ("1", "1")]
-    assert {s.part for s in found} == {""}
+    assert {s.split for s in found} == {""}
     assert {s.input.shape for s in found} == {SHAPE}
 
 
@@ -50,9 +52,9 @@ def test_pairs_and_their_parts_come_from_a_table(tmp_path):
     with (tmp_path / "pairs.csv").open("w", newline="") as file:
         rows = [(f"in/{i}.tif", f"gt/{i}.tif", part) for i, part in enumerate(parts)]
         csv.writer(file).writerows([("input", "target", "split"), *rows])
-    found = opened({"root": str(tmp_path), "csv": "pairs.csv"})
-    assert [s.part for s in found] == list(parts)
-    train, select = divided(found, 0.1, GAP)
+    found = open_pairs({"root": str(tmp_path), "csv": "pairs.csv"})
+    assert [s.split for s in found] == list(parts)
+    train, select = split_pairs(found, 0.1, GAP)
     assert ([s.input.name for s in train], [s.input.name for s in select]) == (["0"], ["1"])
 
 
@@ -62,7 +64,7 @@ def test_pairs_come_from_npz(tmp_path):
         tmp_path / "care.npz", X=rng.random((3, 1, 4, 8, 8)), Y=rng.random((3, 2, 4, 8, 8)),
         axes="SCZYX",
     )  # fmt: skip
-    found = opened({"root": str(tmp_path), "npz": "care.npz"})
+    found = open_pairs({"root": str(tmp_path), "npz": "care.npz"})
     assert [s.input.name for s in found] == ["care_0", "care_1", "care_2"]
     assert found[0].target.sizes == {"C": 2, "Z": 4, "Y": 8, "X": 8}
 
@@ -73,29 +75,29 @@ def test_channels_are_chosen_on_each_side(tmp_path):
     writers.write(tmp_path / "a.ome.tif", image)
     data = {"root": str(tmp_path), "inputs": "a.ome.tif", "targets": "a.ome.tif"}
     chosen = {"input_channels": [0], "target_channels": ["er", 1]}
-    (found,) = opened(data | chosen)
+    (found,) = open_pairs(data | chosen)
     np.testing.assert_array_equal(found.input.numpy("CZYX")[0], array[:, 0])
     np.testing.assert_array_equal(found.target.numpy("ZCYX"), array[:, [2, 1]])
     with pytest.raises(ValueError, match=r"has no channel 'rna': it has 3 \(light, dna, er\)"):
-        opened(data | {"input_channels": ["rna"]})
+        open_pairs(data | {"input_channels": ["rna"]})
 
 
 def test_regions_cut_parts_out_of_every_image(tmp_path):
     regions = {"train": {"X": [0, 40]}, "validation": {"X": [48, 64], "Y": [0, 16]}}
     data = {**data_of(stacks(tmp_path)), "regions": regions}
-    train, select = divided(opened(data), 0.1, GAP)
+    train, select = split_pairs(open_pairs(data), 0.1, GAP)
     assert {s.input.shape for s in train} == {s.target.shape for s in train} == {(8, 32, 40)}
     assert {s.input.shape for s in select} == {(8, 16, 16)}
     assert len(train) == len(select) == 2
     data["regions"] = {"train": {"X": [0, 81]}}
     with pytest.raises(ValueError, match=r"The region X: \[0, 81\] is not inside 0 with axes ZYX"):
-        opened(data)
+        open_pairs(data)
 
 
 def test_a_projection_has_regions_of_its_stack_along_z(tmp_path):
     data = data_of(stacks(tmp_path, task="projection"))
     data["regions"] = {"train": {"Z": [0, 4], "X": [0, 32]}}
-    found = opened(data)
+    found = open_pairs(data)
     assert (found[0].input.shape, found[0].target.shape) == ((4, 32, 32), (32, 32))
 
 
@@ -114,15 +116,39 @@ def test_a_projection_has_regions_of_its_stack_along_z(tmp_path):
 def test_data_that_are_not_there_are_named(tmp_path, data, error, message):
     data = {"root": str(stacks(tmp_path)), **data}
     with pytest.raises(error, match=message):
-        opened(data)
+        open_pairs(data)
 
 
-# Which part to choose by.
+def test_an_unknown_key_of_the_data_names_the_nearest(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`key of data` cannot be 'target'\. Did you mean 'target"
+    ):
+        open_pairs(data_of(stacks(tmp_path)) | {"target": "gt/*"})
+
+
+def test_the_data_of_a_typed_recipe_are_opened_where_they_are_given(tmp_path):
+    @dataclass
+    class Data:
+        root: str
+        inputs: str = "in/*.tif"
+        targets: str = "gt/*.tif"
+        pair_by: str | None = None
+        regions: dict | None = None
+        resize: tuple = ()
+
+    root = str(stacks(tmp_path))
+    assert [p.input.name for p in open_pairs(Data(root))] == ["0", "1"]
+    assert [p.split for p in open_pairs(Data(root, regions={"test": {"X": (0, 8)}}))] == [
+        "test"
+    ] * 2
+
+
+# Validation.
 
 
 @pytest.mark.parametrize("share, kept", [(0.1, [5]), (0.2, [5]), (0.34, [2, 5]), (0.5, [1, 3, 5])])
 def test_from_five_files_on_whole_files_are_kept(share, kept):
-    train, select = divided([sample(20 + i) for i in range(6)], share, GAP)
+    train, select = split_pairs([pair(20 + i) for i in range(6)], share, GAP)
     assert widths(select) == [20 + i for i in kept]
     assert widths(train) == [20 + i for i in range(6) if i not in kept]
 
@@ -130,49 +156,49 @@ def test_from_five_files_on_whole_files_are_kept(share, kept):
 def test_below_five_files_the_end_of_x_is_kept_behind_a_gap_of_one_patch():
     ramp = np.broadcast_to(np.arange(100, dtype=np.float32), (4, 4, 100))
     pair = Image(ramp, "ZYX", name="ramp"), Image(-ramp, "ZYX", name="ramp")
-    (train,), (select,) = divided([Sample(*pair)], 0.25, GAP)
+    (train,), (select,) = split_pairs([TrainingPair(*pair)], 0.25, GAP)
     np.testing.assert_array_equal(train.input.array[0, 0], np.arange(59))
     np.testing.assert_array_equal(select.input.array[0, 0], np.arange(75, 100))
     np.testing.assert_array_equal(select.target.array, -select.input.array)
     # A share below one patch would leave nothing to look at: one patch is the least.
-    (train,), (select,) = divided([Sample(*pair)], 0.01, GAP)
+    (train,), (select,) = split_pairs([TrainingPair(*pair)], 0.01, GAP)
     assert widths([train, select]) == [68, 16]
 
 
 def test_an_image_too_small_to_be_divided_is_named():
-    assert widths(divided([sample(48)], 0.1, GAP)[0]) == [16]
+    assert widths(split_pairs([pair(48)], 0.1, GAP)[0]) == [16]
     with pytest.raises(ValueError, match=r"flat has 47 voxels along X: too few to keep 16"):
-        divided([sample(47)], 0.1, GAP)
+        split_pairs([pair(47)], 0.1, GAP)
 
 
 def test_nothing_is_kept_where_no_share_is_asked_for():
-    train, select = divided([sample(20)] * 7, 0, GAP)
+    train, select = split_pairs([pair(20)] * 7, 0, GAP)
     assert (len(train), len(select)) == (7, 0)
 
 
 def test_the_report_part_is_neither_trained_on_nor_chosen_by():
-    samples = [sample(20, "train"), sample(21, "test"), sample(22, "validation")]
-    train, select = divided(samples, 0, GAP)
+    samples = [pair(20, "train"), pair(21, "test"), pair(22, "validation")]
+    train, select = split_pairs(samples, 0, GAP)
     assert (widths(train), widths(select)) == ([20], [22])
 
 
 def test_frames_of_a_movie_stay_on_one_side():
     movie = flat({"T": 3}, "TZYX", "movie"), flat({"T": 3}, "TZYX", "movie")
-    train, select = divided([Sample(*movie) for _ in range(5)], 0.1, GAP)
+    train, select = split_pairs([TrainingPair(*movie) for _ in range(5)], 0.1, GAP)
     assert (len(train), len(select)) == (12, 3)
     assert [s.input.name for s in select] == ["movie[T0]", "movie[T1]", "movie[T2]"]
     assert {s.input.axes for s in train + select} == {"ZYX"}
-    short = flat({"T": 2}, "TZYX", "short")
-    with pytest.raises(ValueError, match="movie has 3 entries along T, short has 2"):
-        divided([Sample(movie[0], short)] * 5, 0.1, GAP)
+    stack, plane = flat({"Z": 3}, name="stack"), flat({}, "YX", "plane")
+    with pytest.raises(ValueError, match="stack has 3 entries along Z, plane has 1"):
+        TrainingPair(stack, plane).along("Z")
 
 
-# A region knows what it was cut from.
+# Regions.
 
 
 def test_a_crop_remembers_the_whole_input_and_where_it_lay_in_it():
     ramp = np.arange(40 * 50).reshape(40, 50)
-    one = Sample(Image(ramp, "YX"), Image(-ramp, "YX"))
+    one = TrainingPair(Image(ramp, "YX"), Image(-ramp, "YX"))
     assert (one.around, one.origin) == (None, {})
     first = one.crop({"Y": (10, 30), "X": (5, 45)})
     second = first.crop({"X": (10, 20)})
@@ -183,11 +209,28 @@ def test_a_crop_remembers_the_whole_input_and_where_it_lay_in_it():
     np.testing.assert_array_equal(second.target.array, -second.input.array)
 
 
+def test_a_region_is_measured_on_the_whole_input_and_its_own_target():
+    ramp = np.arange(100.0).reshape(10, 10)
+    whole = TrainingPair(Image(ramp, "YX"), Image(-ramp, "YX"))
+    part = whole.crop({"Y": (0, 5)}).measure("unit", "unit")
+    assert (part.input_affine.offset, part.input_affine.gain) == (49.5, 49.5)
+    assert (part.target_affine.offset, part.target_affine.gain) == (-24.5, 24.5)
+    alone = TrainingPair(part.input, part.target).measure("unit", "unit")
+    assert alone.input_affine.offset == 24.5
+    # What is measured stays with every part of it.
+    assert part.crop({"X": (0, 5)}).input_affine is part.input_affine
+
+
+def test_an_unknown_split_names_the_nearest():
+    with pytest.raises(ValueError, match=r"`split` cannot be 'valid'\. Did you mean 'validation'"):
+        pair(8, "valid")
+
+
 @pytest.mark.parametrize("letter", ["T", "Z"])
 def test_a_frame_of_a_region_lies_in_the_same_frame_of_the_whole(letter):
     series = np.arange(5 * 6 * 8).reshape(5, 6, 8)
     image = Image(series, f"{letter}YX", name="movie")
-    one = Sample(image, image).crop({letter: (1, 4), "X": (2, 8)})
+    one = TrainingPair(image, image).crop({letter: (1, 4), "X": (2, 8)})
     frames = one.along(letter)
     assert len(frames) == 3
     for i, frame in enumerate(frames):
@@ -198,13 +241,13 @@ def test_a_frame_of_a_region_lies_in_the_same_frame_of_the_whole(letter):
 
 def test_a_block_at_the_end_of_x_still_sees_the_whole():
     wide = Image(np.arange(4 * 100.0).reshape(4, 100), "YX", name="wide")
-    (train,), (select,) = divided([Sample(wide, wide)], 0.25, GAP)
+    (train,), (select,) = split_pairs([TrainingPair(wide, wide)], 0.25, GAP)
     assert train.around is select.around is wide
     assert (train.origin, select.origin) == ({"X": 0}, {"X": 75})
 
 
 def test_an_image_without_an_axis_is_passed_over():
-    one = sample(8)
+    one = pair(8)
     assert one.along("T") == [one]
 
 
@@ -214,19 +257,21 @@ def test_an_image_without_an_axis_is_passed_over():
 def test_wells_are_samples_and_those_for_testing_are_reported(tmp_path):
     well(tmp_path / "train" / "Finkbeiner" / "kevan_0_8", labels=[DAPI, MAP2, NFH])
     well(tmp_path / "test" / "Finkbeiner" / "kevan_0_8", "B2", [DAPI])
-    found = opened({"root": str(tmp_path), "isl": "."})
-    assert [(s.input.name[-2:], s.part) for s in found] == [("A4", ""), ("B2", "test")]
+    found = open_pairs({"root": str(tmp_path), "wells": "."})
+    assert [(s.input.name[-2:], s.split) for s in found] == [("A4", ""), ("B2", "test")]
     assert {s.input.axes for s in found} == {"CYX"}
     assert found[0].target.channel_names == file_names.LABELS
     assert [sum(s.target.missing) for s in found] == [5, 7]
 
-    chosen = opened({"root": str(tmp_path), "isl": ".", "split": "train", "labels": [NFH, MAP2]})
+    chosen = open_pairs(
+        {"root": str(tmp_path), "wells": ".", "split": "train", "labels": [NFH, MAP2]}
+    )
     assert [s.target.channel_names for s in chosen] == [(NFH, MAP2)]
     assert not any(chosen[0].target.missing)
     with pytest.raises(ValueError, match="conditions='E'"):
-        opened({"root": str(tmp_path), "isl": ".", "conditions": "E"})
+        open_pairs({"root": str(tmp_path), "wells": ".", "conditions": "E"})
     with pytest.raises(FileNotFoundError, match=r"No such folder: .*none"):
-        opened({"root": str(tmp_path), "isl": "none"})
+        open_pairs({"root": str(tmp_path), "wells": "none"})
 
 
 def test_planes_and_regions_of_wells_are_chosen_without_decoding_the_rest(tmp_path, monkeypatch):
@@ -234,11 +279,11 @@ def test_planes_and_regions_of_wells_are_chosen_without_decoding_the_rest(tmp_pa
     seen, read = [], png.read
     monkeypatch.setattr(png, "read", lambda path: seen.append(path.name) or read(path))
     data = {
-        "root": str(tmp_path), "isl": ".", "labels": [DAPI], "input_channels": [1, 2],
+        "root": str(tmp_path), "wells": ".", "labels": [DAPI], "input_channels": [1, 2],
         "regions": {"train": {"X": [0, 40]}, "validation": {"X": [40, 64]}},
     }  # fmt: skip
-    train, select = opened(data)
-    assert (train.part, select.part) == ("train", "validation")
+    train, select = open_pairs(data)
+    assert (train.split, select.split) == ("train", "validation")
     assert seen == []
     np.testing.assert_array_equal(select.input.numpy(), select.around.numpy()[..., 40:])
     assert train.input.channel_names == ("z1", "z2")
@@ -249,20 +294,25 @@ def test_keys_of_the_wells_beside_other_files_are_refused(tmp_path):
     values = data_of(stacks(tmp_path)) | {"labels": [DAPI], "conditions": "B"}
     text = "`conditions`, `labels` are of the in-silico labeling data .*Received: 'inputs'"
     with pytest.raises(ValueError, match=text):
-        opened(values)
+        open_pairs(values)
 
 
 def test_a_pair_is_resized_once_it_was_measured(tmp_path):
     values = data_of(stacks(tmp_path)) | {"resize": [1, 0.5, 2]}
-    first = opened(values)[0]
+    first = open_pairs(values)[0]
     assert first.input.shape == SHAPE
     z, y, x = SHAPE
-    resized = first.resized()
+    resized = first.resize_to_network()
     assert resized.input.shape == resized.target.shape == (z, round(y / 2), 2 * x)
-    assert resized.resized() is resized
-    sized = Sample(*(flat({}, "YX"),) * 2, resize=(2, 0.5))
+    assert resized.resize_to_network() is resized
+    measured = first.measure("unit", "unit")
+    assert measured.resize_to_network().input_affine is measured.input_affine
+    # Its whole input has voxels of another size.
+    cut = first.crop({"X": (0, 32)}).resize_to_network()
+    assert (cut.input.shape, cut.around, cut.origin) == ((z, round(y / 2), 64), None, {})
+    sized = TrainingPair(*(flat({}, "YX"),) * 2, resize=(2, 0.5))
     with_size = Image(np.zeros((4, 4), np.float32), "YX", {"Y": 1.0, "X": 0.5})
-    again = Sample(with_size, with_size, resize=sized.resize).resized()
+    again = TrainingPair(with_size, with_size, resize=sized.resize).resize_to_network()
     assert (again.input.shape, again.input.voxel_size) == ((8, 2), {"Y": 0.5, "X": 1.0})
 
 
@@ -276,4 +326,4 @@ def test_a_pair_is_resized_once_it_was_measured(tmp_path):
 )
 def test_a_resize_that_cannot_be_is_refused(tmp_path, changes, text):
     with pytest.raises(ValueError, match=text):
-        opened(data_of(stacks(tmp_path)) | changes)
+        open_pairs(data_of(stacks(tmp_path)) | changes)

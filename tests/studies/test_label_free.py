@@ -224,7 +224,7 @@ def test_a_data_set_on_disk_is_resized_and_cropped_as_published(tmp_path, untrai
     assert (row["structure"], row["n"], row["p"]) == ("dna", 2, None)
     shapes = {
         row.input.stem: readers.read(row.input).shape
-        for row in pairing.from_csv(out / "dna" / "volumes" / "pairs.csv")
+        for row in pairing.read_pairs_csv(out / "dna" / "volumes" / "pairs.csv")
     }
     assert shapes["train_00"] == shapes["select_02"] == (18, 34, 37)
     assert shapes["report_03"] == shapes["report_04"] == (16, 32, 32)
@@ -265,7 +265,7 @@ def test_recipes_are_written_for_train_to_read(tmp_path):
     values = yaml.safe_load(written[0].read_text())
     assert (values["preset"], values["steps"], values["epoch"]) == ("fnet", 7, 1)
     assert values["data"]["resize"] == [1, 0.37241, 0.37241]
-    rows = pairing.from_csv(values["data"]["csv"], values["data"]["root"])
+    rows = pairing.read_pairs_csv(values["data"]["csv"], values["data"]["root"])
     assert [row.split for row in rows] == ["train"] * 2 + ["validation"] + ["test"] * 2
     with pytest.raises(FileExistsError, match="--force"):
         label_free.write_recipes(tmp_path / "r", root, volumes=(2, 1, 2))

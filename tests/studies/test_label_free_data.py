@@ -58,7 +58,7 @@ def test_the_rows_that_are_asked_for_become_a_table_of_pairs(tmp_path):
     root = data_set(tmp_path / "data")
     resize = written(tmp_path / "dna.csv", "dna", root, counted())
     assert resize == (1, 0.37241, 0.37241)
-    rows = pairing.from_csv(tmp_path / "dna.csv", root)
+    rows = pairing.read_pairs_csv(tmp_path / "dna.csv", root)
     assert [row.split for row in rows] == ["train", "train", "validation", "test", "test"]
     assert [row.input.name for row in rows] == [f"{i}.ome.tif" for i in range(5)]
     assert {(row.input_channel, row.target_channel) for row in rows} == {(0, 1)}
@@ -69,7 +69,7 @@ def test_the_rows_that_are_asked_for_become_a_table_of_pairs(tmp_path):
 def test_tables_with_fewer_rows_than_published_are_taken_whole(tmp_path):
     root = data_set(tmp_path / "data")
     written(tmp_path / "dna.csv", "dna", root)
-    rows = pairing.from_csv(tmp_path / "dna.csv", root)
+    rows = pairing.read_pairs_csv(tmp_path / "dna.csv", root)
     assert [row.split for row in rows] == ["train"] * 3 + ["test"] * 2
     with pytest.raises(ValueError, match=r"train\.csv has 3 rows: too few to train on 3 and to"):
         written(tmp_path / "b.csv", "dna", root, counted(train=3))
@@ -92,7 +92,7 @@ def test_channels_are_chosen_by_number_or_name(tmp_path, given, expected):
     written(tmp_path / "a.csv", "dna", root, counted())
     written(tmp_path / "b.csv", "dna", root, counted(), channels=given)
     for name, channels in (("a", (0, 1)), ("b", expected)):
-        rows = pairing.from_csv(tmp_path / f"{name}.csv", root)
+        rows = pairing.read_pairs_csv(tmp_path / f"{name}.csv", root)
         assert {(row.input_channel, row.target_channel) for row in rows} == {channels}
 
 
@@ -159,7 +159,7 @@ def test_a_volume_is_zscored_whole_then_resized_by_cubic_splines(tmp_path):
     from scipy.ndimage import zoom
 
     pixels = volume(tmp_path / "a.ome.tif", (3, 4, 40, 44))
-    row = pairing.Row(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "train", 2, 1)
+    row = pairing.PairPaths(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "train", 2, 1)
     images = label_free_data.prepare(row, (1, 0.37241, 0.37241))
     for image, channel in zip(images, (2, 1)):
         x = pixels[channel].astype(float)
@@ -174,7 +174,7 @@ def test_resizing_first_and_zscoring_by_the_numbers_of_the_whole_is_the_same(tmp
     from scipy.ndimage import zoom
 
     pixels = volume(tmp_path / "a.ome.tif", (3, 4, 40, 44))
-    row = pairing.Row(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "train", 0, 1)
+    row = pairing.PairPaths(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "train", 0, 1)
     signal, _ = label_free_data.prepare(row, (1, 0.5, 0.5))
     affine = Normalizer("zscore").measure(pixels[0][..., None])
     resized = zoom(pixels[0].astype("float32"), (1, 0.5, 0.5), order=3, mode="nearest")
@@ -193,7 +193,7 @@ def test_a_czi_is_prepared_like_any_other(tmp_path):
         table = "path_czi,channel_signal,channel_target\na.czi,0,DNA\n"
         (tmp_path / "dna" / f"{name}.csv").write_text(table)
     resize = written(tmp_path / "t.csv", "dna", tmp_path)
-    row = pairing.from_csv(tmp_path / "t.csv", tmp_path)[0]
+    row = pairing.read_pairs_csv(tmp_path / "t.csv", tmp_path)[0]
     assert (row.input, row.target_channel, resize[1]) == (path, 1, 0.37241)
     signal, target = label_free_data.prepare(row, (1, 1, 1))
     assert metrics.r(target.array, pixels[1]) == pytest.approx(1)
@@ -202,7 +202,7 @@ def test_a_czi_is_prepared_like_any_other(tmp_path):
 
 def test_a_test_volume_keeps_its_centre(tmp_path):
     volume(tmp_path / "a.ome.tif", (3, 18, 70, 90))
-    row = pairing.Row(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "test", 0, 1)
+    row = pairing.PairPaths(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "test", 0, 1)
     whole, _ = label_free_data.prepare(row, (1, 1, 1))
     cropped, target = label_free_data.prepare(row, (1, 1, 1), 16 * 48 * 64)
     assert cropped.shape == target.shape == (16, 48, 64)
@@ -256,6 +256,6 @@ def test_thirteen_structures_are_known_by_numbers_that_agree():
 def test_the_files_of_a_table_can_be_read_by_a_recipe(tmp_path):
     root = data_set(tmp_path / "data")
     written(tmp_path / "dna.csv", "dna", root, counted())
-    row = pairing.from_csv(tmp_path / "dna.csv", root)[0]
+    row = pairing.read_pairs_csv(tmp_path / "dna.csv", root)[0]
     image = readers.read(row.input).select_channels([row.input_channel])
     assert (image.channel_names, image.axes) == (("light",), "CZYX")

@@ -87,7 +87,7 @@ def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, c
     # The weights are those of the best epoch: they predict the select part as it says.
     made = Recipe.load(out / "recipe.yaml")
     _, selection, _ = fitting._prepare(made)
-    held = fitting.grid(selection, made.patch, made.batch)
+    held = fitting.validation_dataset(selection, made.patch, made.batch)
     model.compile(loss="mae")
     score = model.evaluate(held, verbose=0)
     assert score == pytest.approx(card.training["best"]["val_loss"], rel=1e-4)

@@ -41,7 +41,7 @@ def recipe(place, labels=LABELS, model=None, **changes):
     return {
         "preset": "gpt_virtual_staining",
         "model": MODEL | (model or {}),
-        "data": {"root": str(place), "isl": ".", "labels": labels},
+        "data": {"root": str(place), "wells": ".", "labels": labels},
         "patch": [16, 16],
         "batch": 2,
         "steps": 4,
@@ -114,7 +114,9 @@ def test_the_score_of_the_select_part_is_that_of_the_loss_on_its_patches(tmp_pat
     _, selection, _ = fitting._prepare(made)
     assert [pair.origin for pair in selection] == [{"X": 48}] * 2
     assert all(pair.around.shape == (3, 48, 64) for pair in selection)
-    held = fitting.grid(selection, made.patch, made.batch, "YX", scales=made.scales, classes=16)
+    held = fitting.validation_dataset(
+        selection, made.patch, made.batch, axes="YX", scales=made.scales, classes=16
+    )
     total = count = 0
     for x, y in held.as_numpy_iterator():
         p = np.asarray(model(x), np.float64)
@@ -183,13 +185,13 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
 
 def test_light_is_changed_in_training_only(tmp_path, data, monkeypatch):
     seen = []
-    real = fitting.patches
+    real = fitting.training_dataset
 
     def watched(*args, **kwargs):
         seen.append(kwargs["intensity"])
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(fitting, "patches", watched)
+    monkeypatch.setattr(fitting, "training_dataset", watched)
     light = {"gain": 0.2, "offset": 0.1, "noise": 0.05, "drop": 0.1}
     values = recipe(data, steps=1, augment={"flip": True, "rotate": True, "intensity": light})
     run(tmp_path / "run", values)

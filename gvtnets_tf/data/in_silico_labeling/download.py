@@ -14,7 +14,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gvtnets_tf.checks import check_at_least, check_choice, optional
-from gvtnets_tf.data.in_silico_labeling.file_names import SPLITS, folders, is_named, is_predicted
+from gvtnets_tf.data.in_silico_labeling.file_names import (
+    SPLITS,
+    is_named,
+    is_predicted,
+    list_folders,
+)
 
 BASE_URL = "https://storage.googleapis.com"
 BUCKET = "in-silico-labeling"
@@ -67,7 +72,7 @@ def download(
 
     check_at_least("retries", retries, 0)
     splits = SPLITS if split is None else [check_choice("split", split, SPLITS)]
-    places = [(split, folder) for split in splits for folder in folders(conditions)]
+    places = [(split, folder) for split in splits for folder in list_folders(conditions)]
     entries = [e for place in places for e in _entries(*place, predictions, base_url)]
     if not entries:
         raise FileNotFoundError(

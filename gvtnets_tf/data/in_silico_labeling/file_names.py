@@ -1,4 +1,4 @@
-"""What the file names of the in-silico labeling data set say.
+"""File names of the in-silico labeling data set.
 
 A name is a list of fields with commas between them. Two spellings are in use, of which the
 public bucket has the second; case says nothing in either:
@@ -12,6 +12,7 @@ Source: google/in-silico-labeling, data.md and isl/testdata/condition_blue_sampl
 import datetime
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,8 @@ REQUIRED = ("lab", "condition", "year", "month", "day", "well", "channel")
 
 
 @dataclass(frozen=True)
-class Name:
-    """What one file name says.
+class FileName:
+    """The fields of one file name.
 
     Attributes:
         lab, condition: str, in small letters, e.g. `"finkbeiner"` and `"kevan_0_8"`.
@@ -53,8 +54,8 @@ class Name:
         well: str, e.g. `"A4"`.
         z: int. Number of the plane, or `None` for a label.
         channel: str. One of `LABELS` or `NEURITE`, of a plane one of `TRANSMITTED`.
-        predicted: bool. Whether the pixels are somebody's prediction.
-        mask: bool. Whether the pixels are a mask.
+        predicted: bool. True if the pixels are a prediction.
+        mask: bool. True if the pixels are a mask.
     """
 
     lab: str
@@ -68,59 +69,67 @@ class Name:
     mask: bool = False
 
     @property
-    def series(self):
+    def series(self) -> str:
         """Name of the well among all of the data set, such as a file can have."""
         return f"{self.lab}_{self.condition}_{self.date}_{self.well}"
 
 
-def parse(path):
-    """Read a file name of the data set, in either spelling.
+def parse_name(path: str | Path) -> FileName:
+    """Parse a file name of the data set, in either spelling.
 
     Args:
         path: path or bare name of a `.png` file.
 
     Returns:
-        `Name`.
+        `FileName`.
 
     Raises:
         ValueError: naming the file, if a field is missing or is no number or date, or for
             an unknown condition or channel, with the nearest one.
+
+    Examples:
+        >>> name = parse_name(
+        ...     "lab-Finkbeiner,condition-kevan_0_8,acquisition_date,year-2015,month-9,day-26,"
+        ...     "well-A4,depth_computation,value-MAXPROJECT,channel,value-DAPI_CONFOCAL.png"
+        ... )
+        >>> name.series, name.channel
+        ('finkbeiner_kevan_0_8_2015-09-26_A4', 'DAPI_CONFOCAL')
     """
     try:
-        return _parse(_fields(path), is_predicted(path))
+        return _parse_fields(_split_fields(path), is_predicted(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def is_named(path):
-    """Whether a file is named as those of the data set are."""
+def is_named(path: str | Path) -> bool:
+    """Tell whether a file is named as those of the data set are."""
     path = Path(path)
     return path.suffix.lower() == ".png" and path.name.lower().startswith("lab-")
 
 
-def is_predicted(path):
-    """Whether a file is named as somebody's prediction is."""
+def is_predicted(path: str | Path) -> bool:
+    """Tell whether a file is named as a prediction."""
     return "PREDICTED" in Path(path).name.upper()
 
 
-def is_plane(path):
-    """Whether a file is named as a plane of transmitted light is."""
-    return is_named(path) and not is_predicted(path) and "z_depth" in _fields(path)
+def is_plane(path: str | Path) -> bool:
+    """Tell whether a file is named as a plane of transmitted light."""
+    return is_named(path) and not is_predicted(path) and "z_depth" in _split_fields(path)
 
 
-def is_dataset(folder, most=10_000):
+def is_dataset(folder: str | Path, most: int = 10_000) -> bool:
     """Tell whether a folder holds the data set, by the names of its first files.
 
     Args:
-        folder: searched with all folders in it; what is no folder is no data set.
-        most: int. How many files are looked at.
+        folder: searched with all folders in it; `False` for a file.
+        most: int. Number of files whose names are read.
     """
     names = (name for _, _, names in os.walk(folder) for name in names)
     return any(map(is_plane, itertools.islice(names, most)))
 
 
-def folders(conditions=None):
-    """List the folders `<lab>/<condition>` that some conditions stand for.
+def list_folders(conditions: str | Sequence[str] | None = None) -> tuple[str, ...]:
+    """List the folders `<lab>/<condition>` of some conditions.
 
     Args:
         conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list of them;
@@ -131,21 +140,27 @@ def folders(conditions=None):
 
     Raises:
         ValueError: for none, or for an unknown condition, with the nearest one.
+
+    Examples:
+        >>> list_folders("A"), list_folders(["yusha_0_1"])
+        (('Rubin/scott_1_0',), ('Finkbeiner/yusha_0_1',))
     """
     known = {**CONDITIONS, **{n.split("/")[1]: (n,) for part in CONDITIONS.values() for n in part}}
     given = CONDITIONS if conditions is None else conditions
     given = [given] if isinstance(given, str) else list(map(str, given))
     if not given:
         raise ValueError(f"Name at least one condition. Received: conditions={conditions!r}.")
-    asked = [name.upper() if len(name) == 1 else name.lower() for name in given]
-    found = [folder for name in asked for folder in known[check_choice("condition", name, known)]]
-    return tuple(dict.fromkeys(found))
+    names = [name.upper() if len(name) == 1 else name.lower() for name in given]
+    folders = [path for name in names for path in known[check_choice("condition", name, known)]]
+    return tuple(dict.fromkeys(folders))
 
 
-def split_of(path, folder):
-    """`"train"` or `"test"` after the nearest folder of that name, from `folder` downwards.
+def find_split(path: Path, folder: Path) -> str | None:
+    """Find the nearest folder called `train` or `test`, from `folder` downwards.
 
-    The names of the bucket, `train_single_channel_images`, count as well; else `None`.
+    Returns:
+        `"train"` or `"test"`, also for the names of the bucket (`train_single_channel_images`);
+        `None` if there is no such folder.
     """
     inside = path.parent.relative_to(folder).parts
     for part in reversed((folder.resolve().name, *inside)):
@@ -154,40 +169,40 @@ def split_of(path, folder):
     return None
 
 
-def _fields(path):
-    """Take a name apart: `key-value`, or `key` and then `value-value`; a bare word is nothing."""
-    found, last = {}, ""
+def _split_fields(path):
+    """Split a name into fields: `key-value`, or `key` and then `value-value`."""
+    fields, last = {}, ""
     for word in Path(path).stem.split(","):
         key, dash, value = word.partition("-")
         key = key.strip().lower()
         if dash:
-            found[last if key == "value" else key] = value.strip().upper()
+            fields[last if key == "value" else key] = value.strip().upper()
         last = key
-    return found
+    return fields
 
 
-def _parse(found, predicted):
-    transmitted = found.get("channel") in TRANSMITTED
+def _parse_fields(fields, predicted):
+    transmitted = fields.get("channel") in TRANSMITTED
     required = REQUIRED + ("z_depth",) * transmitted
-    if missing := [key for key in required if not found.get(key)]:
+    if missing := [key for key in required if not fields.get(key)]:
         raise ValueError(
             f"the name lacks {', '.join(missing)}. Images of several channels, as in the "
             f"overviews of the public bucket, are not read."
         )
-    folder = f"{found['lab']}/{found['condition']}".lower()
+    folder = f"{fields['lab']}/{fields['condition']}".lower()
     letters = {name.lower(): letter for letter, names in CONDITIONS.items() for name in names}
     letter = letters[check_choice("condition", folder, letters)]
-    z = _number(found, "z_depth") if "z_depth" in found else None
+    z = _parse_number(fields, "z_depth") if "z_depth" in fields else None
     known = (*LABELS, NEURITE) if z is None else TRANSMITTED
-    channel = check_choice("label" if z is None else "channel", found["channel"], known)
-    date = datetime.date(*(_number(found, key) for key in ("year", "month", "day")))
-    check_choice("kind", found.get("kind", "ORIGINAL"), ("ORIGINAL", "PREDICTED"))
-    mask = check_choice("is_mask", found.get("is_mask", "FALSE"), ("FALSE", "TRUE"))
-    lab, condition = folder.split("/")
-    return Name(lab, condition, letter, date, found["well"], z, channel, predicted, mask == "TRUE")
+    channel = check_choice("label" if z is None else "channel", fields["channel"], known)
+    date = datetime.date(*(_parse_number(fields, key) for key in ("year", "month", "day")))
+    check_choice("kind", fields.get("kind", "ORIGINAL"), ("ORIGINAL", "PREDICTED"))
+    mask = check_choice("is_mask", fields.get("is_mask", "FALSE"), ("FALSE", "TRUE"))
+    names = *folder.split("/"), letter, date, fields["well"]
+    return FileName(*names, z, channel, predicted, mask == "TRUE")
 
 
-def _number(found, key):
-    if not found[key].isdecimal():
-        raise ValueError(f"{key} must be a whole number. Received: {found[key]!r}.")
-    return int(found[key])
+def _parse_number(fields, key):
+    if not fields[key].isdecimal():
+        raise ValueError(f"{key} must be a whole number. Received: {fields[key]!r}.")
+    return int(fields[key])

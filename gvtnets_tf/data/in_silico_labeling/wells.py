@@ -8,7 +8,7 @@ the Global Pixel Transformers as well.
 import itertools
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from gvtnets_tf.data.in_silico_labeling.file_names import (
     NEURITE,
     NEURITE_PARTS,
     SPLITS,
-    folders,
+    find_split,
     is_named,
     is_predicted,
-    parse,
-    split_of,
+    list_folders,
+    parse_name,
 )
 from gvtnets_tf.images.formats import png
 from gvtnets_tf.images.image import Image
@@ -41,12 +41,17 @@ class Well:
     Attributes:
         name: str. Unique in the data set, usable as the stem of a file.
         condition: str. The paper's letter, `"A"` to `"E"`.
-        split: str. `"train"` or `"test"`, after the folder it lies in, else `None`.
+        split: str. `"train"` or `"test"` by the folder it lies in, or `None`.
         shape: tuple of int. `(y, x)` in pixels, of planes and labels.
         dtype: of the planes, uint8 or uint16.
         planes: tuple of `Path`, z = 0 first.
         labels: mapping from label to `Path`, possibly empty.
-        label_dtype: of the labels, `None` where there are none.
+        label_dtype: of the labels, `None` without labels.
+
+    Examples:
+        >>> well = Well("A4", "B", "test", (64, 64), np.dtype("uint16"), (Path("z0.png"),))
+        >>> well.input().sizes  # nothing is read yet
+        {'C': 1, 'Y': 64, 'X': 64}
     """
 
     name: str
@@ -58,31 +63,31 @@ class Well:
     labels: Mapping = field(default_factory=dict)
     label_dtype: np.dtype | None = None
 
-    def input(self):
-        """The planes as they were stored.
+    def input(self) -> Image:
+        """Open the planes as they were stored.
 
         Returns:
             `Image` with axes `CYX` and channels `z0`, `z1`, ...; a plane is decoded when it
-            is asked for.
+            is read.
         """
         names = tuple(f"z{z}" for z in range(len(self.planes)))
-        return self._image(lambda number: _pixels(self.planes[number]), names, self.dtype)
+        return self._image(lambda number: _read_pixels(self.planes[number]), names, self.dtype)
 
-    def target(self, labels=LABELS):
-        """The labels as they were stored.
+    def target(self, labels: str | Sequence[str] = LABELS) -> Image:
+        """Open the labels as they were stored.
 
         Args:
             labels: names out of `LABELS`, or `NEURITE`, which is computed as the mean of
                 MAP2 and NFH where it has no file.
 
         Returns:
-            `Image` with axes `CYX` and a channel per asked label, in that order, decoded when
-            it is asked for. It has the type of the files if each asked label is one; else it
-            is float32, in counts all the same, and a label that the well lacks is NaN.
+            `Image` with axes `CYX` and one channel per label, in the order of `labels`, decoded
+            when it is read. Its dtype is that of the files if the well has all of these labels;
+            otherwise it is float32, in counts as well, and a label that it lacks is NaN.
 
         Raises:
-            ValueError: for an unknown label, with the nearest one; if none is asked for, or
-                if the well has none at all.
+            ValueError: for an unknown label, with the nearest one; for an empty list; or if the
+                well has no label at all.
         """
         labels = [labels] if isinstance(labels, str) else list(labels)
         labels = [check_choice("label", label.upper(), (*LABELS, NEURITE)) for label in labels]
@@ -95,22 +100,27 @@ class Well:
                 f"or leave this well out."
             )
         dtype = self.label_dtype if set(labels) <= set(self.labels) else np.float32
-        return self._image(lambda number: self._label(labels[number]), tuple(labels), dtype)
+        return self._image(lambda number: self._read_label(labels[number]), tuple(labels), dtype)
 
     def _image(self, read, names, dtype):
         pages = Pages(read, (len(names), *self.shape), self.shape, dtype)
         return Image(Stored(self.name, pages, "a well"), "CYX", {}, names, self.name)
 
-    def _label(self, label):
+    def _read_label(self, label):
         if label in self.labels:
-            return _pixels(self.labels[label])
+            return _read_pixels(self.labels[label])
         if label == NEURITE and set(NEURITE_PARTS) <= set(self.labels):
-            parts = [_pixels(self.labels[part]) for part in NEURITE_PARTS]
+            parts = [_read_pixels(self.labels[part]) for part in NEURITE_PARTS]
             return np.mean(parts, axis=0, dtype=np.float32)
         return np.full(self.shape, np.nan, np.float32)
 
 
-def find_wells(folder, conditions=None, split=None, planes=None):
+def find_wells(
+    folder: str | Path,
+    conditions: str | Sequence[str] | None = None,
+    split: str | None = None,
+    planes: int | None = None,
+) -> list[Well]:
     """Find the wells of a data set and check that each is whole; no pixel is decoded.
 
     Args:
@@ -120,7 +130,7 @@ def find_wells(folder, conditions=None, split=None, planes=None):
             `None` for all.
         split: `"train"` or `"test"` keeps what lies in a folder of that name (or of the
             bucket's, `train_single_channel_images`); `None` for all.
-        planes: int. How many planes a well must have; `None` asks only that all have
+        planes: int. Number of planes that a well must have; `None` asks only that all have
             equally many.
 
     Returns:
@@ -131,14 +141,25 @@ def find_wells(folder, conditions=None, split=None, planes=None):
         ValueError: naming the file, if it is an RGB image or its name says something
             unknown; if the sizes, or the bits of the planes or of the labels, differ within
             a well; if a plane is missing or there twice, or if nothing is left to read.
+
+    Examples:
+        >>> import tempfile
+        >>> from gvtnets_tf.images.writers import write
+        >>> folder = Path(tempfile.mkdtemp()) / "train"
+        >>> folder.mkdir()
+        >>> name = "lab-Finkbeiner,condition-kevan_0_8,acquisition_date,year-2015,month-9,day-26,"
+        >>> name += "well-A4,z_depth-0,channel,value-PHASE_CONTRAST.png"
+        >>> _ = write(folder / name, Image(np.zeros((16, 16), np.uint16), "YX"))
+        >>> [(well.name, well.split, well.shape) for well in find_wells(folder)]
+        [('finkbeiner_kevan_0_8_2015-09-26_A4', 'train', (16, 16))]
     """
     check_choice("split", split, (*SPLITS, None))
     if planes is not None:
         check_at_least("planes", planes, 1)
-    asked = {name.lower() for name in folders(conditions)}
+    asked = {name.lower() for name in list_folders(conditions)}
     groups, others = defaultdict(list), set()
-    for name, path in _originals(Path(folder)):
-        place = split_of(path, Path(folder))
+    for name, path in _list_originals(Path(folder)):
+        place = find_split(path, Path(folder))
         if split in (None, place) and f"{name.lab}/{name.condition}" in asked:
             groups[name.series].append((name, path))
         else:
@@ -148,13 +169,13 @@ def find_wells(folder, conditions=None, split=None, planes=None):
             f"{folder} has nothing of conditions={conditions!r}, split={split!r}. Its conditions: "
             f"{', '.join(sorted(others))}."
         )
-    found = [_well(series, groups[series], Path(folder)) for series in sorted(groups)]
-    _check_counts(found, planes)
-    return found
+    wells = [_make_well(series, groups[series], Path(folder)) for series in sorted(groups)]
+    _check_counts(wells, planes)
+    return wells
 
 
-def _originals(folder):
-    """Names and paths of the planes and labels, without predictions and masks."""
+def _list_originals(folder):
+    """List the names and paths of planes and labels, without predictions and masks."""
     if not folder.is_dir():
         raise FileNotFoundError(f"No such folder: {folder}.")
     paths = [path for path in sorted(folder.rglob("*")) if is_named(path)]
@@ -163,25 +184,25 @@ def _originals(folder):
             f"{folder} holds no image of the in-silico labeling data set: no .png in it has a "
             f"name like lab-...,condition-...,channel-....png."
         )
-    found = [(parse(path), path) for path in paths if not is_predicted(path)]
-    kept = [(name, path) for name, path in found if not name.mask]
-    if not kept:
+    names = [(parse_name(path), path) for path in paths if not is_predicted(path)]
+    originals = [(name, path) for name, path in names if not name.mask]
+    if not originals:
         raise ValueError(
             f"{folder} holds nothing but predictions (files called PREDICTED) and masks, which "
             f"are neither planes nor labels: {len(paths)} files, {paths[0]} the first."
         )
-    return kept
+    return originals
 
 
-def _well(series, files, folder):
-    """Make a well of its `(name, path)`."""
+def _make_well(series, files, folder):
+    """Make a well of its list of `(name, path)`."""
     planes, labels = {}, {}
     for name, path in files:
         key, group = (name.channel, labels) if name.z is None else (name.z, planes)
         if key in group:
-            what = key if name.z is None else f"z_depth {key}"
+            kind = key if name.z is None else f"z_depth {key}"
             raise ValueError(
-                f"The well {series} has two files for {what}: {group[key]} and {path}. Keep one."
+                f"The well {series} has two files for {kind}: {group[key]} and {path}. Keep one."
             )
         group[key] = path
     gaps = (z for z in range(max(planes, default=0) + 1) if z not in planes)
@@ -192,20 +213,20 @@ def _well(series, files, folder):
             f"remove the well."
         )
     planes = tuple(planes[z] for z in sorted(planes))
-    # In the order of the facts, whatever that of the folder is.
+    # In the order of `LABELS`, not of the files.
     labels = {label: labels[label] for label in (*LABELS, NEURITE) if label in labels}
     shape, dtype, label_dtype = _check_headers(planes, tuple(labels.values()))
-    letter, split = files[0][0].letter, split_of(files[0][1], folder)
+    letter, split = files[0][0].letter, find_split(files[0][1], folder)
     return Well(series, letter, split, shape, dtype, planes, labels, label_dtype)
 
 
 def _check_headers(planes, labels):
-    """Size of all images of a well, type of its planes and of its labels."""
-    shape, types = _header(planes[0])[0], []
+    """Return the size of all images of a well, the type of its planes and of its labels."""
+    shape, types = _read_header(planes[0])[0], []
     for paths in (planes, labels):
-        dtype = _header(paths[0])[1] if paths else None
+        dtype = _read_header(paths[0])[1] if paths else None
         for path in paths:
-            size, bits = _header(path)
+            size, bits = _read_header(path)
             if size != shape:
                 raise ValueError(
                     f"{path} has {size[1]} x {size[0]} pixels and {planes[0]} has {shape[1]} x "
@@ -220,11 +241,11 @@ def _check_headers(planes, labels):
     return (shape, *types)
 
 
-def _check_counts(found, planes):
+def _check_counts(wells, planes):
     """Refuse a well with another number of planes than asked for, or than the others have."""
-    counts = Counter(len(well.planes) for well in found)
+    counts = Counter(len(well.planes) for well in wells)
     expected = counts.most_common(1)[0][0] if planes is None else planes
-    for well in found:
+    for well in wells:
         if len(well.planes) != expected:
             who = f"the others have {expected}" if planes is None else f"planes={planes} was asked"
             raise ValueError(
@@ -234,8 +255,8 @@ def _check_counts(found, planes):
             )
 
 
-def _header(path):
-    """Shape and type of a gray PNG, by its first 26 bytes."""
+def _read_header(path):
+    """Read shape and type of a gray PNG from its first 26 bytes."""
     with path.open("rb") as file:
         start = file.read(26)
     if len(start) < 26 or not start.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -249,5 +270,5 @@ def _header(path):
     return (height, width), DTYPES[depth]
 
 
-def _pixels(path):
+def _read_pixels(path):
     return np.asarray(png.read(path).array)

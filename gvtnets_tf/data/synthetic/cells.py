@@ -1,10 +1,11 @@
 """Small three-dimensional cells, and microscope images of them, with known truth.
 
-Everything follows from `shape`, `seed` and the sizes: the same call gives the same bytes.
-Brightness is relative, about 1 inside a structure; `optics` says what a camera makes of it.
+The same `shape`, `seed` and sizes give the same bytes. Brightness is relative, about 1 inside a
+structure; `optics.add_camera_noise` turns it into photons.
 """
 
 import inspect
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import expit
@@ -13,19 +14,26 @@ from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data.synthetic.optics import (
     PSF,
     VOXEL_SIZE,
-    camera,
+    add_camera_noise,
+    blur_with_psf,
     check_positive,
     check_three,
-    psf_blur,
-    stream,
-    transmitted_light,
+    make_generator,
+    simulate_transmitted_light,
 )
-from gvtnets_tf.data.synthetic.shapes import bell, bent, field, lattice, nearest, spots
+from gvtnets_tf.data.synthetic.shapes import (
+    bend_grid,
+    evaluate_gaussian,
+    find_nearest,
+    jitter_lattice,
+    paint_spots,
+    smooth_field,
+)
 from gvtnets_tf.images.image import Image
 
 STRUCTURES = ("nuclei", "membranes", "bodies")
 SMALLEST = (4, 16, 16)  # voxels; less would hold no cell
-CELL_SIZE = (12, 24, 24)  # voxels along z, y, x: round cells, at voxels twice as long in z
+CELL_SIZE = (12, 24, 24)  # voxels along z, y, x: round cells, of voxels twice as long along z
 
 # Refractive indices of the cytoplasm, and how the rest differs from it: chosen, of the order
 # reviewed by Liu et al. (2016), Cell refractive index for cell biology and disease diagnosis,
@@ -36,17 +44,17 @@ CONTRAST = {"nuclei": -0.01, "nucleoli": 0.016, "membranes": 0.005, "bodies": 0.
 GRAIN = 0.0015  # standard deviation within the cytoplasm
 
 
-def cells(
-    shape,
-    seed,
-    cell_size=CELL_SIZE,
+def simulate_cells(
+    shape: Sequence[int],
+    seed: int,
+    cell_size: Sequence[float] = CELL_SIZE,
     *,
-    nucleus=0.36,
-    membrane=1.0,
-    body=1.1,
-    bodies_per_cell=12,
-):
-    """A tissue of cells, each with its border, its nucleus and its small bodies.
+    nucleus: float = 0.36,
+    membrane: float = 1.0,
+    body: float = 1.1,
+    bodies_per_cell: float = 12,
+) -> dict[str, np.ndarray]:
+    """Simulate a tissue of cells, each with its border, its nucleus and its small bodies.
 
     Space is divided among jittered lattice points (a Voronoi diagram in coordinates bent by
     a smooth random field). Each cell has one ellipsoidal nucleus with two nucleoli; bodies
@@ -59,7 +67,7 @@ def cells(
         nucleus: float. Mean radius of a nucleus, as a share of `cell_size`, below 0.5.
         membrane: float. Standard deviation of a membrane's profile, in voxels along x.
         body: float. Standard deviation of a body's profile, in voxels along x.
-        bodies_per_cell: float. How many, on average.
+        bodies_per_cell: float. Number of bodies, on average.
 
     Returns:
         Mapping of float32 volumes of `shape`: `"nuclei"`, `"membranes"` and `"bodies"` in
@@ -67,6 +75,11 @@ def cells(
 
     Raises:
         ValueError: if the shape is too small or not three numbers, or a size is impossible.
+
+    Examples:
+        >>> volumes = simulate_cells((8, 32, 32), seed=0)
+        >>> sorted(volumes), volumes["nuclei"].shape
+        (['bodies', 'index', 'membranes', 'nuclei'], (8, 32, 32))
     """
     shape = check_shape(shape)
     size = np.array(check_three("cell_size", cell_size, 4), np.float32)
@@ -75,44 +88,44 @@ def cells(
     for name, value in {"membrane": membrane, "body": body}.items():
         check_positive(name, value)
     check_at_least("bodies_per_cell", bodies_per_cell, 0)
-    rng = stream(seed, "cells")
-    points = bent(shape, size, rng)
-    seeds = lattice(shape / size, rng)
-    owner, border = nearest(points, seeds)
+    rng = make_generator(seed, "cells")
+    points = bend_grid(shape, size, rng)
+    seeds = jitter_lattice(shape / size, rng)
+    owner, border = find_nearest(points, seeds)
     scale = size[2]  # voxels along x per cell
 
-    distance, nucleoli = _nuclei(points, seeds, owner, nucleus, rng)
+    distance, nucleoli = _place_nuclei(points, seeds, owner, nucleus, rng)
     inside = np.clip(distance * scale + 0.5, 0, 1) * np.clip(border * scale - 1.5, 0, 1)
     nucleoli *= inside
-    chromatin = 1 + 0.25 * field(shape, size / 16, rng)
-    borders = bell(border * scale / membrane)
+    chromatin = 1 + 0.25 * smooth_field(shape, size / 16, rng)
+    borders = evaluate_gaussian(border * scale / membrane)
     room = (distance * scale < -1.5) & (border * scale > 2.5)
     count = rng.poisson(bodies_per_cell * room.size / size.prod())
-    bodies = spots(room, count, body * size / scale, rng)
+    bodies = paint_spots(room, count, body * size / scale, rng)
     volumes = {
         "nuclei": inside * np.maximum(chromatin, 0.2) * (1 - 0.7 * nucleoli),
-        "membranes": borders * np.maximum(1 + 0.15 * field(shape, size / 3, rng), 0),
+        "membranes": borders * np.maximum(1 + 0.15 * smooth_field(shape, size / 3, rng), 0),
         "bodies": bodies,
     }
     parts = {"nuclei": inside, "nucleoli": nucleoli, "membranes": borders, "bodies": bodies}
-    grain = GRAIN * field(shape, size / 16, rng) * (1 - 0.7 * inside)
+    grain = GRAIN * smooth_field(shape, size / 16, rng) * (1 - 0.7 * inside)
     volumes["index"] = CYTOPLASM + grain + sum(CONTRAST[k] * v for k, v in parts.items())
     return {name: volume.astype(np.float32) for name, volume in volumes.items()}
 
 
-def surface_stack(
-    shape,
-    seed,
-    cell_size=24,
+def simulate_surface(
+    shape: Sequence[int],
+    seed: int,
+    cell_size: float = 24,
     *,
-    membrane=1.0,
-    thickness=1.0,
-    background=0.2,
-    sigma=PSF,
-    photons=None,
-    read_noise=0.0,
-):
-    """A curved sheet of cells in a stack, and the pattern that lies on it.
+    membrane: float = 1.0,
+    thickness: float = 1.0,
+    background: float = 0.2,
+    sigma: Sequence[float] = PSF,
+    photons: float | None = None,
+    read_noise: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate a stack of a curved sheet of cells, and the pattern on the sheet.
 
     The sheet is a smooth random height map between a quarter and three quarters of the
     depth. Below it (towards larger z) lies tissue with a signal of its own, which a maximum
@@ -125,41 +138,48 @@ def surface_stack(
         membrane: float. Standard deviation of a cell border's profile, in voxels.
         thickness: float. Standard deviation of the sheet's profile along z, in voxels.
         background: float. Mean brightness of the tissue below, where a border has about 1.
-        sigma: three floats. Of the point spread function, see `optics.psf_blur`.
-        photons, read_noise: of the camera, see `optics.camera`; `photons=None` for no noise.
+        sigma: three floats. Of the point spread function, see `optics.blur_with_psf`.
+        photons, read_noise: see `optics.add_camera_noise`; `photons=None` for no noise.
 
     Returns:
-        float32 stack `(z, y, x)`, and float32 projection `(y, x)`: what is on the sheet,
+        float32 stack `(z, y, x)`, and float32 projection `(y, x)`: the pattern on the sheet,
         seen from above without blur, noise and tissue.
 
     Raises:
         ValueError: if the shape is too small or not three numbers, or a size is impossible.
+
+    Examples:
+        >>> stack, projection = simulate_surface((8, 32, 32), seed=0)
+        >>> stack.shape, projection.shape
+        ((8, 32, 32), (32, 32))
     """
     shape = check_shape(shape)
     check_at_least("cell_size", cell_size, 4)
     check_at_least("background", background, 0)
     for name, value in {"membrane": membrane, "thickness": thickness}.items():
         check_positive(name, value)
-    rng = stream(seed, "surface")
+    rng = make_generator(seed, "surface")
     flat, cell = shape[1:], np.full(2, cell_size, np.float32)
-    height = (shape[0] - 1) * (0.5 + 0.25 * np.tanh(field(flat, np.array(flat) / 5, rng)))
-    seeds = lattice(flat / cell, rng)
-    owner, border = nearest(bent(flat, cell, rng), seeds)
+    height = (shape[0] - 1) * (0.5 + 0.25 * np.tanh(smooth_field(flat, np.array(flat) / 5, rng)))
+    seeds = jitter_lattice(flat / cell, rng)
+    owner, border = find_nearest(bend_grid(flat, cell, rng), seeds)
     inside = rng.uniform(0.02, 0.15, len(seeds))[owner]
-    borders = np.maximum(1 + 0.2 * field(flat, cell / 3, rng), 0)
-    projection = np.maximum(borders * bell(border * cell_size / membrane), inside)
+    borders = np.maximum(1 + 0.2 * smooth_field(flat, cell / 3, rng), 0)
+    projection = np.maximum(borders * evaluate_gaussian(border * cell_size / membrane), inside)
 
     below = np.arange(shape[0])[:, None, None] - height  # voxels
-    tissue = np.maximum(1 + 0.5 * field(shape, np.array([0.1, 0.2, 0.2]) * cell_size, rng), 0)
+    tissue = np.maximum(
+        1 + 0.5 * smooth_field(shape, np.array([0.1, 0.2, 0.2]) * cell_size, rng), 0
+    )
     tissue *= background * expit(below / thickness - 3)
-    stack = psf_blur(projection * bell(below / thickness) + tissue, sigma)
+    stack = blur_with_psf(projection * evaluate_gaussian(below / thickness) + tissue, sigma)
     if photons is not None:
-        stack = camera(stack, photons, read_noise, seed)
+        stack = add_camera_noise(stack, photons, read_noise, seed)
     return stack, projection.astype(np.float32)
 
 
-def pair(task, shape, seed, **options):
-    """Input and target of a task, as a data set would hold them.
+def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tuple[Image, Image]:
+    """Simulate the input and the target of a task.
 
     Args:
         task: `"denoising"`: a noisy picture of fluorescent structures, and the same without
@@ -172,8 +192,8 @@ def pair(task, shape, seed, **options):
         photons: float. Photons per voxel at brightness 1; 20, and 2000 for transmitted light.
             Fewer are noisier.
         read_noise: float. Standard deviation of the read noise, in photons; 1.5.
-        sigma: three floats. Of the point spread function, see `optics.psf_blur`.
-        cell_size, background: of projection, see `surface_stack`.
+        sigma: three floats. Of the point spread function, see `optics.blur_with_psf`.
+        cell_size, background: of projection, see `simulate_surface`.
 
     Returns:
         Two `Image`s with voxel sizes, float32: the input `ZYX`, and the target `ZYX`, or
@@ -181,6 +201,11 @@ def pair(task, shape, seed, **options):
 
     Raises:
         ValueError: for an unknown task, option or structure, or an impossible value.
+
+    Examples:
+        >>> light, nuclei = simulate_pair("label_free", (8, 32, 32), seed=0, structure="nuclei")
+        >>> light.axes, nuclei.shape, nuclei.voxel_size["Z"]
+        ('ZYX', (8, 32, 32), 0.58)
     """
     make = TASKS[check_choice("task", task, list(TASKS))]
     known = [name for name in inspect.signature(make).parameters if name not in ("shape", "seed")]
@@ -201,29 +226,31 @@ def _denoising(shape, seed, *, structures=STRUCTURES, photons=20.0, read_noise=1
             f"Received: structures={structures!r}."
         )
     names = [check_choice("structure", name, STRUCTURES) for name in structures]
-    volumes = cells(shape, seed)
-    clean = psf_blur(sum(volumes[name] for name in names), sigma)
-    return camera(clean, photons, read_noise, seed), clean
+    volumes = simulate_cells(shape, seed)
+    clean = blur_with_psf(sum(volumes[name] for name in names), sigma)
+    return add_camera_noise(clean, photons, read_noise, seed), clean
 
 
 def _label_free(shape, seed, *, structure="nuclei", photons=2000.0, read_noise=1.5, sigma=PSF):
     check_choice("structure", structure, STRUCTURES)
-    volumes = cells(shape, seed)
-    light = transmitted_light(volumes["index"], photons=photons, read_noise=read_noise, seed=seed)
-    return light, psf_blur(volumes[structure], sigma)
+    volumes = simulate_cells(shape, seed)
+    light = simulate_transmitted_light(
+        volumes["index"], photons=photons, read_noise=read_noise, seed=seed
+    )
+    return light, blur_with_psf(volumes[structure], sigma)
 
 
 def _projection(
     shape, seed, *, cell_size=24, background=0.2, photons=20.0, read_noise=1.5, sigma=PSF
 ):
     noise = {"photons": photons, "read_noise": read_noise}
-    return surface_stack(shape, seed, cell_size, background=background, sigma=sigma, **noise)
+    return simulate_surface(shape, seed, cell_size, background=background, sigma=sigma, **noise)
 
 
 TASKS = {"denoising": _denoising, "label_free": _label_free, "projection": _projection}
 
 
-def check_shape(shape):
+def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """Return `shape` as a tuple of three ints that holds a cell.
 
     Raises:
@@ -235,8 +262,8 @@ def check_shape(shape):
     return tuple(map(int, shape))
 
 
-def _nuclei(points, seeds, owner, radius, rng):
-    """Distance inside the nucleus of each point's cell (negative outside), and its nucleoli."""
+def _place_nuclei(points, seeds, owner, radius, rng):
+    """Return the depth of each point in its nucleus, negative outside, and the nucleoli."""
     count = len(seeds)
     radii = radius * rng.uniform(0.8, 1.2, (count, 3))
     angle = rng.uniform(0, np.pi, count)
@@ -247,5 +274,5 @@ def _nuclei(points, seeds, owner, radius, rng):
     nucleoli = np.zeros(owner.shape)
     for _ in range(2):
         place = rng.uniform(-0.45, 0.45, (count, 3))
-        nucleoli += bell(np.linalg.norm(local - place[owner], axis=-1) / 0.18)
+        nucleoli += evaluate_gaussian(np.linalg.norm(local - place[owner], axis=-1) / 0.18)
     return (1 - np.linalg.norm(local, axis=-1)) * radius, np.minimum(nucleoli, 1)

@@ -1,8 +1,10 @@
-"""What a microscope makes of a known volume: blur, noise, and transmitted light.
+"""Simulated microscopes: blur, noise and transmitted light of a known volume.
 
-Volumes are `(z, y, x)`, light travels along z, and what lies outside of a volume is taken
-to be its mirror image.
+Volumes are `(z, y, x)`, light travels along z, and a volume continues beyond its border as its
+mirror image.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import fft, ndimage
@@ -14,7 +16,7 @@ PSF = (1.2, 0.8, 0.8)  # voxels along z, y, x; a Gaussian is wider along the lig
 MARGIN = (8, 16, 16)  # voxels of mirror image that take part in transmitted light
 
 
-def check_volume(name, volume):
+def check_volume(name: str, volume: np.ndarray) -> np.ndarray:
     """Return `volume` as float32 if it has three axes, none of them empty.
 
     Raises:
@@ -26,7 +28,7 @@ def check_volume(name, volume):
     return volume
 
 
-def check_three(name, values, least):
+def check_three(name: str, values: Sequence[float], least: Sequence[float] | float) -> tuple:
     """Return `values` as a tuple if it holds three numbers, for z, y, x, each at least `least`.
 
     Raises:
@@ -42,7 +44,7 @@ def check_three(name, values, least):
     return tuple(values)
 
 
-def check_positive(name, value):
+def check_positive(name: str, value: float) -> float:
     """Return `value` if it is more than 0.
 
     Raises:
@@ -53,12 +55,12 @@ def check_positive(name, value):
     return value
 
 
-def stream(seed, purpose):
+def make_generator(seed: int, purpose: str) -> np.random.Generator:
     """Return the random generator of one purpose, so that two purposes never share draws.
 
     Args:
         seed: int, at least 0.
-        purpose: str. What is drawn.
+        purpose: str, e.g. `"cells"`.
 
     Raises:
         ValueError: if `seed` is not such a number.
@@ -68,8 +70,8 @@ def stream(seed, purpose):
     return np.random.default_rng((int(seed), *purpose.encode()))
 
 
-def psf_blur(volume, sigma=PSF):
-    """Blur as a fluorescence microscope does, with a Gaussian point spread function.
+def blur_with_psf(volume: np.ndarray, sigma: Sequence[float] = PSF) -> np.ndarray:
+    """Blur with the Gaussian point spread function of a fluorescence microscope.
 
     Args:
         volume: array `(z, y, x)`.
@@ -80,13 +82,22 @@ def psf_blur(volume, sigma=PSF):
 
     Raises:
         ValueError: if the volume has not three axes, or a width is negative.
+
+    Examples:
+        >>> bead = np.zeros((9, 9, 9))
+        >>> bead[4, 4, 4] = 1
+        >>> image = blur_with_psf(bead, sigma=(1, 1, 1))
+        >>> print(f"{image.max():.4f} {image.sum():.4f}")
+        0.0635 1.0000
     """
     sigma = check_three("sigma", sigma, 0)
     return ndimage.gaussian_filter(check_volume("volume", volume), sigma, mode="reflect")
 
 
-def camera(volume, photons, read_noise=0.0, seed=0):
-    """Take a picture: photons arrive by chance, and reading them adds noise of its own.
+def add_camera_noise(
+    volume: np.ndarray, photons: float, read_noise: float = 0.0, seed: int = 0
+) -> np.ndarray:
+    """Add the noise of a camera: Poisson noise of the photons, and Gaussian read noise.
 
     Args:
         volume: array of any rank, at least 0. A value of 1 stands for `photons` photons.
@@ -100,38 +111,43 @@ def camera(volume, photons, read_noise=0.0, seed=0):
 
     Raises:
         ValueError: if `photons` is not positive, or something else is negative.
+
+    Examples:
+        >>> image = add_camera_noise(np.ones((100, 100)), photons=25, seed=0)
+        >>> bool(0.99 < image.mean() < 1.01), bool(0.19 < image.std() < 0.21)
+        (True, True)
     """
     volume = np.asarray(volume)
     check_positive("photons", photons)
     check_at_least("read_noise", read_noise, 0)
     check_at_least("smallest value of volume", volume.min(), 0)
-    rng = stream(seed, "camera")
+    rng = make_generator(seed, "camera")
     counts = rng.poisson(volume * photons).astype(np.float32)
     counts += read_noise * rng.standard_normal(volume.shape, np.float32)
     return counts / np.float32(photons)
 
 
-def transmitted_light(
-    index,
-    voxel_size=VOXEL_SIZE,
+def simulate_transmitted_light(
+    index: np.ndarray,
+    voxel_size: Sequence[float] = VOXEL_SIZE,
     *,
-    wavelength=0.55,
-    objective_na=0.6,
-    condenser_na=0.34,
-    photons=None,
-    read_noise=0.0,
-    seed=0,
-):
-    """Bright-field stack of a transparent specimen: a weak, purely refracting object.
+    wavelength: float = 0.55,
+    objective_na: float = 0.6,
+    condenser_na: float = 0.34,
+    photons: float | None = None,
+    read_noise: float = 0.0,
+    seed: int = 0,
+) -> np.ndarray:
+    """Simulate the bright-field stack of a transparent specimen, a weak phase object.
 
     To first order in the contrast of the index (first Born approximation), the light at each
-    plane is 1 plus the index convolved with the kernel of `phase_transfer`. The kernel is
-    odd in z: what is in focus is invisible, and is seen by the light it throws on the planes
-    below and above it.
+    plane is 1 plus the index convolved with the kernel of `compute_phase_transfer`. The kernel is
+    odd in z: an object is invisible in its own plane, and visible in the planes below and
+    above.
 
     Args:
         index: array `(z, y, x)`. Refractive index; its mean is that of the medium.
-        voxel_size: three floats. Micrometres along z, y and x.
+        voxel_size: three floats. Micrometers along z, y and x.
         wavelength: float. Of the light in vacuum, in micrometers.
         objective_na, condenser_na: float. Numerical apertures. The light is the more
             coherent the smaller the condenser's.
@@ -149,6 +165,13 @@ def transmitted_light(
     Reference:
         Streibl (1985), Three-dimensional imaging by a microscope, J. Opt. Soc. Am. A 2,
         121-127. https://doi.org/10.1364/JOSAA.2.000121
+
+    Examples:
+        >>> index = np.full((8, 16, 16), 1.36)
+        >>> index[4, 8, 8] = 1.37
+        >>> light = simulate_transmitted_light(index)
+        >>> light.shape, bool(abs(light.mean() - 1) < 1e-3)
+        ((8, 16, 16), True)
     """
     index = check_volume("index", index)
     medium = float(index.mean())
@@ -160,19 +183,27 @@ def transmitted_light(
     }
     _check_apertures(medium, voxel_size[1:], **lens)
     contrast = np.pad(index - medium, _margins(index.shape), mode="symmetric")
-    transfer = phase_transfer(contrast.shape, voxel_size, medium, **lens)
+    transfer = compute_phase_transfer(contrast.shape, voxel_size, medium, **lens)
     light = fft.irfftn(fft.rfftn(contrast) * transfer, contrast.shape)
     light = light[tuple(slice(m, m + n) for m, n in zip(MARGIN, index.shape))]
     light = np.maximum(1 + light, 0)  # to first order, it could be darker than dark
-    return light if photons is None else camera(light, photons, read_noise, seed)
+    return light if photons is None else add_camera_noise(light, photons, read_noise, seed)
 
 
-def phase_transfer(shape, voxel_size, medium, *, wavelength, objective_na, condenser_na):
-    """Transfer function from refractive index to bright-field light, for a filled condenser.
+def compute_phase_transfer(
+    shape: Sequence[int],
+    voxel_size: Sequence[float],
+    medium: float,
+    *,
+    wavelength: float,
+    objective_na: float,
+    condenser_na: float,
+) -> np.ndarray:
+    """Compute the transfer function from refractive index to bright-field light.
 
-    With s and u transverse spatial frequencies of a ray of the condenser and of the object,
-    k(s) the axial wave number, and P the pupil of the objective, the object scatters the ray
-    s into s + u, and the interference of both at a distance z is the kernel
+    The condenser is filled. With s and u transverse spatial frequencies of a ray of the condenser
+    and of the object, k(s) the axial wave number, and P the pupil of the objective, the object
+    scatters the ray s into s + u, and the interference of both at a distance z is the kernel
 
         h(u, z) = -2 k0^2 n Im < P(s + u) / k(s + u) exp(i (k(s + u) - k(s)) z) >
 
@@ -181,9 +212,9 @@ def phase_transfer(shape, voxel_size, medium, *, wavelength, objective_na, conde
 
     Args:
         shape: three ints. The grid, periodic.
-        voxel_size: three floats. Micrometres along z, y and x.
+        voxel_size: three floats. Micrometers along z, y and x.
         medium: float. Its refractive index.
-        wavelength, objective_na, condenser_na: as in `transmitted_light`.
+        wavelength, objective_na, condenser_na: as in `simulate_transmitted_light`.
 
     Returns:
         complex64 `(z, y, x // 2 + 1)`, to multiply with `scipy.fft.rfftn` of the index; no
@@ -205,8 +236,8 @@ def phase_transfer(shape, voxel_size, medium, *, wavelength, objective_na, conde
     wave = np.exp(1j * axial * (voxel_size[0] * planes[:, None, None]))
     # Both factors are even in frequency, so that correlating them is convolving them.
     sent = fft.fft2(rays / rays.sum() * wave.conj())
-    kept = fft.fft2(pupil / axial * wave)
-    average = fft.ifft2(sent * kept)[..., : shape[2] // 2 + 1].imag
+    collected = fft.fft2(pupil / axial * wave)
+    average = fft.ifft2(sent * collected)[..., : shape[2] // 2 + 1].imag
     kernel = np.zeros((*shape[:2], shape[2] // 2 + 1), np.float32)
     scale = -2 * (2 * np.pi / wavelength) ** 2 * medium * voxel_size[0]
     kernel[1 : len(planes) + 1] = scale * average

@@ -1,24 +1,28 @@
 """Random shapes to build cells from: smooth fields, tessellations, spots."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 
-def field(shape, scale, rng):
-    """Smooth random field of mean 0 and standard deviation 1, with bumps of `scale` voxels."""
+def smooth_field(
+    shape: Sequence[int], scale: Sequence[float] | float, rng: np.random.Generator
+) -> np.ndarray:
+    """Smooth white noise to a field of mean 0 and standard deviation 1, bumps of `scale` voxels."""
     noise = rng.standard_normal(shape, np.float32)
     noise = ndimage.gaussian_filter(noise, scale, mode="wrap", truncate=3)
     return (noise - noise.mean()) / noise.std()
 
 
-def bell(x):
-    """A Gaussian of height 1, and 0 where it would be too small to see."""
+def evaluate_gaussian(x: np.ndarray) -> np.ndarray:
+    """Evaluate a Gaussian of height 1, cut off at 5 standard deviations."""
     return np.where(np.abs(x) < 5, np.exp(-0.5 * np.square(x)), 0)
 
 
-def lattice(counts, rng):
-    """Jittered points one unit apart, one ring more than `counts` units; `(n, axes)`."""
+def jitter_lattice(counts: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+    """Jitter lattice points one unit apart, one ring more than `counts` units; `(n, axes)`."""
     ranges = [np.arange(-1.0, np.ceil(count) + 2) for count in counts]
     points = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, len(counts))
     # Every other row is half a step further, as in a honeycomb.
@@ -26,8 +30,8 @@ def lattice(counts, rng):
     return points + rng.uniform(-0.25, 0.25, points.shape)
 
 
-def bent(shape, cell, rng):
-    """Coordinates in units of cells, bent by a smooth random field, so that borders curve.
+def bend_grid(shape: Sequence[int], cell: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Bend the coordinates of a grid by a smooth random field, so that borders curve.
 
     Args:
         shape: tuple of int. The grid.
@@ -35,14 +39,14 @@ def bent(shape, cell, rng):
         rng: `numpy.random.Generator`.
 
     Returns:
-        float array `(*shape, axes)`.
+        float array `(*shape, axes)`, in units of cells.
     """
-    bends = [0.06 * field(shape, cell / 4, rng) for _ in shape]
+    bends = [0.06 * smooth_field(shape, cell / 4, rng) for _ in shape]
     return np.stack([x / c + bend for x, c, bend in zip(np.indices(shape), cell, bends)], -1)
 
 
-def nearest(points, seeds):
-    """Which seed each point belongs to, and how far the border with the next one is.
+def find_nearest(points: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest seed of each point, and the distance to the border with the next one.
 
     Args:
         points: float array `(*grid, axes)`.
@@ -57,12 +61,14 @@ def nearest(points, seeds):
     return index[..., 0], np.diff(distance**2)[..., 0] / (2 * apart)
 
 
-def spots(room, count, sigma, rng):
+def paint_spots(
+    room: np.ndarray, count: int, sigma: Sequence[float], rng: np.random.Generator
+) -> np.ndarray:
     """Paint Gaussian spots of varied size and brightness.
 
     Args:
-        room: bool array `(z, y, x)`. Where centers may lie.
-        count: int. How many spots, if there is room for as many.
+        room: bool array `(z, y, x)`. Voxels that may be centers.
+        count: int. Number of spots, if there is room for as many.
         sigma: three floats. Mean standard deviation along z, y and x, in voxels.
         rng: `numpy.random.Generator`.
 
@@ -78,7 +84,7 @@ def spots(room, count, sigma, rng):
     offsets = offsets.reshape(-1, 3)
     width = rng.uniform(0.8, 1.2, (count, 1))
     distance = np.linalg.norm(offsets / sigma, axis=-1)
-    values = rng.uniform(0.5, 1, (count, 1)) * bell(distance / width)
+    values = rng.uniform(0.5, 1, (count, 1)) * evaluate_gaussian(distance / width)
     places = centers[:, None] + offsets
     here = ((places >= 0) & (places < room.shape)).all(-1)
     np.maximum.at(volume, tuple(places[here].T), values[here].astype(np.float32))

@@ -1,55 +1,14 @@
-"""The in-silico labeling data set: its names, its wells, and what is refused."""
+"""The wells of the in-silico labeling data set, and what is refused."""
 
-import datetime
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image as Pillow
+from wells import DAPI, MAP2, NFH, PLANE, bucket_name, sample_name
 
 from gvtnets_tf.data.in_silico_labeling import file_names, wells
-from gvtnets_tf.data.in_silico_labeling.file_names import (
-    CONDITIONS,
-    TRANSMITTED,
-    Name,
-    folders,
-    parse,
-)
 from gvtnets_tf.images.formats import png
-
-LETTERS = {name: letter for letter, names in CONDITIONS.items() for name in names}
-PLANE = Name("finkbeiner", "kevan_0_8", "B", datetime.date(2015, 10, 5), "A4", 0, "PHASE_CONTRAST")
-DAPI, MAP2, NFH = "DAPI_CONFOCAL", "MAP2_CONFOCAL", "NFH_CONFOCAL"
-
-
-def sample_name(name, minute=True, tile=True):
-    """A name as the sample of the repository spells it."""
-    depth = "depth_computation-MAXPROJECT" if name.z is None else f"z_depth-{name.z}"
-    words = [
-        f"lab-{name.lab.upper()},condition-{name.condition.upper()},acquisition_date",
-        f"year-{name.date.year},month-{name.date.month},day-{name.date.day}",
-        *["minute-0"] * minute,
-        f"well-{name.well}",
-        *["tile_computation-STITCHED"] * tile,
-        f"{depth},channel-{name.channel},is_mask-{str(name.mask).lower()}",
-        *["kind-PREDICTED"] * name.predicted,
-    ]
-    return ",".join(words) + ".png"
-
-
-def bucket_name(name):
-    """A name as the public bucket spells it."""
-    max_depth = "depth_computation,value-MAXPROJECT"
-    depth = max_depth if name.z is None else f"z_depth-{name.z}"
-    kind = "PREDICTED" if name.predicted else "ORIGINAL"
-    return (
-        f"lab-{name.lab.capitalize()},condition-{name.condition},acquisition_date,"
-        f"year-{name.date.year},month-{name.date.month},day-{name.date.day},well-{name.well},"
-        f"{depth},channel,value-{name.channel},is_mask-{str(name.mask).lower()},"
-        f"kind,value-{kind}.png"
-    )
 
 
 def page(value, shape=(4, 5), dtype="uint16"):
@@ -72,74 +31,6 @@ def fill(folder, planes=13, labels=(DAPI, MAP2, NFH), start=PLANE, spell=bucket_
     for i, label in enumerate(labels):
         put(folder, replace(start, z=None, channel=label), page(2000 + 100 * i), spell)
     return folder
-
-
-def names():
-    """Any name that the data set could hold."""
-
-    def build(folder, date, well, z, label, transmitted, predicted, mask):
-        lab, condition = folder.lower().split("/")
-        channel = label if z is None else transmitted
-        return Name(lab, condition, LETTERS[folder], date, well, z, channel, predicted, mask)
-
-    return st.builds(
-        build,
-        st.sampled_from(sorted(LETTERS)),
-        st.dates(datetime.date(2000, 1, 1)),
-        st.from_regex(r"[A-H]([1-9]|1[0-2])", fullmatch=True),
-        st.none() | st.integers(0, 40),
-        st.sampled_from((*file_names.LABELS, file_names.NEURITE)),
-        st.sampled_from(TRANSMITTED),
-        st.booleans(),
-        st.booleans(),
-    )
-
-
-@settings(deadline=None, max_examples=100)
-@given(names(), st.booleans(), st.booleans())
-def test_a_name_is_read_back_from_either_spelling(name, minute, tile):
-    assert parse(sample_name(name, minute, tile)) == name
-    assert parse(bucket_name(name)) == name
-    assert parse(f"some/folder/{bucket_name(name).upper()}") == name
-
-
-def test_names_as_the_authors_publish_them():
-    label = parse(
-        "lab-Finkbeiner,condition-kevan_0_8,acquisition_date,year-2015,month-9,day-28,well-A4,"
-        "depth_computation,value-MAXPROJECT,channel,value-DAPI_CONFOCAL,statistic,value-MEDIAN,"
-        "kind,value-PREDICTED.png"
-    )
-    assert label == Name(
-        "finkbeiner", "kevan_0_8", "B", datetime.date(2015, 9, 28), "A4", None, DAPI, predicted=True
-    )
-    assert label.series == "finkbeiner_kevan_0_8_2015-09-28_A4"
-
-
-@pytest.mark.parametrize(
-    "old, new, told",
-    [
-        ("channel-PHASE_CONTRAST", "channel-PHASE_CONTRST", "`channel`.*mean 'PHASE_CONTRAST'"),
-        ("z_depth-0", "depth_computation-MAXPROJECT", "lacks z_depth"),
-        (
-            "z_depth-0,channel-PHASE_CONTRAST",
-            "channel-DAPI_CONFOKAL",
-            "`label`.*mean 'DAPI_CONFOCAL'",
-        ),
-        ("KEVAN_0_8", "KEVAN_0_6", "`condition`.*mean 'finkbeiner/kevan_0_"),
-        ("FINKBEINER", "FINKBINER", "`condition`.*mean 'finkbeiner/kevan_0_8'"),
-        ("well-A4,", "", "lacks well"),
-        ("well-A4", "well-", "lacks well"),
-        ("z_depth-0", "z_depth-one", "z_depth must be a whole number.*'ONE'"),
-        ("month-10", "month-13", "month must be in 1..12"),
-        ("is_mask-false", "is_mask-maybe", "`is_mask` cannot be 'MAYBE'"),
-        ("channel-PHASE_CONTRAST,", "", "lacks channel.*several channels.*not read"),
-    ],
-)
-def test_a_name_that_says_something_else_is_refused_with_the_file(old, new, told):
-    name = sample_name(PLANE)
-    assert old in name
-    with pytest.raises(ValueError, match=f"^some/lab-.*{told}"):
-        parse("some/" + name.replace(old, new))
 
 
 @pytest.mark.parametrize("spell", [sample_name, bucket_name])
@@ -276,12 +167,6 @@ def test_what_is_not_there_is_told_beside_what_is(tmp_path):
         wells.find_wells(tmp_path / "empty")
 
 
-def test_a_condition_is_a_letter_or_a_name():
-    assert folders("A") == ("Rubin/scott_1_0",)
-    assert folders(["e", "kevan_0_10"]) == ("GLS/2015_06_26", "Finkbeiner/kevan_0_10")
-    assert len(folders()) == 8
-
-
 def test_nothing_but_predictions_is_told(tmp_path):
     put(tmp_path, replace(PLANE, z=None, channel=DAPI, predicted=True), page(0))
     with pytest.raises(ValueError, match=r"nothing but predictions.*PREDICTED.*1 files, .*\.png"):
@@ -416,19 +301,6 @@ def test_other_files_are_passed_over(tmp_path):
     put(tmp_path, PLANE, page(0), lambda name: "._" + bucket_name(name))
     (tmp_path / "SOURCE.txt").write_text("lab-")
     assert len(wells.find_wells(tmp_path)) == 1
-
-
-def test_a_data_set_is_known_by_its_names(tmp_path):
-    deep = tmp_path / "train" / "Finkbeiner" / "kevan_0_8"
-    assert not file_names.is_dataset(tmp_path / "nothing")
-    put(deep, PLANE, page(0), lambda _: "z0.png")
-    put(deep, replace(PLANE, z=None, channel=DAPI), page(0))
-    put(deep, replace(PLANE, predicted=True), page(0))
-    assert not file_names.is_dataset(tmp_path)
-    path = put(deep, PLANE, page(0), sample_name)
-    assert file_names.is_dataset(tmp_path) and file_names.is_dataset(str(deep))
-    assert not file_names.is_dataset(path)
-    assert not file_names.is_dataset(tmp_path, most=0)
 
 
 @pytest.mark.shared

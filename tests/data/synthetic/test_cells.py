@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gvtnets_tf.data.synthetic.cells import STRUCTURES, cells, pair, surface_stack
-from gvtnets_tf.data.synthetic.optics import VOXEL_SIZE, psf_blur, transmitted_light
+from gvtnets_tf.data.synthetic.cells import (
+    STRUCTURES,
+    simulate_cells,
+    simulate_pair,
+    simulate_surface,
+)
+from gvtnets_tf.data.synthetic.optics import VOXEL_SIZE, blur_with_psf, simulate_transmitted_light
 
 PATCH = (16, 64, 64)
 
@@ -16,7 +21,7 @@ def r(a, b):
 
 @pytest.mark.parametrize("shape", [PATCH, (8, 32, 40), (5, 17, 33), (4, 16, 16)])
 def test_cells_fill_any_shape_with_finite_float32(shape):
-    volumes = cells(shape, 0)
+    volumes = simulate_cells(shape, 0)
     assert set(volumes) == {*STRUCTURES, "index"}
     for volume in volumes.values():
         assert volume.shape == shape
@@ -27,7 +32,7 @@ def test_cells_fill_any_shape_with_finite_float32(shape):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_patch_holds_a_few_cells_of_sensible_brightness(seed):
-    volumes = cells(PATCH, seed)
+    volumes = simulate_cells(PATCH, seed)
     # 16 x 64 x 64 voxels over cells of 12 x 24 x 24 are 9.5 cells, more where some are cut.
     count = ndimage.label(volumes["nuclei"] > 0.3)[1]
     assert 5 <= count <= 25
@@ -40,7 +45,7 @@ def test_a_patch_holds_a_few_cells_of_sensible_brightness(seed):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_nucleus_lies_within_the_closed_border_of_one_cell(seed):
-    volumes = cells((24, 72, 72), seed)
+    volumes = simulate_cells((24, 72, 72), seed)
     cell, _ = ndimage.label(volumes["membranes"] < 0.3)
     nucleus, count = ndimage.label(volumes["nuclei"] > 0.3)
     owners = [np.unique(cell[nucleus == i]) for i in range(1, count + 1)]
@@ -50,7 +55,7 @@ def test_every_nucleus_lies_within_the_closed_border_of_one_cell(seed):
 
 
 def test_bodies_lie_in_the_cytoplasm():
-    volumes = cells((24, 72, 72), 3)
+    volumes = simulate_cells((24, 72, 72), 3)
     bright = volumes["bodies"] > 0.45
     assert bright.sum() > 50
     assert volumes["nuclei"][bright].mean() < 0.1 * volumes["nuclei"].mean()
@@ -58,7 +63,7 @@ def test_bodies_lie_in_the_cytoplasm():
 
 
 def test_sizes_are_arguments():
-    volumes = {size: cells(PATCH, 0, (size / 2, size, size)) for size in (16, 32)}
+    volumes = {size: simulate_cells(PATCH, 0, (size / 2, size, size)) for size in (16, 32)}
     small, large = (ndimage.label(volumes[size]["nuclei"] > 0.3)[1] for size in (16, 32))
     assert small > 2 * large
     for name, value, structure in [
@@ -67,13 +72,15 @@ def test_sizes_are_arguments():
         ("body", 0.8, "bodies"),
         ("bodies_per_cell", 4, "bodies"),
     ]:
-        less, default = (cells(PATCH, 0, **o)[structure].mean() for o in ({name: value}, {}))
+        less, default = (
+            simulate_cells(PATCH, 0, **o)[structure].mean() for o in ({name: value}, {})
+        )
         assert 0 < less < 0.8 * default
 
 
 @pytest.mark.parametrize("task", ["denoising", "label_free", "projection"])
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_image(task):
-    first, again, other = (pair(task, (8, 32, 40), seed) for seed in (7, 7, 8))
+    first, again, other = (simulate_pair(task, (8, 32, 40), seed) for seed in (7, 7, 8))
     for a, b, c in zip(first, again, other):
         assert a.array.tobytes() == b.array.tobytes()
         assert abs(r(a.array, c.array)) < 0.7
@@ -92,9 +99,9 @@ def per_voxel(light, target):
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_one_voxel_of_transmitted_light_says_little_of_any_structure(structure, seed):
-    volumes = cells(PATCH, seed)
-    light = transmitted_light(volumes["index"])
-    for target in (volumes[structure], psf_blur(volumes[structure])):
+    volumes = simulate_cells(PATCH, seed)
+    light = simulate_transmitted_light(volumes["index"])
+    for target in (volumes[structure], blur_with_psf(volumes[structure])):
         assert abs(r(light, target)) < 0.5
         assert per_voxel(light, target) < 0.5
 
@@ -117,7 +124,9 @@ GAINS = {"nuclei": 0.35, "membranes": 0.25, "bodies": 0.1}
 
 @pytest.mark.parametrize("structure, gain", GAINS.items())
 def test_the_neighbourhood_in_transmitted_light_says_much_more(structure, gain):
-    pairs = [pair("label_free", (16, 96, 96), seed, structure=structure) for seed in range(4)]
+    pairs = [
+        simulate_pair("label_free", (16, 96, 96), seed, structure=structure) for seed in range(4)
+    ]
     *train, (light, target) = [(light.array, target.array) for light, target in pairs]
     # Every seventh voxel is enough to fit 37 weights.
     x = np.concatenate([neighbourhood(image)[::7] for image, _ in train])
@@ -128,30 +137,32 @@ def test_the_neighbourhood_in_transmitted_light_says_much_more(structure, gain):
 
 
 def test_denoising_adds_the_stated_noise_to_the_clean_sum():
-    noisy, clean = (image.array for image in pair("denoising", PATCH, 4, photons=30, read_noise=2))
-    volumes = cells(PATCH, 4)
-    np.testing.assert_allclose(clean, psf_blur(sum(volumes[k] for k in STRUCTURES)), rtol=1e-5)
+    noisy, clean = (
+        image.array for image in simulate_pair("denoising", PATCH, 4, photons=30, read_noise=2)
+    )
+    volumes = simulate_cells(PATCH, 4)
+    np.testing.assert_allclose(clean, blur_with_psf(sum(volumes[k] for k in STRUCTURES)), rtol=1e-5)
     noise = noisy - clean
     assert abs(noise.mean()) < 0.005
     assert noise.var() == pytest.approx(clean.mean() / 30 + (2 / 30) ** 2, rel=0.05)
-    one = pair("denoising", PATCH, 4, structures=["bodies"], sigma=(0, 0, 0))[1]
+    one = simulate_pair("denoising", PATCH, 4, structures=["bodies"], sigma=(0, 0, 0))[1]
     np.testing.assert_array_equal(one.array, volumes["bodies"])
 
 
 def test_the_target_of_label_free_is_the_structure_and_its_input_the_light():
-    light, target = pair("label_free", PATCH, 4, structure="membranes", photons=None)
-    volumes = cells(PATCH, 4)
-    np.testing.assert_array_equal(light.array, transmitted_light(volumes["index"]))
-    np.testing.assert_array_equal(target.array, psf_blur(volumes["membranes"]))
+    light, target = simulate_pair("label_free", PATCH, 4, structure="membranes", photons=None)
+    volumes = simulate_cells(PATCH, 4)
+    np.testing.assert_array_equal(light.array, simulate_transmitted_light(volumes["index"]))
+    np.testing.assert_array_equal(target.array, blur_with_psf(volumes["membranes"]))
     assert light.array.mean() == pytest.approx(1, abs=0.02)
-    noisy = pair("label_free", PATCH, 4, photons=400, read_noise=0)[0].array
+    noisy = simulate_pair("label_free", PATCH, 4, photons=400, read_noise=0)[0].array
     assert (noisy - light.array).std() == pytest.approx(1 / 20, rel=0.05)
 
 
 def test_pairs_know_their_axes_and_voxel_sizes():
     z, y, x = VOXEL_SIZE
     for task in ("denoising", "label_free", "projection"):
-        before, after = pair(task, (8, 32, 40), 0)
+        before, after = simulate_pair(task, (8, 32, 40), 0)
         assert (before.axes, before.shape) == ("ZYX", (8, 32, 40))
         assert before.voxel_size == {"Z": z, "Y": y, "X": x}
         assert before.name == after.name == f"{task}_0"
@@ -161,7 +172,7 @@ def test_pairs_know_their_axes_and_voxel_sizes():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_true_projection_lies_on_the_surface_of_its_stack(seed):
-    bare, truth = surface_stack((24, 72, 72), seed, background=0)
+    bare, truth = simulate_surface((24, 72, 72), seed, background=0)
     height = ndimage.median_filter(bare.argmax(0), 5)
     assert abs(np.diff(height, axis=1)).max() <= 3
     assert height.max() - height.min() >= 4  # curved: no single plane shows all of it
@@ -170,7 +181,7 @@ def test_the_true_projection_lies_on_the_surface_of_its_stack(seed):
         depth = np.clip(height + depth, 0, len(stack) - 1)
         return np.take_along_axis(stack, depth[None], 0)[0]
 
-    stack, same = surface_stack((24, 72, 72), seed)
+    stack, same = simulate_surface((24, 72, 72), seed)
     np.testing.assert_array_equal(same, truth)
     assert r(at(stack, 0), truth) > 0.9
     assert r(at(stack, 5), truth) < 0.3
@@ -178,43 +189,58 @@ def test_the_true_projection_lies_on_the_surface_of_its_stack(seed):
 
 
 def test_the_tissue_below_the_surface_and_the_noise_are_options():
-    clean, truth = surface_stack((24, 48, 48), 0, background=0)
-    tissue, _ = surface_stack((24, 48, 48), 0, background=0.5)
+    clean, truth = simulate_surface((24, 48, 48), 0, background=0)
+    tissue, _ = simulate_surface((24, 48, 48), 0, background=0.5)
     assert (tissue - clean).min() > -1e-5
     assert (tissue - clean)[:4].max() < 0.02
     assert (tissue - clean)[-3:].mean() == pytest.approx(0.5, abs=0.1)
-    noisy, same = surface_stack((24, 48, 48), 0, background=0, photons=20, read_noise=3)
+    noisy, same = simulate_surface((24, 48, 48), 0, background=0, photons=20, read_noise=3)
     np.testing.assert_array_equal(same, truth)
     assert (noisy - clean).var() == pytest.approx(clean.mean() / 20 + (3 / 20) ** 2, rel=0.05)
-    assert pair("projection", (24, 48, 48), 0, photons=None, background=0)[0].array.tobytes() == (
-        clean.tobytes()
-    )
+    assert simulate_pair("projection", (24, 48, 48), 0, photons=None, background=0)[
+        0
+    ].array.tobytes() == (clean.tobytes())
 
 
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: cells((16, 64), 0), r"`shape` must be three numbers.*shape=\(16, 64\)"),
-        (lambda: cells("abc", 0), r"`shape` must be three numbers.*shape='abc'"),
-        (lambda: cells((3, 64, 64), 0), r"`shape along Z` must be at least 4.*=3"),
-        (lambda: surface_stack((8, 64, 15), 0), r"`shape along X` must be at least 16.*=15"),
-        (lambda: cells((8, 32.5, 40), 0), r"`shape` must be whole numbers.*32.5"),
-        (lambda: cells(PATCH, -1), r"`seed` must be a whole number, at least 0.*seed=-1"),
-        (lambda: cells(PATCH, 0, (12, 2, 24)), r"`cell_size along Y` must be at least 4.*=2"),
-        (lambda: cells(PATCH, 0, nucleus=0.6), r"`nucleus` must be between 0 and 0.5.*0.6"),
-        (lambda: cells(PATCH, 0, membrane=0), r"`membrane` must be more than 0"),
-        (lambda: cells(PATCH, 0, body=-1), r"`body` must be more than 0.*body=-1"),
-        (lambda: cells(PATCH, 0, bodies_per_cell=-1), r"`bodies_per_cell` must be at least 0"),
-        (lambda: surface_stack(PATCH, 0, thickness=0), r"`thickness` must be more than 0"),
-        (lambda: surface_stack(PATCH, 0, background=-1), r"`background` must be at least 0"),
-        (lambda: surface_stack(PATCH, 0, cell_size=1), r"`cell_size` must be at least 4"),
-        (lambda: pair("denoise", PATCH, 0), r"`task` cannot be 'denoise'.*'denoising'"),
-        (lambda: pair("denoising", PATCH, 0, photons=-2), r"`photons` must be more than 0.*=-2"),
-        (lambda: pair("denoising", PATCH, 0, photon=2), r"option of denoising.*'photons'"),
-        (lambda: pair("denoising", PATCH, 0, structures=[]), r"`structures` must be a list"),
-        (lambda: pair("denoising", PATCH, 0, structures="nuclei"), r"structures='nuclei'"),
+        (lambda: simulate_cells((16, 64), 0), r"`shape` must be three numbers.*shape=\(16, 64\)"),
+        (lambda: simulate_cells("abc", 0), r"`shape` must be three numbers.*shape='abc'"),
+        (lambda: simulate_cells((3, 64, 64), 0), r"`shape along Z` must be at least 4.*=3"),
+        (lambda: simulate_surface((8, 64, 15), 0), r"`shape along X` must be at least 16.*=15"),
+        (lambda: simulate_cells((8, 32.5, 40), 0), r"`shape` must be whole numbers.*32.5"),
+        (lambda: simulate_cells(PATCH, -1), r"`seed` must be a whole number, at least 0.*seed=-1"),
         (
-            lambda: pair("label_free", PATCH, 0, structure="nucleus"),
+            lambda: simulate_cells(PATCH, 0, (12, 2, 24)),
+            r"`cell_size along Y` must be at least 4.*=2",
+        ),
+        (
+            lambda: simulate_cells(PATCH, 0, nucleus=0.6),
+            r"`nucleus` must be between 0 and 0.5.*0.6",
+        ),
+        (lambda: simulate_cells(PATCH, 0, membrane=0), r"`membrane` must be more than 0"),
+        (lambda: simulate_cells(PATCH, 0, body=-1), r"`body` must be more than 0.*body=-1"),
+        (
+            lambda: simulate_cells(PATCH, 0, bodies_per_cell=-1),
+            r"`bodies_per_cell` must be at least 0",
+        ),
+        (lambda: simulate_surface(PATCH, 0, thickness=0), r"`thickness` must be more than 0"),
+        (lambda: simulate_surface(PATCH, 0, background=-1), r"`background` must be at least 0"),
+        (lambda: simulate_surface(PATCH, 0, cell_size=1), r"`cell_size` must be at least 4"),
+        (lambda: simulate_pair("denoise", PATCH, 0), r"`task` cannot be 'denoise'.*'denoising'"),
+        (
+            lambda: simulate_pair("denoising", PATCH, 0, photons=-2),
+            r"`photons` must be more than 0.*=-2",
+        ),
+        (lambda: simulate_pair("denoising", PATCH, 0, photon=2), r"option of denoising.*'photons'"),
+        (
+            lambda: simulate_pair("denoising", PATCH, 0, structures=[]),
+            r"`structures` must be a list",
+        ),
+        (lambda: simulate_pair("denoising", PATCH, 0, structures="nuclei"), r"structures='nuclei'"),
+        (
+            lambda: simulate_pair("label_free", PATCH, 0, structure="nucleus"),
             r"`structure` cannot be 'nucleus'.*'nuclei'",
         ),
     ],
