@@ -32,4 +32,4 @@ def load(model, precision="float32"):
 
 
 def _predictor(path, precision):
-    return Predictor(*model_folder.read(path, precision))
+    return Predictor(*model_folder.read_model(path, precision))

@@ -184,7 +184,7 @@ def _write(out, model, preset, normalize, force, **about):
         probabilistic=model.scale_head,
         **about,
     )
-    return model_folder.write(out, model, card, force)
+    return model_folder.write_model(out, model, card, force)
 
 
 def _fingerprint(file):

@@ -351,7 +351,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
 
 def test_the_command_exports_a_model_folder(tmp_path, capsys):
     made = predictor("image")
-    model = model_folder.write(tmp_path / "model", made.model, made.card)
+    model = model_folder.write_model(tmp_path / "model", made.model, made.card)
     words = ["export", str(model), "--format", "savedmodel", "--out", str(tmp_path / "out")]
     cli.main(words)
     assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"

@@ -70,7 +70,8 @@ def test_the_commands_convert_and_predict_as_published(published, checkpoints, t
 
 @pytest.mark.shared
 def test_every_weight_is_the_one_of_the_checkpoint(published, checkpoints, tmp_path):
-    model, _ = model_folder.read(convert_tf1(checkpoints["denoising"], tmp_path / "m", "denoising"))
+    out = convert_tf1(checkpoints["denoising"], tmp_path / "m", "denoising")
+    model, _ = model_folder.read_model(out)
     found = sorted(float(np.abs(w).sum()) for w in named_weights(model).values())
     expected = sorted(float(np.abs(v).sum()) for v in published.variables("denoising").values())
     assert found == pytest.approx(expected)
@@ -258,7 +259,7 @@ def small_state(rank=3, seed=0):
 
 
 def same(out, net, x):
-    back, card = model_folder.read(out)
+    back, card = model_folder.read_model(out)
     np.testing.assert_allclose(back(x), net(x), rtol=1e-5, atol=1e-5)
     return card
 

@@ -317,7 +317,7 @@ def test_a_cache_that_is_full_is_told(released, cache, monkeypatch, step):
         if step == "seal":
             patch.setattr(fetching, "seal", full)
         else:
-            patch.setattr("gvtnets_tf.zoo.model_folder.save", full)
+            patch.setattr("gvtnets_tf.zoo.model_folder.save_model", full)
         message = "No space left on device. Nothing was kept."
         refused(OSError, message, cache, PART)
     quietly()
