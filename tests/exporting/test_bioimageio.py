@@ -23,16 +23,31 @@ from gvtnets_tf.zoo.card import Card
 pytest.importorskip("bioimageio.core")
 
 PLAIN = {"depth": 2, "encoder_blocks": 0, "decoder_blocks": 0, "batch_norm": False}
-STORED = {"target": Normalizer("fixed", offset=(100.0,), gain=(7.0,)), "denormalize": "stored"}
+STORED = {
+    "target_normalizer": Normalizer("fixed", offset=(100.0,), gain=(7.0,)),
+    "denormalize": "stored",
+}
 FIXED = Normalizer("fixed", offset=(10.0, 20.0), gain=(5.0, 3.0))
 VOXELS = {"Z": 0.5, "Y": 0.25, "X": 0.25}
 # Each kind of normalization, of units and of network once.
 CASES = {
-    "percentile": ({"rank": 3}, 1, {"input": Normalizer(low=1, high=99.5), "voxel_size": VOXELS}),
-    "zscore": ({"rank": 3, "scale_head": True}, 1, {"input": Normalizer("zscore"), **STORED}),
-    "unit": (None, 1, {"input": Normalizer("unit"), "output_axes": "YX"}),
-    "fixed": ({"rank": 2, "out_channels": 2, "softmax": True, "chunk": 99}, 2, {"input": FIXED}),
-    "none": ({"rank": 2}, 2, {"input": Normalizer("none"), "denormalize": "none"}),
+    "percentile": (
+        {"rank": 3},
+        1,
+        {"input_normalizer": Normalizer(low=1, high=99.5), "voxel_size": VOXELS},
+    ),
+    "zscore": (
+        {"rank": 3, "scale_head": True},
+        1,
+        {"input_normalizer": Normalizer("zscore"), **STORED},
+    ),
+    "unit": (None, 1, {"input_normalizer": Normalizer("unit"), "output_axes": "YX"}),
+    "fixed": (
+        {"rank": 2, "out_channels": 2, "softmax": True, "chunk": 99},
+        2,
+        {"input_normalizer": FIXED},
+    ),
+    "none": ({"rank": 2}, 2, {"input_normalizer": Normalizer("none"), "denormalize": "none"}),
 }
 
 

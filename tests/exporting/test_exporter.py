@@ -13,7 +13,7 @@ import tensorflow as tf
 from laws import set_weights
 
 from gvtnets_tf import cli, export
-from gvtnets_tf.exporting.tf_graph import without_chunks
+from gvtnets_tf.exporting.tf_graph import remove_chunks
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnet import GVTNet
@@ -26,16 +26,24 @@ SMALL = {
     "filters": 2, "depth": 3, "encoder_blocks": 0, "decoder_blocks": 0, "num_heads": 2,
     "up": ("gvto_v2", "convolution"),
 }  # fmt: skip
-STORED = {"target": Normalizer("fixed", offset=(100.0,), gain=(7.0,)), "denormalize": "stored"}
+STORED = {
+    "target_normalizer": Normalizer("fixed", offset=(100.0,), gain=(7.0,)),
+    "denormalize": "stored",
+}
 FIXED = Normalizer("fixed", offset=(10.0, 20.0), gain=(5.0, 3.0))
 # Each kind of normalization, of units and of network once, and what comes in besides.
 CASES = {
     "image": ("YX", 1, {}, {}),
-    "image_of_two_channels": ("YX", 2, {"softmax": True}, {"input": FIXED, **STORED}),
-    "stack": ("ZYX", 1, {}, {"input": Normalizer("percentile", low=1, high=99.5), **STORED}),
-    "probabilistic": ("ZYX", 1, {"scale_head": True}, {"input": Normalizer("zscore")}),
-    "projection": ("ZYX", 1, None, {"input": Normalizer("unit")}),
-    "without_units": ("YX", 2, {}, {"input": Normalizer("none"), "denormalize": "none"}),
+    "image_of_two_channels": ("YX", 2, {"softmax": True}, {"input_normalizer": FIXED, **STORED}),
+    "stack": (
+        "ZYX",
+        1,
+        {},
+        {"input_normalizer": Normalizer("percentile", low=1, high=99.5), **STORED},
+    ),
+    "probabilistic": ("ZYX", 1, {"scale_head": True}, {"input_normalizer": Normalizer("zscore")}),
+    "projection": ("ZYX", 1, None, {"input_normalizer": Normalizer("unit")}),
+    "without_units": ("YX", 2, {}, {"input_normalizer": Normalizer("none"), "denormalize": "none"}),
 }
 NAMES = ("prediction", "uncertainty")
 SIZES = {"YX": ((9, 14), (3, 21)), "ZYX": ((5, 7, 10), (2, 17, 6))}
@@ -289,8 +297,8 @@ CHUNKED = {
 @pytest.mark.parametrize("case", CHUNKED)
 def test_a_network_of_chunks_is_another_without_them(case, noise):
     made = CHUNKED[case]()
-    plain = without_chunks(made.model)
-    assert plain is not made.model and without_chunks(plain) is plain
+    plain = remove_chunks(made.model)
+    assert plain is not made.model and remove_chunks(plain) is plain
     grid = [2 * d for d in made.divisor]
     x = noise(1, *grid, made.model.get_build_config()["input_shape"][-1])
     check(plain(x).numpy(), made.model(x).numpy(), 1e-5)

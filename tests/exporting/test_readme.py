@@ -11,30 +11,38 @@ FIXED = Normalizer("fixed", offset=(100.0,), gain=(7.0,))
 
 
 def page(name="", **card):
-    return readme.page(Predictor(lambda x: x, Card(**card)), name)
+    return readme.format_page(Predictor(lambda x: x, Card(**card)), name)
 
 
 @pytest.mark.parametrize(
     "card, normalized, units",
     [
         (
-            {"input": Normalizer(low=1, high=99.5)},
+            {"input_normalizer": Normalizer(low=1, high=99.5)},
             "percentiles 1 and 99.5 of each image and channel become 0 and 1",
             "none; for those of the input, multiply by the difference of the percentiles 99.5 and "
             "1 of the input, and add the lower one",
         ),
         (
-            {"input": Normalizer("zscore"), "denormalize": "none"},
+            {"input_normalizer": Normalizer("zscore"), "denormalize": "none"},
             "each image and channel gets mean 0 and standard deviation 1",
             "none, as the network was trained",
         ),
         (
-            {"input": Normalizer("unit"), "target": FIXED, "denormalize": "stored"},
+            {
+                "input_normalizer": Normalizer("unit"),
+                "target_normalizer": FIXED,
+                "denormalize": "stored",
+            },
             "the smallest and the largest value of each image and channel become -1 and 1",
             "those of the training targets, by stored values",
         ),
-        ({"input": FIXED}, "stored values: offset [100.0], gain [7.0]", "those of the input"),
-        ({"input": Normalizer("none")}, "none", "those of the input"),
+        (
+            {"input_normalizer": FIXED},
+            "stored values: offset [100.0], gain [7.0]",
+            "those of the input",
+        ),
+        ({"input_normalizer": Normalizer("none")}, "none", "those of the input"),
     ],
 )
 def test_a_page_says_how_an_image_is_normalized_and_what_units_come_out(card, normalized, units):
