@@ -68,16 +68,12 @@ def export(
             written in it, or one whose card does not fit it.
 
     Examples:
-        >>> import tempfile
-        >>> from gvtnets_tf import GVTNet
-        >>> from gvtnets_tf.zoo.card import Card
-        >>> model = GVTNet(rank=2, filters=2, depth=2, encoder_blocks=0, decoder_blocks=0)
-        >>> model.build((None, None, None, 1))
-        >>> predictor = Predictor(model, Card(axes="YX", output_axes="YX"))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = export(predictor, f"{folder}/network", "litert")
-        ...     sorted(file.name for file in path.iterdir())
-        ['metadata.json', 'model.tflite']
+        >>> export("simulated_denoiser", "denoiser", "litert")  # doctest: +SKIP
+        PosixPath('denoiser')
+        >>> export("simulated_denoiser", "denoiser", "litert", quantize="int4")
+        Traceback (most recent call last):
+            ...
+        ValueError: `quantize` cannot be 'int4'. Did you mean 'int8'?
     """
     format = _check_format(format, quantize, warm_up, authors)
     out = check_writable(out, force)

@@ -291,7 +291,7 @@ def test_the_command_converts_a_state(noise, tmp_path, capsys):
 
     for extra, message in (
         ([], f"{tmp_path / 'm'} exists and is not overwritten"),
-        (["--force", "--preset", "denoising"], "--preset says which released checkpoint"),
+        (["--force", "--preset", "denoising"], "--preset names the released checkpoint"),
     ):
         with pytest.raises(SystemExit) as stopped:
             cli.main([*words, *extra])
@@ -305,7 +305,7 @@ def test_tf1_needs_a_preset(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["convert", "tf1", "model.ckpt", "--out", str(tmp_path / "m")])
     assert stopped.value.code == 2
-    assert "--preset says which released checkpoint" in capsys.readouterr().err
+    assert "--preset names the released checkpoint" in capsys.readouterr().err
 
 
 def test_safetensors_are_read(noise, tmp_path):
