@@ -1,44 +1,43 @@
-"""Files from the web: whole and checked, or not at all."""
+"""Download a file with pooch: whole and checked, or not at all."""
 
-import contextlib
 import hashlib
-import http.client
-import os
-import re
-import sys
-import urllib.error
-import urllib.request
+import time
 from pathlib import Path
 
+import requests
+from pooch import HTTPDownloader
 from tqdm import tqdm
 
-try:
-    import fcntl
-except ImportError:  # not on Windows: nobody waits there
-    fcntl = None
+from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.checks import check_choice
 
-LARGEST = 2**36  # bytes that are taken of a file of unknown size
-BLOCK = 2**16
-DIGEST = re.compile("(sha256):[0-9a-f]{64}|(git):[0-9a-f]{40}|(md5):[0-9a-f]{32}")
+LARGEST = 2**36  # bytes that are read of a file of unknown size
+BLOCK = 2**14
+TIMEOUT = 30  # seconds without a byte
+DIGESTS = ("sha256", "md5", "git")
+# A packed answer would have another length than the file.
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "gvtnets_tf"}
 
 
-def fetch(url, path, *, size=None, digest=None, timeout=30, progress=True, most=LARGEST):
-    """Download a file.
+def fetch(
+    url: str, path: str | Path, *, size: int | None = None, digest: str | None = None,
+    largest: int = LARGEST, timeout: float = TIMEOUT, retries: int = 0, progress: bool = True,
+) -> Path:  # fmt: skip
+    """Download a file and check it.
 
-    It is written beside `path` and moved there once it was checked. What an interrupted
-    download left is taken up where there is a `digest` to tell that the parts belong
-    together. Processes that fetch the same file wait for each other; a file that is there
-    and has the `digest` is not fetched again.
+    A file that is there, with this size and digest, is not fetched again; without either it
+    always is.
 
     Args:
         url: str. `http://` or `https://`.
-        path: file to write, or to replace.
-        size: int. Bytes that it must have; more are not read.
+        path: file to write, or to replace. It appears once it was checked.
+        size: int. Bytes that the file must have; more are not read.
         digest: str. `"sha256:..."`, `"md5:..."`, or `"git:..."`, the id that git gives the
             file: SHA-1 of `blob SIZE`, a zero byte and the content.
+        largest: int. Bytes that a file of unknown size may have.
         timeout: float. Seconds that the server may stay silent.
+        retries: int. Attempts after the first.
         progress: bool. Whether a bar is shown on standard error.
-        most: int. Bytes that a file of unknown size may have.
 
     Returns:
         `Path` of the file.
@@ -50,222 +49,138 @@ def fetch(url, path, *, size=None, digest=None, timeout=30, progress=True, most=
         ValueError: for another scheme, or a file of another size or digest.
         OSError: if the file cannot be written (no space, no permission).
     """
-    path = Path(path)
+    path, known = Path(path), (size, digest) != (None, None)
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"Only http:// and https:// are fetched. Received: {url!r}.")
-    if digest is not None and not DIGEST.fullmatch(digest):
-        raise ValueError(
-            f"`digest` must be sha256:, md5: or git: and as many hexadecimal digits as belong to "
-            f"it. Received: {digest!r}."
-        )
-    if not _is_there(path, size, digest):
-        with _told(path), locked(path, progress):
-            if not _is_there(path, size, digest):  # another process may have been faster
-                _fetch(url, path, size, digest, timeout, progress, most)
+    if digest is not None:
+        check_choice("digest", digest.partition(":")[0], DIGESTS)
+    if known and path.is_file() and not _find_fault(path, size, digest):
+        return path
+    for attempt in range(retries + 1):
+        try:
+            return _download(url, path, size, digest, largest, timeout, progress)
+        except (ConnectionError, FileNotFoundError, TimeoutError, ValueError):
+            if attempt == retries:
+                raise
+        time.sleep(attempt + 1)
+
+
+def _download(url, path, size, digest, largest, timeout, progress):
+    limit = largest if size is None else size
+    with atomic_write(path, force=True) as beside:
+        bar = tqdm(
+            desc=path.name, total=size, unit="B", unit_scale=True, leave=False,
+            disable=not progress,
+        )  # fmt: skip
+        with bar, beside.open("wb") as file:
+            _receive(url, _LimitedFile(file, url, limit, bar), timeout)
+        if fault := _find_fault(beside, size, digest):
+            raise ValueError(
+                f"{url} is not the file that was expected: {fault}. Nothing was kept. Fetch it "
+                f"again; if it stays so, the file was changed there: please report it."
+            )
     return path
 
 
-def _is_there(path, size, digest):
-    return digest is not None and path.is_file() and not _fault(path, size, digest)
+class _LimitedFile:
+    """A file that takes so many bytes and no more, and shows how many there are."""
 
+    def __init__(self, file, url, limit, bar):
+        self.file, self.url, self.limit, self.bar = file, url, limit, bar
 
-def _fetch(url, path, size, digest, timeout, progress, most):
-    part = path.with_name(f".{path.name}.part")
-    limit = most if size is None else size
-    left = part.stat().st_size if digest is not None and part.is_file() else 0
-    # What was left may be of another file: then once more, from the start.
-    for start in dict.fromkeys((left if left <= limit else 0, 0)):
-        if not start or start != size:
-            try:
-                _receive(url, part, start, size, limit, timeout, progress)
-            except BaseException as error:
-                if digest is None or isinstance(error, ValueError):
-                    part.unlink(missing_ok=True)
-                raise
-        fault = _fault(part, size, digest)
-        if not fault:
-            os.replace(part, path)
-            return
-        part.unlink(missing_ok=True)
-    raise ValueError(
-        f"{url} is not the file that was expected: {fault}. Nothing was kept. Fetch it again; if "
-        f"it stays so, the file was changed there: please report it."
-    )
-
-
-def _receive(url, part, start, size, limit, timeout, progress):
-    """Append to `part` what comes; a server that cannot resume sends the whole file."""
-    with _open(url, start, timeout) as answer:
-        begin = start if _resumes(answer, start) else 0
-        total = answer.headers.get("Content-Length")
-        total = begin + int(total) if (total or "").isdigit() else size
-        if total is not None and (total > limit or size not in (None, total)):
+    def write(self, block):
+        if self.file.tell() + len(block) > self.limit:
             raise ValueError(
-                f"{url} is not the file that was expected: it has {total} bytes, not "
-                f"{'at most ' if size is None else ''}{limit}. Nothing was kept."
+                f"{self.url} is not the file that was expected: it has more than {self.limit} "
+                f"bytes, which are not read. Nothing was kept."
             )
-        bar = tqdm(
-            desc=part.name[1 : -len(".part")], total=total, initial=begin, unit="B",
-            unit_scale=True, disable=not progress, leave=False,
-        )  # fmt: skip
-        with bar, open(part, "r+b" if begin else "wb") as file:
-            file.seek(begin)
-            file.truncate()
-            for block in _blocks(url, answer, timeout, file.tell):
-                if file.tell() + len(block) > limit:
-                    raise ValueError(f"{url} has more than {limit} bytes, which are not read.")
-                file.write(block)
-                bar.update(len(block))
-            came = file.tell()
-    if total is not None and came < total:
-        raise ConnectionError(
-            f"{url} broke off after {came} of {total} bytes. Run it again: it goes on from there "
-            f"if the server can."
-        )
+        self.file.write(block)
+        self.bar.update(len(block))
+
+    def flush(self):
+        """Leave it to the buffer; pooch asks for it after each block."""
 
 
-def _open(url, start, timeout):
-    """The server's answer, from byte `start` on where it knows how to."""
-    request = urllib.request.Request(url, headers={"User-Agent": "gvtnets_tf"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
-    try:
-        return _opener().open(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if start and error.code == 416:  # it has no byte there
-            return _open(url, 0, timeout)
-        if error.code in (404, 410):
-            raise FileNotFoundError(
-                f"There is no file at {url} (the server said {error.code}). Check the address."
-            ) from error
-        raise ConnectionError(
-            f"{url} was refused: the server said {error.code} {error.reason}. Try again later."
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, TimeoutError):
-            raise _silent(url, timeout, 0) from error
-        raise ConnectionError(
-            f"{url} cannot be reached ({reason}). Check the address and the network."
-        ) from error
-
-
-def _opener():
-    """What opens http and https, redirections included, and nothing else."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler, urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor, urllib.request.UnknownHandler,
-    ):  # fmt: skip
-        opener.add_handler(handler())
-    return opener
-
-
-def _resumes(answer, start):
-    said = answer.headers.get("Content-Range") or ""
-    return answer.status == 206 and said.startswith(f"bytes {start}-")
-
-
-def _blocks(url, answer, timeout, came):
-    """What the server sends; what goes wrong on the way is told apart from a full disk."""
-    while True:
-        try:
-            block = answer.read1(BLOCK)
-        except TimeoutError as error:
-            raise _silent(url, timeout, came()) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise ConnectionError(
-                f"{url} broke off after {came()} bytes ({error}). Run it again."
-            ) from error
-        if not block:
-            return
-        yield block
-
-
-def _silent(url, timeout, came):
-    return TimeoutError(
-        f"{url} sent nothing for {timeout:g} s, after {came} bytes. Check the network, and run it "
-        f"again."
+def _receive(url, file, timeout):
+    answers = []  # pooch leaves those of a download that fails to the garbage collector
+    download = HTTPDownloader(
+        chunk_size=BLOCK,
+        timeout=timeout,
+        headers=HEADERS,
+        hooks={"response": lambda answer, **_: answers.append(answer)},
     )
+    try:
+        download(url, file, None)
+    except requests.RequestException as error:
+        raise describe_failure(url, error, timeout) from error
+    finally:
+        for answer in answers:
+            answer.close()
 
 
-def _fault(file, size, digest):
-    """What is wrong with a file, or nothing."""
-    found = file.stat().st_size
-    if size is not None and found != size:
-        return f"it has {found} bytes, not {size}"
-    if digest is not None and (found := digest_of(file, digest.partition(":")[0])) != digest:
-        return f"it is {found}, not {digest}"
+def describe_failure(url: str, error: requests.RequestException, timeout: float) -> OSError:
+    """Say in one line why a server did not answer, or not to the end.
+
+    Args:
+        url: str. Address that was asked.
+        error: what `requests` raised.
+        timeout: float. Seconds that the server had.
+
+    Returns:
+        `FileNotFoundError`, `TimeoutError` or `ConnectionError`, to be raised.
+    """
+    if error.response is not None:
+        status, reason = error.response.status_code, error.response.reason
+        if status in (404, 410):
+            return FileNotFoundError(
+                f"There is no file at {url} (the server said {status}). Check the address."
+            )
+        return ConnectionError(
+            f"{url} was refused: the server said {status} {reason}. Try again later."
+        )
+    cause = error
+    while cause.__context__ is not None:
+        cause = cause.__context__
+    if isinstance(cause, TimeoutError):
+        return TimeoutError(
+            f"{url} sent nothing for {timeout:g} s. Check the network, and run it again."
+        )
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return ConnectionError(f"{url} broke off before its end ({cause}). Run it again.")
+    return ConnectionError(f"{url} cannot be reached ({cause}). Check the address and the network.")
+
+
+def _find_fault(file, size, digest):
+    """Say how a file differs from what it must be; empty where it does not."""
+    length = file.stat().st_size
+    if size is not None and length != size:
+        return f"it has {length} bytes, not {size}"
+    if digest is not None:
+        own = compute_digest(file, digest.partition(":")[0])
+        if own != digest:
+            return f"it is {own}, not {digest}"
     return ""
 
 
-def digest_of(file, kind="sha256"):
-    """Digest of a file, `"KIND:..."`; `kind` is `"sha256"`, `"md5"` or `"git"`."""
-    file = Path(file)
+def compute_digest(file: str | Path, kind: str = "sha256") -> str:
+    """Compute the digest of a file.
+
+    Args:
+        file: path of the file.
+        kind: `"sha256"`, `"md5"`, or `"git"`, the id that git gives it.
+
+    Returns:
+        str, `"KIND:..."`.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     compute_digest(file.name, "git")
+        'git:e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    """
     # None of them keeps a secret: they tell whether a file is the one that was meant.
     digest = hashlib.new("sha1" if kind == "git" else kind, usedforsecurity=False)
     if kind == "git":
-        digest.update(b"blob %d\0" % file.stat().st_size)
-    with file.open("rb") as opened:
-        while block := opened.read(BLOCK):
-            digest.update(block)
-    return f"{kind}:{digest.hexdigest()}"
-
-
-@contextlib.contextmanager
-def _told(path):
-    """Say in words which file could not be written, and why."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None or error.strerror is None:
-            raise  # It has been told already.
-        where = f"{error.filename}: " if error.filename else ""
-        words = f"Could not write {path} ({where}{error.strerror}). Mend that, and run it again."
-        again = type(OSError(error.errno, ""))(words)
-        again.errno = error.errno
-        raise again from error
-
-
-@contextlib.contextmanager
-def locked(path, progress=True):
-    """Let one process at a time work on `path`; the others wait.
-
-    The lock is a hidden file beside it, which the system frees when a process dies. Where
-    there are no such locks nobody waits, and the digest finds what two have mixed up.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    while True:
-        with open(lock, "ab") as file:
-            _hold(file, path, progress)
-            # Whoever was first has removed the file that this one waited for.
-            if _same(file, lock):
-                try:
-                    yield
-                finally:
-                    with contextlib.suppress(OSError):
-                        lock.unlink()
-                return
-
-
-def _hold(file, path, progress):
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if progress:
-            tqdm.write(f"waiting for another process that fetches {path}", file=sys.stderr)
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks
-        pass
-
-
-def _same(file, lock):
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), lock.stat())
-    except FileNotFoundError:
-        return False
+        digest.update(b"blob %d\0" % Path(file).stat().st_size)
+    with open(file, "rb") as stream:
+        return f"{kind}:{hashlib.file_digest(stream, lambda: digest).hexdigest()}"

@@ -11,8 +11,7 @@ class Server:
 
     Attributes:
         files: dict from path to bytes.
-        asked: list of `(path, value of Range or None)`.
-        ranges: bool. Whether parts of a file are served.
+        asked: list of paths.
         length: bool, or int. Whether the size is told; a number is told in its place.
         status: int. Answered in place of every file.
         cut: int. Bytes after which the connection is closed.
@@ -23,7 +22,7 @@ class Server:
 
     def __init__(self):
         self.files, self.asked, self.url = {}, [], ""
-        self.ranges, self.length, self.status = True, True, None
+        self.length, self.status = True, None
         self.cut = self.silent = self.redirect = None
         self.gate, self.ends = threading.Event(), threading.Event()
         self.gate.set()
@@ -35,8 +34,7 @@ def handler(server):
             pass
 
         def do_GET(self):
-            asked = self.headers.get("Range")
-            server.asked.append((unquote(self.path), asked))
+            server.asked.append(unquote(self.path))
             if server.silent == -1:
                 server.ends.wait()
                 return
@@ -49,21 +47,15 @@ def handler(server):
             if server.status or content is None:
                 self.send_error(server.status or 404)
                 return
-            start = int(asked[len("bytes=") : -1]) if asked and server.ranges else 0
-            if start and start >= len(content):
-                self.send_error(416)
-                return
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-/{len(content)}")
+            self.send_response(200)
             if server.length:
                 told = len(content) if server.length is True else server.length
-                self.send_header("Content-Length", str(told - start))
+                self.send_header("Content-Length", str(told))
             self.end_headers()
             stop = min(n for n in (server.cut, server.silent, len(content)) if n is not None)
-            self.wfile.write(content[start : stop - 1])
+            self.wfile.write(content[: max(stop - 1, 0)])
             server.gate.wait()
-            self.wfile.write(content[max(start, stop - 1) : stop])
+            self.wfile.write(content[max(stop - 1, 0) : stop])
             if server.silent is not None:
                 server.ends.wait()
 

@@ -23,7 +23,7 @@ SHAPE, SEED = (8, 32, 32), 90_003
 
 
 def main(args):
-    model, card = model_folder.read(args.model)
+    model, card = model_folder.read_model(args.model)
     card = card.changed(
         provenance="examples/simulated: prepare.py, denoiser.yaml, ship.py of gvtnets_tf 0.1.0",
         license="BSD-3-Clause",
@@ -32,7 +32,7 @@ def main(args):
     )
     out = PRETRAINED / NAME
     out.mkdir(parents=True, exist_ok=True)
-    model_folder.save(out, model, card)
+    model_folder.save_model(out, model, card)
     recipe = Recipe.load(args.model / "recipe.yaml")
     recipe = recipe.changed(data={**recipe.data, "root": "../../runs/simulated/data"})
     (out / "recipe.yaml").write_text(recipe.dump())

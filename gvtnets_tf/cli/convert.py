@@ -25,7 +25,7 @@ def run(args):
 
     if (args.kind == "tf1") != bool(args.preset):
         raise ValueError(
-            "--preset says which released checkpoint it is: give it with tf1, and only there."
+            "--preset names the released checkpoint: give it with tf1, and only there."
         )
     check_writable(args.out, args.force)
     start_tensorflow()

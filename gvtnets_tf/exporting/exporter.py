@@ -2,13 +2,13 @@
 
 A SavedModel for TensorFlow Serving takes camera counts of any size: normalization, padding
 and units are in its graph, unless the network reads windows. LiteRT, ONNX and bioimage.io hold
-the network alone; what is beside it, `metadata.json` or `bioimageio.yaml`, says what goes in
-and what comes out.
+the network alone; `metadata.json` or `bioimageio.yaml` beside it describes its input and output.
 """
 
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -17,17 +17,30 @@ import numpy as np
 from gvtnets_tf import __version__
 from gvtnets_tf.atomic_files import atomic_write, check_writable
 from gvtnets_tf.checks import check_choice, optional
-from gvtnets_tf.exporting import bioimageio, litert, saved_model
+from gvtnets_tf.exporting import bioimageio, litert, onnx, saved_model
 from gvtnets_tf.exporting.saved_model import INPUT, NORMALIZED, RAW
-from gvtnets_tf.exporting.tf_graph import OUTPUTS, network, raw, without_chunks
+from gvtnets_tf.exporting.tf_graph import (
+    OUTPUTS,
+    build_network_graph,
+    build_prediction_graph,
+    remove_chunks,
+)
 from gvtnets_tf.prediction.loading import load
 from gvtnets_tf.prediction.predictor import Predictor
 
 METADATA = "metadata.json"
-OPSET = 18  # of ONNX
 
 
-def export(model, out, format="savedmodel", quantize=None, force=False, *, warm_up=(), authors=()):
+def export(
+    model: str | Path | Predictor,
+    out: str | Path,
+    format: str = "savedmodel",
+    quantize: str | None = None,
+    force: bool = False,
+    *,
+    warm_up: Sequence[Sequence[int]] = (),
+    authors: Sequence[str] = (),
+) -> Path:
     """Write a network in a format that other programs run.
 
     Args:
@@ -53,6 +66,14 @@ def export(model, out, format="savedmodel", quantize=None, force=False, *, warm_
         ModuleNotFoundError: if a package that the format needs is not installed.
         ValueError: for a format or an option that does not fit, a network that cannot be
             written in it, or one whose card does not fit it.
+
+    Examples:
+        >>> export("simulated_denoiser", "denoiser", "litert")  # doctest: +SKIP
+        PosixPath('denoiser')
+        >>> export("simulated_denoiser", "denoiser", "litert", quantize="int4")
+        Traceback (most recent call last):
+            ...
+        ValueError: `quantize` cannot be 'int4'. Did you mean 'int8'?
     """
     format = _check_format(format, quantize, warm_up, authors)
     out = check_writable(out, force)
@@ -60,13 +81,13 @@ def export(model, out, format="savedmodel", quantize=None, force=False, *, warm_
     _check_network(predictor, format, quantize)
     saved_model.check_shapes(warm_up, predictor.card.axes)
     if format != "savedmodel":
-        predictor = Predictor(without_chunks(predictor.model), predictor.card)
+        predictor = Predictor(remove_chunks(predictor.model), predictor.card)
     name = "" if isinstance(model, Predictor) else Path(model).name
     options = {"quantize": quantize, "warm_up": warm_up, "authors": authors, "name": name}
     with atomic_write(out, force) as beside, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, out.stem) if out.suffix == ".zip" else beside
         folder.mkdir()
-        WRITERS[format](folder, predictor, _channels(predictor), options)
+        WRITERS[format](folder, predictor, _count_channels(predictor), options)
         if folder != beside:
             shutil.make_archive(str(beside.with_suffix("")), "zip", folder)
     return out
@@ -124,76 +145,62 @@ def _reads_windows(card):
     return bool(card.tile or card.classes or len(card.scales) > 1)
 
 
-def _channels(predictor):
-    """Channels that go in and come out: what the predictor refuses is not exported."""
+def _count_channels(predictor):
+    """Count input and output channels; a network that the predictor refuses is not exported."""
     card, model = predictor.card, predictor.model
     count = model.get_build_config()["input_shape"][-1]
     grid = card.tile or [2 * d for d in predictor.divisor]
     noise = np.random.default_rng(0).random((*grid, count), np.float32)
     if not _reads_windows(card):
         predictor(noise, card.axes + "C", whole=True)
-    found = model(noise[None]).shape[-2 if card.classes else -1]
-    return count, found // (1 + card.probabilistic)
+    outputs = model(noise[None]).shape[-2 if card.classes else -1]
+    return count, outputs // (1 + card.probabilistic)
 
 
 def _write_saved_model(folder, predictor, channels, options):
-    alone = network(predictor, channels[0])
+    alone = build_network_graph(predictor, channels[0])
     # Windows are cut and joined outside: what is served is the network alone.
-    whole = alone if _reads_windows(predictor.card) else raw(predictor, channels[0])
+    whole = (
+        alone if _reads_windows(predictor.card) else build_prediction_graph(predictor, channels[0])
+    )
     signatures = {RAW: whole, NORMALIZED: alone}
     saved_model.save(folder / "1", predictor.model, signatures)
     if options["warm_up"]:
-        saved_model.warm_up(folder / "1", options["warm_up"], channels[0])
+        saved_model.write_requests(folder / "1", options["warm_up"], channels[0])
     _write_metadata(folder, predictor, channels, "savedmodel")
 
 
 def _write_litert(folder, predictor, channels, options):
-    quantize, graph = options["quantize"], network(predictor, channels[0])
+    quantize, graph = options["quantize"], build_network_graph(predictor, channels[0])
     with tempfile.TemporaryDirectory() as scratch:
         # By way of a SavedModel, so that the file has a signature with names.
         saved_model.save(scratch, predictor.model, {RAW: graph})
-        made = litert.convert(scratch, quantize)
+        content = litert.convert(scratch, quantize)
         if quantize == "int8":
-            image = bioimageio.example(predictor, channels[0])
+            image = bioimageio.simulate_image(predictor, channels[0])
             x = predictor.card.input_normalizer.measure(image).apply(image)[None]
             expected = {name: y.numpy() for name, y in graph(x).items()}
-            litert.check_int8(made, litert.convert(scratch), x, expected)
-    (folder / "model.tflite").write_bytes(made)
+            litert.check_int8(content, litert.convert(scratch), x, expected)
+    (folder / "model.tflite").write_bytes(content)
     _write_metadata(folder, predictor, channels, "litert", quantize)
 
 
 def _write_onnx(folder, predictor, channels, options):
-    _save_onnx(folder / "model.onnx", predictor, channels[0])
+    onnx.save(folder / "model.onnx", predictor, channels[0])
     _write_metadata(folder, predictor, channels, "onnx")
-
-
-def _save_onnx(path, predictor, channels):
-    optional("onnx", "onnx")
-    convert = optional("tf2onnx", "onnx").convert
-    graph = network(predictor, channels)
-    convert.from_function(graph, graph.input_signature, opset=OPSET, output_path=str(path))
-    runtime = optional("onnxruntime", "onnx")
-    try:
-        runtime.InferenceSession(str(path))
-    except Exception as error:  # its errors have no other class in common
-        # The converter only prints what it cannot convert, such as loops.
-        raise ValueError(
-            f"The network cannot be written as ONNX, as onnxruntime does not read what the "
-            f"converter makes of it: use another format. Received: {error}"
-        ) from error
 
 
 def _write_bioimageio(folder, predictor, channels, options):
     optional("bioimageio.spec", "bioimageio")  # before the minutes that weights may take
     # One result: location and scale stay in one tensor.
     alone = Predictor(predictor.model, predictor.card.changed(probabilistic=False))
-    _save_onnx(folder / bioimageio.ONNX, alone, channels[0])
+    onnx.save(folder / bioimageio.ONNX, alone, channels[0])
     with tempfile.TemporaryDirectory() as scratch:
-        saved_model.save(scratch, alone.model, {RAW: network(alone, channels[0])})
+        saved_model.save(scratch, alone.model, {RAW: build_network_graph(alone, channels[0])})
         base = folder / Path(bioimageio.SAVED_MODEL).stem
         shutil.make_archive(str(base), "zip", scratch)
     about = {"name": options["name"], "authors": options["authors"]}
-    bioimageio.describe(folder, predictor, channels, OPSET, **about)
+    bioimageio.describe(folder, predictor, channels, onnx.OPSET, **about)
 
 
 WRITERS = {
@@ -205,12 +212,12 @@ WRITERS = {
 
 
 def _write_metadata(folder, predictor, channels, format, quantize=None):
-    about = _metadata(predictor, channels, format, quantize)
+    about = _describe(predictor, channels, format, quantize)
     text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
     (folder / METADATA).write_text(text, encoding="utf-8")
 
 
-def _metadata(predictor, channels, format, quantize):
+def _describe(predictor, channels, format, quantize):
     card = predictor.card
     served = format == "savedmodel"
     outputs = OUTPUTS[: 1 + card.probabilistic]

@@ -1,5 +1,8 @@
 """LiteRT (TFLite) files: one network without its normalization, for phones and small machines."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,11 +11,11 @@ from gvtnets_tf.checks import optional
 INT8_DIFFERENCE = 0.05  # largest that is accepted, relative to the range of the answer
 
 
-def convert(saved, quantize=None):
+def convert(folder: str | Path, quantize: str | None = None) -> bytes:
     """Turn a SavedModel with one signature into a LiteRT file.
 
     Args:
-        saved: folder of the SavedModel.
+        folder: folder of the SavedModel.
         quantize: `None`; `"float16"`: weights are stored so, and computed in float32; or
             `"int8"`: weights are stored so, one scale per channel, and activations are
             quantized as they come. (With activations quantized beforehand, by example images,
@@ -21,7 +24,7 @@ def convert(saved, quantize=None):
     Returns:
         bytes.
     """
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
     if quantize:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
@@ -29,28 +32,32 @@ def convert(saved, quantize=None):
     return converter.convert()
 
 
-def check_int8(made, whole, x, expected):
+def check_int8(
+    quantized: bytes, whole: bytes, x: np.ndarray, expected: Mapping[str, np.ndarray]
+) -> None:
     """Refuse a quantization that does not shrink the file, or changes the answer too much.
 
     Args:
-        made: bytes of the int8 file.
+        quantized: bytes of the int8 file.
         whole: bytes of the float32 file.
-        x: what goes into the network.
-        expected: mapping from name to what the network answers.
+        x: float32 array `(batch, *grid, channels)`, normalized.
+        expected: mapping from name to result of the network in float32.
 
     Raises:
         ModuleNotFoundError: if the interpreter is not installed.
         ValueError: with the two sizes, or the difference.
     """
-    if 2 * len(made) > len(whole):
+    if 2 * len(quantized) > len(whole):
         raise ValueError(
-            f"`quantize='int8'` makes a file of {len(made)} bytes out of {len(whole)}, as kernels "
-            f"of less than 1024 numbers are not quantized: use 'float16'."
+            f"`quantize='int8'` makes a file of {len(quantized)} bytes out of {len(whole)}, as "
+            f"kernels of less than 1024 numbers are not quantized: use 'float16'."
         )
-    interpreter = optional("ai_edge_litert.interpreter", "litert").Interpreter(model_content=made)
-    found = interpreter.get_signature_runner()(image=x)
+    interpreter = optional("ai_edge_litert.interpreter", "litert").Interpreter(
+        model_content=quantized
+    )
+    results = interpreter.get_signature_runner()(image=x)
     # Not greater is not less: an answer that is NaN is refused as well.
-    worst = max(np.abs(found[name] - y).max() / np.ptp(y) for name, y in expected.items())
+    worst = max(np.abs(results[name] - y).max() / np.ptp(y) for name, y in expected.items())
     if not worst <= INT8_DIFFERENCE:
         raise ValueError(
             f"`quantize='int8'` changes the answer to a simulated image by up to {worst:.0%} of "

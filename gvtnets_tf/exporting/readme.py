@@ -1,6 +1,7 @@
-"""What people should know of a network before they use it: its card as a page of Markdown."""
+"""The README of an exported network: its card as a page of Markdown."""
 
 from gvtnets_tf import __version__
+from gvtnets_tf.prediction.predictor import Predictor
 
 CITE = {
     "GVTNet": (
@@ -20,7 +21,7 @@ CITE = {
     ),
 }
 CITE["ProjectionGVTNet"] = CITE["GVTNet"]
-# How an image is normalized, and the way back where only the image itself knows it.
+# The normalization of an image, and the way back where it depends on the image.
 RULES = {
     "percentile": (
         "percentiles {low:g} and {high:g} of each image and channel become 0 and 1",
@@ -41,8 +42,8 @@ RULES = {
 }
 
 
-def about(predictor, name):
-    """What is said of a network in one line each.
+def describe(predictor: Predictor, name: str) -> dict:
+    """Describe a network in one line each.
 
     Args:
         predictor: `Predictor`.
@@ -55,23 +56,23 @@ def about(predictor, name):
     card, network = predictor.card, type(predictor.model).__name__
     return {
         "name": f"{name} ({network})" if name else f"{network} of gvtnets_tf",
-        "description": f"{_names(card.output_channels)} out of {_names(card.input_channels)}, "
+        "description": f"{_join(card.output_channels)} out of {_join(card.input_channels)}, "
         f"axes {card.axes}, by {network} of gvtnets_tf.",
         "cite": [{"text": text, "doi": doi} for text, doi in filter(None, [CITE.get(network)])],
     }
 
 
-def page(predictor, name):
-    """A page about a network that was packed with its normalization, but without its denormalize.
+def format_page(predictor: Predictor, name: str) -> str:
+    """Write the page of a network that is packed with its normalization, without denormalization.
 
     Args:
-        predictor, name: as in `about`.
+        predictor, name: as in `describe`.
 
     Returns:
         str, Markdown, with the section "Validation" that bioimage.io asks for.
     """
-    card, said = predictor.card, about(predictor, name)
-    how, back = (
+    card, about = predictor.card, describe(predictor, name)
+    rule, back = (
         text.format(**card.input_normalizer.to_dict()) for text in RULES[card.input_normalizer.kind]
     )
     units = {
@@ -81,23 +82,23 @@ def page(predictor, name):
     }
     rows = {
         "network": f"`{type(predictor.model).__name__}` of gvtnets_tf {__version__}",
-        "input": f"{_names(card.input_channels)}, axes {card.axes}, then channels",
-        "result": f"{_names(card.output_channels)}, axes {card.output_axes}, then channels",
+        "input": f"{_join(card.input_channels)}, axes {card.axes}, then channels",
+        "result": f"{_join(card.output_channels)}, axes {card.output_axes}, then channels",
         "sizes": ", ".join(
             f"{letter} a multiple of {d}" for letter, d in zip(card.axes, predictor.divisor)
         ),
         "voxel size": ", ".join(f"{k} {v:g} µm" for k, v in card.voxel_size.items()),
-        "normalization (in the preprocessing)": how,
+        "normalization (in the preprocessing)": rule,
         "units of results": units[card.denormalize],
         "training": ", ".join(f"{k}: {v}" for k, v in card.training.items()),
         "comes from": card.provenance,
         "license": card.license,
-        "please cite": "; ".join(f"{c['text']}, doi:{c['doi']}" for c in said["cite"]),
+        "please cite": "; ".join(f"{c['text']}, doi:{c['doi']}" for c in about["cite"]),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value)
-    return f"""# {said["name"]}
+    return f"""# {about["name"]}
 
-{said["description"]}
+{about["description"]}
 
 | | |
 |---|---|
@@ -113,5 +114,5 @@ compare: Pearson correlation, SSIM and PSNR beside those of the input, and the i
 """
 
 
-def _names(channels):
+def _join(channels):
     return ", ".join(channels) or "images"

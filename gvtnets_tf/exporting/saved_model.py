@@ -1,5 +1,9 @@
 """A SavedModel as TensorFlow Serving wants it: signatures, and requests to warm it up."""
 
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -10,7 +14,7 @@ INPUT = "image"
 REQUESTS = "assets.extra/tf_serving_warmup_requests"  # the name that the server looks for
 
 
-def save(path, model, signatures):
+def save(path: str | Path, model: keras.Model, signatures: Mapping[str, Callable]) -> None:
     """Write a SavedModel that needs none of this package.
 
     Args:
@@ -20,13 +24,13 @@ def save(path, model, signatures):
             `serve`, which Keras' `TFSMLayer` calls by default.
     """
     # Only the variables: a Keras model would be saved with functions that need its classes.
-    held = tf.Module()
-    held.held = [variable.value for variable in model.variables]
-    held.serve = next(iter(signatures.values()))
-    tf.saved_model.save(held, str(path), signatures=signatures)
+    module = tf.Module()
+    module.variables_of_model = [variable.value for variable in model.variables]
+    module.serve = next(iter(signatures.values()))
+    tf.saved_model.save(module, str(path), signatures=signatures)
 
 
-def check_shapes(shapes, axes):
+def check_shapes(shapes: Sequence[Sequence[int]], axes: str) -> list[tuple[int, ...]]:
     """Return shapes of warm-up requests as tuples of int.
 
     Args:
@@ -51,7 +55,7 @@ def check_shapes(shapes, axes):
     return [tuple(map(int, shape)) for shape in shapes]
 
 
-def warm_up(version, shapes, channels):
+def write_requests(version: Path, shapes: Sequence[Sequence[int]], channels: int) -> None:
     """Write requests that the server answers itself before it says that it is ready.
 
     Args:
@@ -66,15 +70,16 @@ def warm_up(version, shapes, channels):
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for shape in shapes:
-            writer.write(_log(_counts((1, *shape, channels))).SerializeToString())
+            image = _simulate_counts((1, *shape, channels))
+            writer.write(_log_request(image).SerializeToString())
 
 
-def _counts(shape):
-    """Camera counts of no image in particular, but not constant."""
+def _simulate_counts(shape):
+    """Draw camera counts of no image in particular, but not constant."""
     return np.random.default_rng(0).poisson(100, shape).astype(np.float32)
 
 
-def _log(image):
+def _log_request(image):
     apis = "tensorflow_serving.apis"
     log = optional(f"{apis}.prediction_log_pb2", "serving").PredictionLog()
     request = log.predict_log.request

@@ -1,20 +1,22 @@
-"""What a `Predictor` does to an image predicted whole, as one TensorFlow graph.
+"""TensorFlow graphs of a network, and of all that a `Predictor` does to an image.
 
-The graph needs none of this package once it is saved. Statistics are measured per image, so
+The graphs need none of this package once they are saved. Statistics are measured per image, so
 that images in a batch do not change each other's results.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import keras
 import tensorflow as tf
 
 from gvtnets_tf.models.base import ImageModel
+from gvtnets_tf.prediction.predictor import Predictor
 
 OUTPUTS = ("prediction", "uncertainty")
 
 
-def without_chunks(model):
-    """Get a network whose softmax attention is computed at once.
+def remove_chunks(model: keras.Model) -> keras.Model:
+    """Return a network whose softmax attention is computed at once.
 
     Chunks save memory and do not change the result, and converters fail on their loop.
 
@@ -28,7 +30,7 @@ def without_chunks(model):
     if not isinstance(model, ImageModel):
         return model
     config = model.get_config()
-    plain = _without(config, "chunk")
+    plain = _blank(config, "chunk")
     if plain == config:
         return model
     twin = type(model).from_config(plain)
@@ -37,15 +39,15 @@ def without_chunks(model):
     return twin
 
 
-def _without(config, key):
-    """A copy of nested mappings in which every `key` is `None`."""
+def _blank(config, key):
+    """Copy nested mappings, with every `key` set to `None`."""
     if not isinstance(config, Mapping):
         return config
-    return {k: None if k == key else _without(v, key) for k, v in config.items()}
+    return {k: None if k == key else _blank(v, key) for k, v in config.items()}
 
 
-def network(predictor, channels):
-    """Make the graph of the network alone.
+def build_network_graph(predictor: Predictor, channels: int) -> Callable:
+    """Build the graph of the network alone.
 
     Args:
         predictor: `Predictor` of a Keras model.
@@ -66,29 +68,29 @@ def network(predictor, channels):
     return _graph(run, len(card.axes), channels)
 
 
-def raw(predictor, channels):
-    """Make the graph of all that a `Predictor` does to an image predicted whole.
+def build_prediction_graph(predictor: Predictor, channels: int) -> Callable:
+    """Build the graph of all that a `Predictor` does to an image predicted whole.
 
     Args:
-        predictor, channels: as in `network`.
+        predictor, channels: as in `build_network_graph`.
 
     Returns:
-        `tf.function` like that of `network`, from camera counts of any size to results with
-        units. An image that is constant, or holds NaN, is an `InvalidArgumentError`.
+        `tf.function` like that of `build_network_graph`, from camera counts of any size to
+        results with units. An image that is constant, or holds NaN, is an `InvalidArgumentError`.
     """
-    card, run = predictor.card, network(predictor, channels)
-    kept = [i for i, letter in enumerate(card.axes) if letter in card.output_axes]
+    card, run = predictor.card, build_network_graph(predictor, channels)
+    kept_axes = [i for i, letter in enumerate(card.axes) if letter in card.output_axes]
 
     def predict(image):
         tf.debugging.assert_all_finite(image, "`image` holds NaN or infinity: replace them.")
         # float64, as in `Affine`: large counts lose nothing before the offset is taken off.
-        offset, gain = _measure(card.input_normalizer, tf.cast(image, tf.float64))
+        offset, gain = _measure_affine(card.input_normalizer, tf.cast(image, tf.float64))
         rank = len(card.axes)
-        x = (tf.cast(image, tf.float64) - _spread(offset, rank)) / _spread(gain, rank)
+        x = (tf.cast(image, tf.float64) - _expand(offset, rank)) / _expand(gain, rank)
         results = run(_pad(tf.cast(x, tf.float32), predictor.divisor))
-        grid = [(tf.shape(image)[1 + i], predictor.divisor[i]) for i in kept]
+        grid = [(tf.shape(image)[1 + i], predictor.divisor[i]) for i in kept_axes]
         results = {name: _crop(y, grid) for name, y in results.items()}
-        return _undo(results, card, offset, gain)
+        return _denormalize(results, card, offset, gain)
 
     return _graph(predict, len(card.axes), channels)
 
@@ -98,8 +100,8 @@ def _graph(function, rank, channels):
     return tf.function(function, input_signature=[spec])
 
 
-def _measure(rule, x):
-    """`Normalizer.measure` in the graph: offset and gain, `(batch, channels)`, of each image."""
+def _measure_affine(rule, x):
+    """Measure offset and gain, `(batch, channels)`, of each image, as `Normalizer.measure`."""
     batch, channels = tf.shape(x)[0], x.shape[-1]
     x = tf.reshape(x, (batch, -1, channels))
     if rule.kind in ("fixed", "none"):
@@ -122,30 +124,30 @@ def _measure(rule, x):
 
 
 def _percentile(x, percent):
-    """Percentile along axis 1 of sorted values, with linear interpolation as NumPy's."""
+    """Measure a percentile along axis 1 of sorted values, with linear interpolation as NumPy's."""
     last = tf.shape(x)[1] - 1
-    place = percent / 100 * tf.cast(last, tf.float64)
-    below = tf.cast(tf.floor(place), tf.int32)
+    position = percent / 100 * tf.cast(last, tf.float64)
+    below = tf.cast(tf.floor(position), tf.int32)
     low, high = tf.gather(x, below, axis=1), tf.gather(x, tf.minimum(below + 1, last), axis=1)
-    return low + (high - low) * (place - tf.floor(place))
+    return low + (high - low) * (position - tf.floor(position))
 
 
-def _spread(values, rank):
+def _expand(values, rank):
     """Give `(batch, channels)` the spatial axes of an image, each of length one."""
     return tf.reshape(values, (-1, *(1,) * rank, values.shape[-1]))
 
 
-def _before(size, divisor):
-    """Voxels that `tiles.pad` puts before an axis, and all that it adds."""
+def _count_padding(size, divisor):
+    """Count the voxels that padding puts before an axis, and all that it adds."""
     missing = tf.math.floormod(-size, divisor)
     return missing // 2, missing
 
 
 def _pad(x, divisor):
-    """`tiles.pad` in the graph, also where an axis is shorter than its padding."""
+    """Pad by reflection as `tiling.pad`, also where an axis is shorter than its padding."""
     for axis, factor in enumerate(divisor, 1):
         size = tf.shape(x)[axis]
-        before, missing = _before(size, factor)
+        before, missing = _count_padding(size, factor)
         # An axis between two mirrors repeats after `period` voxels, half of them backwards.
         period = tf.maximum(2 * (size - 1), 1)
         places = tf.math.floormod(tf.range(size + missing) - before, period)
@@ -154,12 +156,12 @@ def _pad(x, divisor):
 
 
 def _crop(y, grid):
-    """Take off what `_pad` added; `grid` has a size and a divisor for each axis that is kept."""
-    begin = [0, *(_before(size, divisor)[0] for size, divisor in grid), 0]
+    """Crop the padding of `_pad`; `grid` has a size and a divisor for each axis of the result."""
+    begin = [0, *(_count_padding(size, divisor)[0] for size, divisor in grid), 0]
     return tf.slice(y, begin, [-1, *(size for size, _ in grid), -1])
 
 
-def _undo(results, card, offset, gain):
+def _denormalize(results, card, offset, gain):
     """Give results their units; a scale has a gain, and no offset."""
     if card.denormalize == "none":
         return results
@@ -169,7 +171,7 @@ def _undo(results, card, offset, gain):
             for values in (card.target_normalizer.offset, card.target_normalizer.gain)
         )
     rank = len(card.output_axes)
-    offset, gain = _spread(offset, rank), _spread(gain, rank)
+    offset, gain = _expand(offset, rank), _expand(gain, rank)
     scaled = {name: tf.cast(y, tf.float64) * gain for name, y in results.items()}
     scaled["prediction"] += offset
     return {name: tf.cast(y, tf.float32) for name, y in scaled.items()}

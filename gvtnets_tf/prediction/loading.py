@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo import model_folder
-from gvtnets_tf.zoo.cache import folder_of
+from gvtnets_tf.zoo.cache import find_folder
 
 
 def load(model, precision="float32"):
@@ -27,9 +27,8 @@ def load(model, precision="float32"):
         return _predictor(path, precision)
     if len(path.parts) > 1 or path.is_absolute():
         raise FileNotFoundError(f"There is no model folder at {path}.")
-    with folder_of(str(model)) as found:
-        return _predictor(found, precision)
+    return _predictor(find_folder(str(model)), precision)
 
 
 def _predictor(path, precision):
-    return Predictor(*model_folder.read(path, precision))
+    return Predictor(*model_folder.read_model(path, precision))

@@ -260,12 +260,12 @@ def _train(out, name, plan, progress):
     train(
         {**recipe, **plan.changes(name)}, run, resume=going, force=not going, progress=progress
     )  # fmt: skip
-    model, card = model_folder.read(run)
+    model, card = model_folder.read_model(run)
     with atomic_write(done) as beside:
         beside.mkdir()
         # The volumes were z-scored before: an image as it was recorded is not.
         zscore = Normalizer("zscore")
-        model_folder.save(
+        model_folder.save_model(
             beside, model, card.changed(input_normalizer=zscore, target_normalizer=zscore)
         )
         for file in ("recipe.yaml", "history.csv"):
@@ -281,7 +281,7 @@ def _score(out, name, progress):
     todo = [r for r in rows if r.split != "validation" and r.input.stem not in done]
     if not todo:
         return
-    model, card = model_folder.read(out / name / MODEL)
+    model, card = model_folder.read_model(out / name / MODEL)
     predictor = Predictor(model, card.changed(input_normalizer=Normalizer("none")))
     predictor.predict(readers.read(todo[0].input, "ZYX"))  # the first call is slower
     count = sum(math.prod(w.shape) for w in model.trainable_weights)

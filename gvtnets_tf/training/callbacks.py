@@ -48,7 +48,7 @@ class KeepBest(keras.callbacks.Callback):
                 return
             self.best = chosen[self.monitor] = score
         card = self.card.changed(training={**self.card.training, "best": chosen})
-        model_folder.save(self.path, self.model, card)
+        model_folder.save_model(self.path, self.model, card)
 
 
 class Backup(keras.callbacks.Callback):

@@ -80,7 +80,7 @@ def train(
     if not resume:
         _begin(out, recipe, force)  # Only now: what is wrong was found, and leaves nothing.
     _fit(model, recipe, source, held, card, out, run, tensorboard, progress)
-    model_folder.read(out)  # Fails loudly if what was promised is not there.
+    model_folder.read_model(out)  # Fails loudly if what was promised is not there.
     return out
 
 
@@ -174,7 +174,7 @@ def _names(image):
 
 
 def _start_from(model, start):
-    other = start if isinstance(start, keras.Model) else model_folder.read(start)[0]
+    other = start if isinstance(start, keras.Model) else model_folder.read_model(start)[0]
     ours, theirs = (
         {n: tuple(w.shape) for n, w in model_folder.named_weights(m).items()}
         for m in (model, other)

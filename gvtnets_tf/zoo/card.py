@@ -1,4 +1,4 @@
-"""What must be known of a trained network, besides its weights, to use it."""
+"""The card of a trained network: axes, normalization, units and provenance."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,7 +20,7 @@ class Card:
         input_normalizer: `Normalizer` of the input.
         target_normalizer: `Normalizer` of the target. With `denormalize="stored"` it is a
             `fixed` one, measured over the training targets.
-        denormalize: which map gives a prediction its units: the `input`'s own, the `stored`
+        denormalize: the map that gives a prediction its units: the `input`'s own, the `stored`
             one of the targets, or `none`.
         voxel_size: mapping from axis letter to micrometers of the training data.
         input_channels, output_channels: tuples of str, one name per channel.
@@ -38,6 +38,18 @@ class Card:
         training: mapping. Summary of the training run: steps, loss, scores.
         provenance: str. Where the weights come from.
         license: str.
+
+    Raises:
+        ValueError: for an unknown `denormalize`, or `"stored"` without stored numbers.
+
+    Examples:
+        >>> card = Card(axes="YX", output_axes="YX", output_channels=("DNA",))
+        >>> card.changed(license="CC0-1.0").to_dict()["license"]
+        'CC0-1.0'
+        >>> Card.from_dict({"axis": "YX"})
+        Traceback (most recent call last):
+            ...
+        ValueError: `key of the model card` cannot be 'axis'. Did you mean 'axes'?
     """
 
     axes: str = "ZYX"
@@ -66,15 +78,15 @@ class Card:
                 f"'fixed'). Received: {self.target_normalizer.kind!r}."
             )
 
-    def to_dict(self):
-        """A mapping that JSON can hold."""
+    def to_dict(self) -> dict:
+        """Return a mapping that JSON can hold."""
         rules = {name: getattr(self, name).to_dict() for name in NORMALIZERS}
         values = asdict(self) | rules
         return values | {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
 
     @classmethod
-    def from_dict(cls, values):
-        """The card that `to_dict` described.
+    def from_dict(cls, values: Mapping) -> "Card":
+        """Make the card that `to_dict` described.
 
         Raises:
             ValueError: naming a key that is not known.
@@ -83,13 +95,13 @@ class Card:
         for key in values:
             check_choice("key of the model card", key, known)
         values = dict(values)
-        for make, *keys in (
+        for convert, *keys in (
             (Normalizer.parse, *NORMALIZERS),
             (tuple, "input_channels", "output_channels", "trained_channels", "scales", "tile"),
         ):
-            values |= {key: make(values[key]) for key in keys if key in values}
+            values |= {key: convert(values[key]) for key in keys if key in values}
         return cls(**values)
 
-    def changed(self, **changes):
-        """A copy with other values."""
+    def changed(self, **changes) -> "Card":
+        """Return a copy with other values."""
         return replace(self, **changes)

@@ -3,14 +3,16 @@
 Only names and arrays are read. A file that would have to run code to be read is refused.
 """
 
-import hashlib
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from gvtnets_tf.atomic_files import check_writable
 from gvtnets_tf.checks import check_choice
+from gvtnets_tf.download import compute_digest
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
@@ -32,7 +34,14 @@ TF1 = ("label_free", "denoising", "projection")
 NORMALIZE = ("none", "zscore", "percentile")
 
 
-def convert_tf1(prefix, out, preset, normalize=None, force=False, **about):
+def convert_tf1(
+    prefix: str | Path,
+    out: str | Path,
+    preset: str,
+    normalize: str | None = None,
+    force: bool = False,
+    **about,
+) -> Path:
     """Turn a released TensorFlow-1 checkpoint of GVTNets into a model folder.
 
     Every variable has one place and every place is filled; the optimizer's memory and
@@ -43,7 +52,7 @@ def convert_tf1(prefix, out, preset, normalize=None, force=False, **about):
         out: folder to make.
         preset: `"label_free"`, `"denoising"` or `"projection"`.
         normalize: `"none"`, `"zscore"` or `"percentile"`, of the input; by default as
-            published. What gives a prediction its units stays as published.
+            published. `denormalize` stays as published.
         force: bool. Whether an existing `out` is replaced.
         **about: entries of the `Card` that are known better, e.g. `output_channels`.
 
@@ -55,13 +64,19 @@ def convert_tf1(prefix, out, preset, normalize=None, force=False, **about):
         FileNotFoundError: naming the part of the checkpoint that is missing.
         ValueError: for a damaged checkpoint, or one of another network, with the
             variables that are missing, left over or of another shape.
+
+    Examples:
+        >>> convert_tf1("model.ckpt-pretrained", "denoiser", "denoising")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: There is no model.ckpt-pretrained.index: a checkpoint is ...
     """
     check_choice("preset", preset, TF1)
     check_writable(out, force)
-    prefix, data = _checkpoint(prefix)
+    prefix, data = _find_checkpoint(prefix)
     model = PRESETS[preset].build()
     model.build((None,) * (model.rank + 1) + (1,))
-    shapes, read = _open_checkpoint(prefix)
+    shapes, read = _read_checkpoint(prefix)
     shapes = {name: shape for name, shape in shapes.items() if is_weight(name)}
     _fill(
         model,
@@ -69,7 +84,7 @@ def convert_tf1(prefix, out, preset, normalize=None, force=False, **about):
         shapes,
         rename=lambda name: own_name(name, preset),
         # A 1x1x1 convolution is a dense layer here.
-        expected=lambda own, found: (1,) * (len(found) - len(own)) + own,
+        expected=lambda own, shape: (1,) * (len(shape) - len(own)) + own,
         read=read,
     )
     known = {
@@ -79,7 +94,9 @@ def convert_tf1(prefix, out, preset, normalize=None, force=False, **about):
     return _write(out, model, preset, normalize, force, **{**known, **about})
 
 
-def convert_fnet(file, out, normalize="zscore", force=False):
+def convert_fnet(
+    file: str | Path, out: str | Path, normalize: str = "zscore", force: bool = False
+) -> Path:
     """Turn the state of a pytorch_fnet network into a model folder.
 
     Depth, filters and channels are read off the shapes; the published network has 5
@@ -103,17 +120,23 @@ def convert_fnet(file, out, normalize="zscore", force=False):
         ModuleNotFoundError: naming the extra that the format needs.
         ValueError: for another format, a damaged file, one that would have to run code,
             or a state with entries that are missing, left over or of another shape.
+
+    Examples:
+        >>> convert_fnet("state.npz", "fnet")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: There is no file state.npz.
     """
     check_writable(out, force)
     file = Path(file)
     state = {n: a for n, a in read_state(file).items() if not n.endswith("num_batches_tracked")}
-    model = _fnet_of(file, state)
+    model = _build_fnet(file, state)
     _fill(
         model,
         f"{file} as the state of pytorch_fnet",
         {name: array.shape for name, array in state.items()},
         rename=fnet_name,
-        expected=lambda own, found: torch_shape(own),
+        expected=lambda own, shape: torch_shape(own),
         read=lambda name: from_torch(state[name]),
     )
     return _write(
@@ -123,16 +146,23 @@ def convert_fnet(file, out, normalize="zscore", force=False):
     )  # fmt: skip
 
 
-def _fill(model, source, shapes, rename, expected, read):
+def _fill(
+    model: keras.Model,
+    source: str,
+    shapes: Mapping[str, tuple],
+    rename: Callable[[str], str],
+    expected: Callable[[tuple, tuple], tuple],
+    read: Callable[[str], np.ndarray],
+) -> None:
     """Give every weight the one array that the file has for it.
 
     Args:
         model: a built network.
-        source: str. What to call the file.
+        source: str. Name of the file in messages.
         shapes: mapping from name in the file to shape.
         rename: callable from name in the file to name in a model folder.
-        expected: callable of the weight's shape and the shape found, to the shape that the
-            file must have.
+        expected: callable of the shape of the weight and of the array, to the shape that
+            the array must have.
         read: callable from name in the file to array, its axes in the order of Keras.
     """
     named, places, left = named_weights(model), {}, []
@@ -150,11 +180,11 @@ def _fill(model, source, shapes, rename, expected, read):
             f"({', '.join(left[:3])}). Is it another network, or another preset?"
         )
     for own, name in places.items():
-        found = tuple(shapes[name])
-        needed = expected(tuple(named[own].shape), found)
-        if found != needed:
+        shape = tuple(shapes[name])
+        needed = expected(tuple(named[own].shape), shape)
+        if shape != needed:
             raise ValueError(
-                f"{source} does not fit: {name} has shape {found}, but {needed} is needed."
+                f"{source} does not fit: {name} has shape {shape}, but {needed} is needed."
             )
     values = {own: read(name) for own, name in places.items()}
     for own, value in values.items():
@@ -168,15 +198,15 @@ def _fill(model, source, shapes, rename, expected, read):
 
 
 def _write(out, model, preset, normalize, force, **about):
-    one = PRESETS[preset]
-    rules = one.training["normalize"]
+    published = PRESETS[preset]
+    rules = published.training["normalize"]
     if normalize is not None:
         rules = {**rules, "input": normalize, "target": normalize}
     check_choice("normalize", rules["input"], NORMALIZE)
-    axes = one.axes[-model.rank :]
+    axes = published.axes[-model.rank :]
     card = Card(
         axes=axes,
-        output_axes=axes if axes != one.axes else one.output_axes,
+        output_axes=axes if axes != published.axes else published.output_axes,
         input_normalizer=Normalizer(rules["input"]),
         target_normalizer=Normalizer(rules["target"]),
         denormalize=rules["denormalize"],
@@ -184,19 +214,18 @@ def _write(out, model, preset, normalize, force, **about):
         probabilistic=model.scale_head,
         **about,
     )
-    return model_folder.write(out, model, card, force)
+    return model_folder.write_model(out, model, card, force)
 
 
 def _fingerprint(file):
-    with open(file, "rb") as bytes_:
-        return f"{file.name}, SHA-256 {hashlib.file_digest(bytes_, 'sha256').hexdigest()}"
+    return f"{file.name}, SHA-256 {compute_digest(file).removeprefix('sha256:')}"
 
 
 # TensorFlow 1.
 
 
-def _checkpoint(prefix):
-    """The prefix, also where a file of the checkpoint was named, and its data file."""
+def _find_checkpoint(prefix):
+    """Return the prefix, also for the name of one of the files, and the data file."""
     prefix = Path(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(prefix)))
     files = [prefix.with_name(prefix.name + end) for end in (".index", ".data-00000-of-00001")]
     for file in files:
@@ -209,8 +238,8 @@ def _checkpoint(prefix):
     return prefix, files[1]
 
 
-def _open_checkpoint(prefix):
-    """The shape of every variable by name, and what reads one."""
+def _read_checkpoint(prefix):
+    """Read the shape of every variable by name; return them and a function that reads one."""
     import tensorflow as tf
 
     def guarded(function, *args):
@@ -229,8 +258,8 @@ def _open_checkpoint(prefix):
 # The state of pytorch_fnet.
 
 
-def _fnet_of(file, state):
-    """The network whose state this may be, by the shapes of its ends."""
+def _build_fnet(file, state):
+    """Build the network of a state by the shapes of its first, deepest and last kernel."""
     first, last = "net_recurse.sub_2conv_more.conv1.weight", "conv_out.weight"
     depth = 1 + max((name.count("sub_u.") for name in state), default=0)
     deepest = first.replace("net_recurse.", "net_recurse." + "sub_u." * (depth - 1))

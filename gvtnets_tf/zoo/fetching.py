@@ -1,23 +1,35 @@
 """Published checkpoints, from the web into the cache, as model folders."""
 
 import contextlib
+import logging
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from gvtnets_tf import download
 from gvtnets_tf.atomic_files import atomic_write, check_writable, remove
-from gvtnets_tf.zoo.cache import broken, cache_folder, seal, shipped_folder
-from gvtnets_tf.zoo.registry import about
+from gvtnets_tf.zoo.cache import cache_folder, find_fault, shipped_folder, write_digests
+from gvtnets_tf.zoo.registry import read_entry
 
 LARGEST_INDEX = 2**20  # bytes of an `.index`, whose size is not known; such a one has 10,000
+logger = logging.getLogger("gvtnets_tf")
 
 
-def fetch(name, force=False, cache=None, progress=True, start=lambda: None):
+def fetch(
+    name: str,
+    force: bool = False,
+    cache: str | Path | None = None,
+    progress: bool = True,
+    start: Callable[[], None] = lambda: None,
+) -> Path:
     """Make sure that the model folder of a name is on this machine.
 
     The released checkpoint is downloaded (from `$GVTNETS_MIRROR` in place of its own address,
     where set), checked, converted and removed; what stays is a model folder, and the digests
     of its files. A folder that is there and whole is left alone, a spoiled one replaced.
+    Processes that fetch the same name wait for each other.
 
     Args:
         name: str. Name in the registry.
@@ -32,63 +44,85 @@ def fetch(name, force=False, cache=None, progress=True, start=lambda: None):
     Raises:
         ValueError: for an unknown name, or files that are not the released ones.
         OSError: as `download.fetch`; or if the cache cannot be written.
+
+    Examples:
+        >>> folder = fetch("simulated_denoiser")  # shipped with the package
+        >>> sorted(file.name for file in folder.glob("*.*5"))
+        ['weights.h5']
     """
-    known = about(name)
-    if known["where"] == "shipped":
-        return Path(shipped_folder() / name)
+    entry = read_entry(name)
+    if entry["where"] == "shipped":
+        return shipped_folder() / name
     folder = Path(cache_folder() if cache is None else cache) / name
     if force or not _is_whole(folder):
         check_writable(folder, force=True)
-        with download.locked(folder, progress):
+        with _lock(folder):
             if force or not _is_whole(folder):  # another process may have been faster
-                _make(folder, name, known, progress, start)
+                _make(folder, entry, progress, start)
     return folder
 
 
 def _is_whole(folder):
-    return folder.is_dir() and not broken(folder)
+    return folder.is_dir() and not find_fault(folder)
 
 
-def _make(folder, name, known, progress, start):
-    beside = folder.with_name(f".{name}.download")
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time work on a folder; the system frees the lock of one that dies."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
-        prefix = _download(known, beside, progress)
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError):
-            beside.rmdir()  # unless a part of a file is in it, to go on from
-        raise
-    start()
-    with atomic_write(folder, force=True) as made:
-        _convert(prefix, made, known)
-        seal(made)
-    remove(beside)
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info(f"waiting for another process that fetches {folder}")
+        lock.acquire()
+    except OSError as error:  # e.g. a network disk; the digests find what two have mixed up
+        logger.info(f"no lock on {folder} ({error}): fetch it by one process at a time")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _download(known, folder, progress):
+def _make(folder, entry, progress, start):
+    # Under a name that does not change, so that the next run removes what a killed one left.
+    scratch = folder.with_name(f".{folder.name}.download")
+    remove(scratch)
+    try:
+        with atomic_write(folder, force=True) as beside:
+            prefix = _download(entry, scratch, progress)
+            start()
+            _convert(prefix, beside, entry)
+            write_digests(beside)
+    finally:
+        remove(scratch)
+
+
+def _download(entry, folder, progress):
     """Fetch the files of a checkpoint; return its prefix."""
-    base = os.environ.get("GVTNETS_MIRROR") or known["url"]
-    prefix = folder / Path(known["path"]).name
-    for suffix, blob in known["git"].items():
+    base = os.environ.get("GVTNETS_MIRROR") or entry["url"]
+    prefix = folder / Path(entry["path"]).name
+    for suffix, blob in entry["git"].items():
         download.fetch(
-            f"{base.rstrip('/')}/{known['path']}{suffix}",
+            f"{base.rstrip('/')}/{entry['path']}{suffix}",
             prefix.with_name(prefix.name + suffix),
-            size=known["bytes"] if suffix.startswith(".data") else None,
+            size=entry["bytes"] if suffix.startswith(".data") else None,
             digest=f"git:{blob}",
+            largest=LARGEST_INDEX,
             progress=progress,
-            most=LARGEST_INDEX,
         )
     return prefix
 
 
-def _convert(prefix, out, known):
+def _convert(prefix, out, entry):
     from gvtnets_tf.zoo.conversion import convert_tf1
 
     convert_tf1(
         prefix,
         out,
-        known["preset"],
-        provenance=f"converted from the {known['converted_from']}, {known['path']}, git blob "
-        f"{known['git']['.data-00000-of-00001']}",
-        input_channels=tuple(known["input"]),
-        output_channels=tuple(known["output"]),
+        entry["preset"],
+        provenance=f"converted from the {entry['converted_from']}, {entry['path']}, git blob "
+        f"{entry['git']['.data-00000-of-00001']}",
+        input_channels=tuple(entry["input"]),
+        output_channels=tuple(entry["output"]),
     )

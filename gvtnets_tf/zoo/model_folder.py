@@ -6,6 +6,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from gvtnets_tf.models.presets import MODELS
 from gvtnets_tf.zoo.card import Card
 
 FORMAT = 2
-# What the keys of format 1 are called now.
+# Keys of format 1, and their names in format 2.
 FORMAT_1 = {
     "input": "input_normalizer", "target": "target_normalizer", "undo": "denormalize",
     "licence": "license",
@@ -32,7 +33,7 @@ LARGEST_JSON = 2**20  # bytes; a real one has a few thousand
 HARMLESS = 2**24  # weights that a network may have whatever its file holds: 64 MiB
 
 
-def write(path, model, card, force=False):
+def write_model(path: str | Path, model: keras.Model, card: Card, force: bool = False) -> Path:
     """Write a model folder.
 
     Args:
@@ -47,30 +48,40 @@ def write(path, model, card, force=False):
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
         ValueError: for a network of another class.
+
+    Examples:
+        >>> import tempfile
+        >>> from gvtnets_tf import GVTNet
+        >>> model = GVTNet(rank=2, filters=2, depth=2)
+        >>> model.build((None, None, None, 1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = write_model(f"{folder}/model", model, Card(axes="YX", output_axes="YX"))
+        ...     sorted(file.name for file in path.iterdir())
+        ['model.json', 'weights.h5']
     """
     with atomic_write(path, force) as folder:
         folder.mkdir()
-        save(folder, model, card)
+        save_model(folder, model, card)
     return Path(path)
 
 
-def save(folder, model, card):
+def save_model(folder: str | Path, model: keras.Model, card: Card) -> None:
     """Put `model.json` and `weights.h5` into an existing folder, each whole or not at all."""
     check_choice("class", type(model).__name__, MODELS)
-    about = {
+    description = {
         "format": FORMAT,
         "class": type(model).__name__,
         "arguments": arguments(model),
-        "channels": _channels(model),
+        "channels": model.get_build_config()["input_shape"][-1],
         **card.to_dict(),
     }
     folder = Path(folder)
     write_weights(folder / WEIGHTS, named_weights(model))
     with atomic_write(folder / MODEL, force=True) as file:
-        file.write_text(json.dumps(about, indent=2) + "\n")
+        file.write_text(json.dumps(description, indent=2) + "\n")
 
 
-def read(path, precision="float32"):
+def read_model(path: str | Path, precision: str = "float32") -> tuple[keras.Model, Card]:
     """Read a model folder.
 
     Args:
@@ -82,52 +93,50 @@ def read(path, precision="float32"):
 
     Raises:
         FileNotFoundError: if the folder or one of the two files is missing.
-        ValueError: naming the file and what is wrong with it: a newer format, an
-            unknown class, a truncated file, weights that do not fit.
+        ValueError: naming the file and its fault: a newer format, an unknown class, a
+            truncated file, weights that do not fit.
+
+    Examples:
+        >>> from gvtnets_tf.zoo.fetching import fetch
+        >>> model, card = read_model(fetch("simulated_denoiser"))
+        >>> type(model).__name__, model.filters, card.axes, card.input_channels
+        ('GVTNet', 16, 'ZYX', ('noisy',))
     """
     path = Path(path)
     check_choice("precision", precision, POLICIES)
     for name in (MODEL, WEIGHTS):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} is not a model folder: it has no {name}.")
-    about = _read_json(path / MODEL)
-    written = about.pop("format", None)
-    if written not in (1, FORMAT):
-        raise ValueError(
-            f"{path / MODEL} is not of format 1 or {FORMAT}, which this version reads: update "
-            f"gvtnets_tf, or train or convert the model again."
-        )
-    if written == 1:
-        about = {FORMAT_1.get(key, key): value for key, value in about.items()}
+    description = _read_description(path / MODEL)
     try:
-        made = MODELS[check_choice("class", about.pop("class"), MODELS)]
-        arguments, channels = about.pop("arguments"), about.pop("channels")
-        _check_size(path, _count(made, arguments, channels))
-        model = _built(made, arguments, channels, POLICIES[precision])
-        card = Card.from_dict(about)
+        model_class = MODELS[check_choice("class", description.pop("class"), MODELS)]
+        config, channels = description.pop("arguments"), description.pop("channels")
+        _check_size(path, _count_weights(model_class, config, channels))
+        model = _build(model_class, config, channels, POLICIES[precision])
+        card = Card.from_dict(description)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / MODEL} does not describe a network: {error}") from error
     read_weights(path / WEIGHTS, named_weights(model))
     return model, card
 
 
-def _built(made, arguments, channels, dtype=None):
-    model = made(**arguments, dtype=dtype)
+def _build(model_class, config, channels, dtype=None):
+    model = model_class(**config, dtype=dtype)
     model.build((None, *(None,) * model.rank, channels))
     return model
 
 
-def _count(made, arguments, channels):
-    """How many numbers the weights of a network would be; no room is made for them."""
+def _count_weights(model_class, config, channels):
+    """Count the numbers in the weights of a network, without memory for them."""
 
-    def draft():
+    def count():
         # In this scope Keras notes shapes only, and makes the weights as it is left; here it
         # ends with its thread instead.
         keras.StatelessScope().__enter__()
-        return sum(math.prod(w.shape) for w in _built(made, arguments, channels).weights)
+        return sum(math.prod(w.shape) for w in _build(model_class, config, channels).weights)
 
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(draft).result()
+        return thread.submit(count).result()
 
 
 def _check_size(path, count):
@@ -140,14 +149,14 @@ def _check_size(path, count):
         )
 
 
-def write_weights(file, named):
+def write_weights(file: str | Path, named: Mapping) -> None:
     """Write variables by name into a flat HDF5 file, whole or not at all."""
     with atomic_write(file, force=True) as beside, h5py.File(beside, "w") as store:
         for name, variable in named.items():
             store[name] = np.asarray(variable)
 
 
-def read_weights(file, named):
+def read_weights(file: str | Path, named: Mapping) -> None:
     """Read variables by name; every one in the file has a place, and every place is filled.
 
     Args:
@@ -160,10 +169,10 @@ def read_weights(file, named):
     """
     try:
         with h5py.File(file, "r") as store:
-            found = {}
-            store.visititems(lambda name, item: _visit(found, name, item))
-            _check_weights(file, found, named)
-            values = {name: found[name][()] for name in named}
+            datasets = {}
+            store.visititems(lambda name, item: _collect(datasets, name, item))
+            _check_weights(file, datasets, named)
+            values = {name: datasets[name][()] for name in named}
     except OSError as error:
         raise ValueError(
             f"{file} cannot be read as HDF5: it is truncated or damaged ({error}). Copy or "
@@ -173,20 +182,21 @@ def read_weights(file, named):
         variable.assign(values[name])
 
 
-def _visit(found, name, item):
+def _collect(datasets, name, item):
     if isinstance(item, h5py.Dataset):
-        found[name] = item
+        datasets[name] = item
 
 
-def _check_weights(file, found, named):
-    missing, left = sorted(named.keys() - found.keys()), sorted(found.keys() - named.keys())
+def _check_weights(file, datasets, named):
+    missing = sorted(named.keys() - datasets.keys())
+    left = sorted(datasets.keys() - named.keys())
     if missing or left:
         raise ValueError(
             f"{file} does not belong to this network: {len(missing)} weights are missing "
             f"({', '.join(missing[:3])}), {len(left)} have no place ({', '.join(left[:3])})."
         )
     for name, variable in named.items():
-        data = found[name]
+        data = datasets[name]
         numbers = data.dtype.kind in "fiu" and data.dtype.itemsize <= 8
         if data.shape != tuple(variable.shape) or not numbers:
             raise ValueError(
@@ -197,26 +207,22 @@ def _check_weights(file, found, named):
             raise ValueError(f"{file}: {name} points into another file, which is not read.")
 
 
-def _read_json(file):
+def _read_description(file):
+    """Read `model.json` with the keys of the present format, without `format` itself."""
     if file.stat().st_size > LARGEST_JSON:
         raise ValueError(f"{file} is larger than {LARGEST_JSON} bytes: it is not a model.json.")
     try:
-        about = json.loads(file.read_text())
+        description = json.loads(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not JSON: it is truncated or damaged ({error}).") from error
-    if not isinstance(about, dict):
-        raise ValueError(f"{file} must hold a JSON object. Received: {type(about).__name__}.")
-    return about
-
-
-def _channels(model):
-    return int(named_weights(model)[FIRST[type(model).__name__]].shape[-2])
-
-
-# The weight whose last axis but one is the channels of the input.
-FIRST = {
-    "GVTNet": "stem/kernel",
-    "ProjectionGVTNet": "project.downs.0/kernel",
-    "FNet": "encoder.0.0.conv/kernel",
-    "GlobalPixelTransformerNet": "stem/kernel",
-}
+    if not isinstance(description, dict):
+        raise ValueError(f"{file} must hold a JSON object. Received: {type(description).__name__}.")
+    version = description.pop("format", None)
+    if version not in (1, FORMAT):
+        raise ValueError(
+            f"{file} is not of format 1 or {FORMAT}, which this version reads: update "
+            f"gvtnets_tf, or train or convert the model again."
+        )
+    if version == 1:
+        return {FORMAT_1.get(key, key): value for key, value in description.items()}
+    return description

@@ -1,13 +1,14 @@
-"""Names of trained networks and what is known of each: data, read without any network library."""
+"""The registry of trained networks, read without any network library."""
 
 import difflib
 import json
+from collections.abc import Mapping
 from importlib import resources
 
 SHIPPED, PUBLISHED = "registry.json", "published.json"
 COLUMNS = ("task", "state", "license")
-# What `card` shows, in its order, and what to call it.
-SHOWN = {
+# Keys that `format_entry` shows, in its order, and their labels.
+LABELS = {
     "task": "task", "state": "weights", "license": "license", "preset": "preset",
     "input": "input", "output": "output", "axes": "axes", "output_axes": "axes of the result",
     "voxel_size_um": "voxel size (micrometers)", "normalize": "normalization",
@@ -16,52 +17,64 @@ SHOWN = {
 }  # fmt: skip
 
 
-def read_registry():
-    """Everything that has a name: a mapping from name to what is known of it."""
-    held = _read(PUBLISHED)
-    families = {name: {**held["all"], **family} for name, family in held["families"].items()}
-    published = {n: {**families[one["family"]], **one} for n, one in held["models"].items()}
-    for one in published.values():
-        one["path"] = one["path"].format(one.pop("folder"))
-        one["source"] = f"{one['url']}/{one['path']}.*"
-    return {**_read(SHIPPED), **published}
+def read_registry() -> dict[str, dict]:
+    """Read the entries of all named networks.
+
+    Returns:
+        Mapping from name to entry: task, where its weights are (`"shipped"` or `"download"`),
+        license, axes, channels and, where downloaded, address and git blob ids.
+
+    Examples:
+        >>> entry = read_registry()["simulated_denoiser"]
+        >>> entry["task"], entry["where"], entry["license"]
+        ('denoising', 'shipped', 'BSD-3-Clause')
+    """
+    published = _read(PUBLISHED)
+    families = {
+        name: {**published["all"], **family} for name, family in published["families"].items()
+    }
+    models = {n: {**families[m["family"]], **m} for n, m in published["models"].items()}
+    for model in models.values():
+        model["path"] = model["path"].format(model.pop("folder"))
+        model["source"] = f"{model['url']}/{model['path']}.*"
+    return {**_read(SHIPPED), **models}
 
 
-def about(name):
-    """What is known of one name.
+def read_entry(name: str) -> dict:
+    """Read the entry of one name.
 
     Raises:
         ValueError: for an unknown name, with the nearest one.
     """
-    known = read_registry()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1) or [n for n in known if name in n]
+    registry = read_registry()
+    if name not in registry:
+        near = difflib.get_close_matches(name, registry, n=1) or [n for n in registry if name in n]
         hint = f"Did you mean {near[0]!r}? " if name and near else ""
         raise ValueError(
             f"{name!r} is neither a model folder nor a name in the zoo. {hint}"
             f"`gvtnets zoo list` shows all names."
         )
-    return known[name]
+    return registry[name]
 
 
-def table(known):
-    """A line for each of a mapping from name to what is known of it."""
-    rows = [(name, *(one[key] for key in COLUMNS)) for name, one in known.items()]
+def format_entries(entries: Mapping[str, Mapping]) -> str:
+    """Lay out a line for each of a mapping from name to entry, with its `state`."""
+    rows = [(name, *(entry[key] for key in COLUMNS)) for name, entry in entries.items()]
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     )
 
 
-def card(name, known):
-    """What is known of one name, a line for each thing."""
-    lines = [f"{label}: {_words(known[key])}" for key, label in SHOWN.items() if known.get(key)]
+def format_entry(name: str, entry: Mapping) -> str:
+    """Lay out one entry, a line for each key that it has."""
+    lines = [f"{label}: {_format(entry[key])}" for key, label in LABELS.items() if entry.get(key)]
     return "\n".join([name, *lines])
 
 
-def _words(value):
+def _format(value):
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_format(item)}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -12,7 +12,7 @@ from gvtnets_tf.checks import check_choice, optional
 LARGEST = 2**31  # bytes; the largest published file, with its optimizer's memory, has 0.3e9
 
 
-def read_state(file):
+def read_state(file: str | Path) -> dict[str, np.ndarray]:
     """Read all entries of a state.
 
     Args:
@@ -31,12 +31,12 @@ def read_state(file):
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
-    read = READERS[check_choice("format", file.suffix.lower(), READERS)]
+    reader = READERS[check_choice("format", file.suffix.lower(), READERS)]
     check_size(file, file.stat().st_size)
-    return read(file)
+    return reader(file)
 
 
-def check_size(file, size):
+def check_size(file: str | Path, size: int) -> None:
     """Refuse a file that is larger than any published one, before it is read.
 
     Raises:
@@ -49,33 +49,33 @@ def check_size(file, size):
         )
 
 
-def _npz(file):
+def _read_npz(file):
     try:
         with zipfile.ZipFile(file) as members:
             unpacked = sum(member.file_size for member in members.infolist())
     except zipfile.BadZipFile as error:
-        raise _damaged(file, error) from error
+        raise _describe_damage(file, error) from error
     check_size(file, unpacked)
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise _damaged(file, error) from error
+        raise _describe_damage(file, error) from error
     except ValueError as error:
         raise ValueError(
             f"{file} must hold plain arrays, as numpy.savez writes them ({error})."
         ) from error
 
 
-def _safetensors(file):
+def _read_safetensors(file):
     numpy = optional("safetensors.numpy", "safetensors")
     try:
         return numpy.load_file(file)
     except optional("safetensors", "safetensors").SafetensorError as error:
-        raise _damaged(file, error) from error
+        raise _describe_damage(file, error) from error
 
 
-def _torch(file):
+def _read_torch(file):
     torch = optional("torch", "torch")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
@@ -99,10 +99,14 @@ def _torch(file):
     return {name: value.detach().float().numpy() for name, value in state.items()}
 
 
-def _damaged(file, error):
+def _describe_damage(file, error):
     return ValueError(f"{file} cannot be read: it is truncated or damaged ({error}).")
 
 
 READERS = {
-    ".npz": _npz, ".safetensors": _safetensors, ".pt": _torch, ".pth": _torch, ".p": _torch,
-}  # fmt: skip
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
+    ".p": _read_torch,
+}

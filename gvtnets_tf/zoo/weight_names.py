@@ -1,4 +1,4 @@
-"""Names of the published weights, and what they are called here.
+"""Names of the published weights, and their names in a model folder.
 
 Read off the released training graphs of divelab/GVTNets @ 66e1007 (TensorFlow 1), and off
 the state of AllenCellModeling/pytorch_fnet, class fnet_nn_3d_params.Net(depth=4).
@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-# Micrometres of the images that the published networks were trained on, where resampled.
+# Micrometers of the images that the published networks were trained on, where resampled.
 VOXEL_SIZE = {"label_free": {"Y": 0.29, "X": 0.29}, "fnet": {"Z": 0.3, "Y": 0.3, "X": 0.3}}
 LICENSES = {
     "tf1": "GPL-3.0 (released checkpoints of divelab/GVTNets)",
@@ -46,15 +46,19 @@ RULES = (
 )
 
 
-def own_name(name, task):
-    """Return what a published variable is called in a model folder.
+def own_name(name: str, task: str) -> str:
+    """Return the name of a published variable in a model folder.
 
     Args:
-        name: str. Name in the checkpoint, e.g. `"bottom_block/block_0/attention/q_transform/bias"`.
+        name: str. Name in the checkpoint.
         task: `"label_free"`, `"denoising"` or `"projection"`.
 
     Returns:
-        str, e.g. `"bottoms.0.query/bias"`.
+        str.
+
+    Examples:
+        >>> own_name("bottom_block/block_0/attention/q_transform/bias", "label_free")
+        'bottoms.0.query/bias'
     """
     own = name
     for pattern, replacement in RULES:
@@ -62,16 +66,16 @@ def own_name(name, task):
     return f"restore.{own}" if task == "projection" and not own.startswith("project.") else own
 
 
-# What a TensorFlow-1 checkpoint holds besides weights: counters and the optimizer's memory.
-BESIDES = re.compile(r"^global_step$|(^|/)beta[12]_power(_\d+)?$|/Adam(_1)?$")
+# Entries of a TensorFlow-1 checkpoint that are no weights: counters and the optimizer's memory.
+NO_WEIGHTS = re.compile(r"^global_step$|(^|/)beta[12]_power(_\d+)?$|/Adam(_1)?$")
 
 
-def is_weight(name):
-    """Whether a variable of a TensorFlow-1 checkpoint is a weight of the network."""
-    return not BESIDES.search(name)
+def is_weight(name: str) -> bool:
+    """Return `True` for a variable of a TensorFlow-1 checkpoint that is a weight."""
+    return not NO_WEIGHTS.search(name)
 
 
-# The parts of one level of pytorch_fnet's recursive network, and what they are called here.
+# The parts of one level of pytorch_fnet's recursive network, and their names here.
 FNET_PARTS = {
     "sub_2conv_more.conv1": "encoder.{}.0.conv",
     "sub_2conv_more.bn1": "encoder.{}.0.normalize",
@@ -101,32 +105,36 @@ FNET_ROLES = {
 }
 
 
-def fnet_name(name):
-    """Return what an entry of pytorch_fnet's state is called in a model folder.
+def fnet_name(name: str) -> str:
+    """Return the name of an entry of pytorch_fnet's state in a model folder.
 
     Args:
-        name: str. E.g. `"net_recurse.sub_u.convt.weight"`: each `sub_u` is a level down.
+        name: str. Each `sub_u` in it is a level down.
 
     Returns:
-        str, e.g. `"ups.1.conv/kernel"`; `name` itself where it is not a known one.
+        str; `name` itself where it is not a known one.
+
+    Examples:
+        >>> fnet_name("net_recurse.sub_u.convt.weight")
+        'ups.1.conv/kernel'
     """
-    found = re.fullmatch(r"net_recurse\.((?:sub_u\.)*)(.+)\.(\w+)", name)
-    if found is None:
+    match = re.fullmatch(r"net_recurse\.((?:sub_u\.)*)(.+)\.(\w+)", name)
+    if match is None:
         return FNET_OUTPUT.get(name, name)
-    levels, part, leaf = found.groups()
+    levels, part, leaf = match.groups()
     own = FNET_PARTS.get(part, "").format(levels.count("sub_u"))
     role = FNET_ROLES.get(own.rsplit(".", 1)[-1], {}).get(leaf)
     return f"{own}/{role}" if role else name
 
 
-def torch_shape(shape):
-    """The shape that torch keeps a weight in: `(*kernel, a, b)` there is `(b, a, *kernel)`.
+def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a weight in torch: `(*kernel, a, b)` is `(b, a, *kernel)` there.
 
-    So for convolutions, (in, out) here, and transposed ones, (out, in) here.
+    This holds for convolutions, (in, out) here, and transposed ones, (out, in) here.
     """
     return (shape[-1], shape[-2], *shape[:-2]) if len(shape) > 1 else tuple(shape)
 
 
-def from_torch(array):
+def from_torch(array: np.ndarray) -> np.ndarray:
     """Bring a weight of torch into the order of axes of Keras; nothing is flipped."""
     return np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim > 1 else array

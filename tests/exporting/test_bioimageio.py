@@ -199,7 +199,7 @@ def accepted(paths, scratch):
 def test_the_command_makes_a_zip_that_the_tests_of_bioimageio_accept(tmp_path):
     pytest.importorskip("tf2onnx")
     made = predictor("fixed")
-    model = model_folder.write(tmp_path / "model", made.model, made.card)
+    model = model_folder.write_model(tmp_path / "model", made.model, made.card)
     out = tmp_path / "model.zip"
     cli.main(
         ["export", str(model), "--format", "bioimageio", "--out", str(out), "--author", "A. Uthor"]

@@ -14,7 +14,7 @@ from laws import set_weights
 
 from gvtnets_tf import export
 from gvtnets_tf.cli import main as cli
-from gvtnets_tf.exporting.tf_graph import without_chunks
+from gvtnets_tf.exporting.tf_graph import remove_chunks
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnet import GVTNet
@@ -298,8 +298,8 @@ CHUNKED = {
 @pytest.mark.parametrize("case", CHUNKED)
 def test_a_network_of_chunks_is_another_without_them(case, noise):
     made = CHUNKED[case]()
-    plain = without_chunks(made.model)
-    assert plain is not made.model and without_chunks(plain) is plain
+    plain = remove_chunks(made.model)
+    assert plain is not made.model and remove_chunks(plain) is plain
     grid = [2 * d for d in made.divisor]
     x = noise(1, *grid, made.model.get_build_config()["input_shape"][-1])
     check(plain(x).numpy(), made.model(x).numpy(), 1e-5)
@@ -360,7 +360,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
 
 def test_the_command_exports_a_model_folder(tmp_path, capsys):
     made = predictor("image")
-    model = model_folder.write(tmp_path / "model", made.model, made.card)
+    model = model_folder.write_model(tmp_path / "model", made.model, made.card)
     words = ["export", str(model), "--format", "savedmodel", "--out", str(tmp_path / "out")]
     cli.main(words)
     assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"

@@ -11,7 +11,7 @@ FIXED = Normalizer("fixed", offset=(100.0,), gain=(7.0,))
 
 
 def page(name="", **card):
-    return readme.page(Predictor(lambda x: x, Card(**card)), name)
+    return readme.format_page(Predictor(lambda x: x, Card(**card)), name)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def made():
 def served(made, tmp_path_factory):
     pytest.importorskip("tensorflow_serving")
     place = tmp_path_factory.mktemp("serving")
-    model = model_folder.write(place / "model", made.model, made.card)
+    model = model_folder.write_model(place / "model", made.model, made.card)
     sizes = [word for shape in SHAPES for word in ("--warm-up", *map(str, shape))]
     out = place / "served"
     cli.main(["export", str(model), "--format", "savedmodel", *sizes, "--out", str(out)])

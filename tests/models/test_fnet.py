@@ -112,7 +112,7 @@ def test_a_model_folder_keeps_it(noise, tmp_path):
     net.build((None, None, None, 3))
     set_weights(net)
     card = Card(axes="YX", output_axes="YX", probabilistic=True)
-    back, _ = model_folder.read(model_folder.write(tmp_path / "model", net, card))
+    back, _ = model_folder.read_model(model_folder.write_model(tmp_path / "model", net, card))
     assert isinstance(back, FNet)
     np.testing.assert_allclose(back(x), net(x), rtol=1e-5, atol=1e-6)
 

@@ -46,7 +46,7 @@ def test_a_folder_is_loaded_and_wins_over_a_name(monkeypatch, tmp_path):
     name = SHIPPED[0]
     shutil.copytree(FIRST, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert load(name).card == load(FIRST).card == model_folder.read(FIRST)[1]
+    assert load(name).card == load(FIRST).card == model_folder.read_model(FIRST)[1]
 
 
 def test_what_is_not_there_is_named(tmp_path):
@@ -99,7 +99,7 @@ def test_weights_are_counted_as_they_are_without_being_made():
         model = made.build()
         model.build((None,) * 4 + (1,))
         expected = sum(int(np.prod(w.shape)) for w in named_weights(model).values())
-        assert model_folder._count(made.model, made.config, 1) == expected
+        assert model_folder._count_weights(made.model, made.config, 1) == expected
 
 
 def test_a_network_larger_than_its_file_is_refused_where_it_is_small_by_its_names(copied):

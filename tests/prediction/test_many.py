@@ -157,7 +157,7 @@ def test_one_model_at_a_time_is_in_memory(tmp_path, stack, monkeypatch):
         out, _ = predict_many(stack, names, tmp_path / "out.ome.tif", **QUIET)
     assert len(alive) == 6  # each once for its card, and once to predict
     found = readers.read(out)
-    known = model_folder.read(FIRST)[1].output_channels
+    known = model_folder.read_model(FIRST)[1].output_channels
     assert found.channel_names == tuple(f"{n.name} {c}" for n in names for c in known)
     with pytest.warns(UserWarning, match="trained on"):
         predict(stack, FIRST, tmp_path / "one.tif", **QUIET)

@@ -54,7 +54,7 @@ def untrained(monkeypatch):
         model = GVTNet(**{**SMALL, "filters": filters})
         model.build((None, None, None, None, 1))
         out.mkdir(parents=True, exist_ok=force)
-        model_folder.save(out, model, CARD)
+        model_folder.save_model(out, model, CARD)
         (out / "recipe.yaml").write_text(yaml.safe_dump(label_free._plain(recipe)))
         (out / "history.csv").write_text("epoch\n")
 

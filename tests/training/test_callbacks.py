@@ -112,10 +112,10 @@ def test_the_best_is_kept_and_the_rest_is_not(tmp_path):
     kept = []
     for epoch, score in enumerate(scores):
         keep.on_epoch_end(epoch, {"loss": 0.0, "val_loss": score})
-        kept.append(model_folder.read(tmp_path)[1].training["best"])
+        kept.append(model_folder.read_model(tmp_path)[1].training["best"])
     first, second = {"epoch": 1, "val_loss": 2.0}, {"epoch": 3, "val_loss": 1.0}
     assert kept == [first, first, second, second, second]
-    assert model_folder.read(tmp_path)[1].training["steps"] == 8
+    assert model_folder.read_model(tmp_path)[1].training["steps"] == 8
 
 
 def test_without_a_score_the_last_is_kept(tmp_path):

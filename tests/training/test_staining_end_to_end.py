@@ -66,7 +66,7 @@ def history(path):
 
 def test_wells_become_a_model_folder_that_predicts_labels_in_their_counts(tmp_path, data):
     out = run(tmp_path / "run", recipe(data))
-    model, card = model_folder.read(out)
+    model, card = model_folder.read_model(out)
     assert (model.out_channels, model.classes, card.classes) == (3, 16, 16)
     assert (card.scales, card.tile) == ((1.0, 2.0, 0.5), (16, 16))
     assert card.output_channels == tuple(LABELS)
@@ -109,7 +109,7 @@ def test_it_learns_the_labels_of_a_well_it_has_not_seen(tmp_path, data):
 
 def test_the_score_of_the_select_part_is_that_of_the_loss_on_its_patches(tmp_path, data):
     out = run(tmp_path / "run", recipe(data, steps=2))
-    model, card = model_folder.read(out)
+    model, card = model_folder.read_model(out)
     made = fitting.Recipe.load(out / "recipe.yaml")
     _, selection, _ = fitting._prepare(made)
     assert [pair.origin for pair in selection] == [{"X": 48}] * 2

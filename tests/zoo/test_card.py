@@ -37,7 +37,8 @@ def test_what_a_file_does_not_say_is_the_default():
 
 def test_a_changed_card_keeps_the_rest():
     changed = FULL.changed(license="CC0")
-    assert (changed.license, changed.target_normalizer) == ("CC0", FULL.target_normalizer)
+    assert (changed.license, changed.axes) == ("CC0", "YX")
+    assert changed.target_normalizer == FULL.target_normalizer
 
 
 def test_an_unknown_key_is_named_with_the_nearest():
@@ -45,7 +46,7 @@ def test_an_unknown_key_is_named_with_the_nearest():
         Card.from_dict({"voxelsize": {}})
 
 
-def test_an_unknown_undo_is_named():
+def test_an_unknown_denormalize_is_named():
     with pytest.raises(ValueError, match=r"`denormalize` cannot be 'inputs'. Did you mean 'input'"):
         Card(denormalize="inputs")
 

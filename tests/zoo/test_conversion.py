@@ -68,7 +68,8 @@ def test_the_commands_convert_and_predict_as_published(published, checkpoints, t
 
 
 def test_every_weight_is_the_one_of_the_checkpoint(published, checkpoints, tmp_path):
-    model, _ = model_folder.read(convert_tf1(checkpoints["denoising"], tmp_path / "m", "denoising"))
+    out = convert_tf1(checkpoints["denoising"], tmp_path / "m", "denoising")
+    model, _ = model_folder.read_model(out)
     found = sorted(float(np.abs(w).sum()) for w in named_weights(model).values())
     expected = sorted(float(np.abs(v).sum()) for v in published.variables("denoising").values())
     assert found == pytest.approx(expected)
@@ -250,7 +251,7 @@ def small_state(rank=3, seed=0):
 
 
 def same(out, net, x):
-    back, card = model_folder.read(out)
+    back, card = model_folder.read_model(out)
     np.testing.assert_allclose(back(x), net(x), rtol=1e-5, atol=1e-5)
     return card
 
@@ -282,7 +283,7 @@ def test_the_command_converts_a_state(noise, tmp_path, capsys):
 
     for extra, message in (
         ([], f"{tmp_path / 'm'} exists and is not overwritten"),
-        (["--force", "--preset", "denoising"], "--preset says which released checkpoint"),
+        (["--force", "--preset", "denoising"], "--preset names the released checkpoint"),
     ):
         with pytest.raises(SystemExit) as stopped:
             cli.main([*words, *extra])
@@ -296,7 +297,7 @@ def test_tf1_needs_a_preset(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["convert", "tf1", "model.ckpt", "--out", str(tmp_path / "m")])
     assert stopped.value.code == 2
-    assert "--preset says which released checkpoint" in capsys.readouterr().err
+    assert "--preset names the released checkpoint" in capsys.readouterr().err
 
 
 def test_safetensors_are_read(noise, tmp_path):

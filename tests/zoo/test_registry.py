@@ -139,6 +139,6 @@ def test_looking_at_the_zoo_costs_no_network_library():
 
 
 def test_a_card_says_only_what_is_known():
-    assert registry.card("one", {"task": "denoising", "license": "", "output": ["a", "b"]}) == (
-        "one\ntask: denoising\noutput: a, b"
-    )
+    assert registry.format_entry(
+        "one", {"task": "denoising", "license": "", "output": ["a", "b"]}
+    ) == ("one\ntask: denoising\noutput: a, b")

@@ -9,17 +9,22 @@ these two pages say.
 
 import base64
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from gvtnets_tf.checks import check_at_least, check_choice, optional
+import requests
+from tqdm import tqdm
+
+from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.data.in_silico_labeling.file_names import (
     SPLITS,
     is_named,
     is_predicted,
     list_folders,
 )
+from gvtnets_tf.download import describe_failure, fetch
 
 BASE_URL = "https://storage.googleapis.com"
 BUCKET = "in-silico-labeling"
@@ -28,22 +33,35 @@ TIMEOUT = 60  # seconds without an answer
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the bucket: where it will lie, where it is, how large, and its MD5 sum."""
+    """One file of the bucket.
+
+    Attributes:
+        key: str. Path below the folder of the data set.
+        url: str. Address.
+        size: int. Bytes.
+        digest: str or `None`. `"md5:..."`, which files that were uploaded in parts lack.
+    """
 
     key: str
     url: str
     size: int
-    md5: str | None
+    digest: str | None
 
 
 def download(
-    out, conditions=None, split=None, predictions=False, base_url=BASE_URL, retries=2, progress=True
-):
-    """Fetch wells of the data set, so that `isl.wells(out)` reads them.
+    out: str | Path,
+    conditions: str | Iterable[str] | None = None,
+    split: str | None = None,
+    predictions: bool = False,
+    base_url: str = BASE_URL,
+    retries: int = 2,
+    progress: bool = True,
+) -> list[Path]:
+    """Fetch wells of the data set, so that `find_wells(out)` reads them.
 
-    A file that is there and whole is not fetched again, so a download that broke off goes on
-    where it was. By the sizes and counts that the GPT paper prints, planes and labels are about
-    40 GB before compression. Cite Christiansen et al. (2018),
+    A file that is there and whole is not fetched again, so a second call goes on where the
+    first one stopped. By the sizes and counts that the GPT paper prints, planes and labels are
+    about 40 GB before compression. Cite Christiansen et al. (2018),
     https://doi.org/10.1016/j.cell.2018.03.040.
 
     Args:
@@ -53,27 +71,29 @@ def download(
         split: `"train"`, `"test"`, or `None` for both.
         predictions: bool. Whether the predictions that the authors published come along.
         base_url: str. Address of the server that holds the bucket.
-        retries: int. How often a file is asked for again.
+        retries: int. Attempts after the first, for each file.
         progress: bool. Whether a bar is drawn on standard error.
 
     Returns:
         List of `Path`, in the order of the listing.
 
     Raises:
-        ModuleNotFoundError: if `pooch` is missing, with the extra that brings it.
         ValueError: for an unknown condition or split, or if a file came with another MD5 sum
             or size than the listing says; nothing is kept of it.
-        FileNotFoundError: if the bucket lists nothing of that kind.
+        FileNotFoundError: if the bucket lists nothing of that kind, or has no such file.
         OSError: naming the address, if the server does not answer or refuses; if the disk is
             too small.
-    """
-    pooch = optional("pooch", "download")
-    from tqdm import tqdm
 
+    Examples:
+        >>> download("isl", conditions="F")
+        Traceback (most recent call last):
+            ...
+        ValueError: `condition` cannot be 'F'. ...
+    """
     check_at_least("retries", retries, 0)
     splits = SPLITS if split is None else [check_choice("split", split, SPLITS)]
     places = [(split, folder) for split in splits for folder in list_folders(conditions)]
-    entries = [e for place in places for e in _entries(*place, predictions, base_url)]
+    entries = [e for place in places for e in _list_images(*place, predictions, base_url)]
     if not entries:
         raise FileNotFoundError(
             f"{base_url} lists no image of conditions={conditions!r}, split={split!r} in its "
@@ -81,36 +101,33 @@ def download(
         )
     out = Path(out)
     _check_space(out, entries)
-    pooch.get_logger().setLevel("WARNING")  # else it tells of each of some thousand files
-    registry = {entry.key: entry.md5 and f"md5:{entry.md5}" for entry in entries}
-    urls = {entry.key: entry.url for entry in entries}
-    store = pooch.create(
-        out.absolute(), base_url, registry=registry, urls=urls, retry_if_failed=retries
-    )
     total = sum(entry.size for entry in entries)
     with tqdm(total=total, unit="B", unit_scale=True, desc="download", disable=not progress) as bar:
         for entry in entries:
-            _fetch(store, entry, out / entry.key)
+            fetch(
+                entry.url, out / entry.key, size=entry.size, digest=entry.digest,
+                timeout=TIMEOUT, retries=retries, progress=False,
+            )  # fmt: skip
             bar.update(entry.size)
     return [out / entry.key for entry in entries]
 
 
-def _entries(split, folder, predictions, base_url):
-    """The images in one folder of the bucket."""
+def _list_images(split, folder, predictions, base_url) -> Iterator[Entry]:
+    """List the images in one folder of the bucket."""
     prefix = f"paper_data/{split}_single_channel_images/{folder}/"
-    for item in _listing(prefix, base_url):
+    for item in _list_objects(prefix, base_url):
         name = item["name"].removeprefix(prefix)
         if name != Path(name).name:
             continue  # in a folder below, or leading out of it
         if is_named(name) and (predictions or not is_predicted(name)):
-            md5 = base64.b64decode(item["md5Hash"]).hex() if "md5Hash" in item else None
+            md5 = item.get("md5Hash")
+            digest = f"md5:{base64.b64decode(md5).hex()}" if md5 else None
             url = f"{base_url}/{BUCKET}/{quote(item['name'])}"
-            yield Entry(f"{split}/{folder}/{name}", url, int(item["size"]), md5)
+            yield Entry(f"{split}/{folder}/{name}", url, int(item["size"]), digest)
 
 
-def _listing(prefix, base_url):
-    """Entries of the bucket whose names begin with `prefix`, page after page."""
-    requests = optional("requests", "download")
+def _list_objects(prefix, base_url):
+    """List the objects of the bucket whose names begin with `prefix`, page after page."""
     url = f"{base_url}/storage/v1/b/{BUCKET}/o"
     query = {"prefix": prefix, "fields": "nextPageToken,items(name,size,md5Hash)"}
     while query.get("pageToken", "first"):
@@ -118,48 +135,19 @@ def _listing(prefix, base_url):
             answer = requests.get(url, params=query, timeout=TIMEOUT)
             answer.raise_for_status()
             page = answer.json()
+        except requests.JSONDecodeError as error:
+            raise OSError(
+                f"{url} did not answer with a list of files ({error}). Check the address "
+                f"(`base_url`) and the network."
+            ) from error
         except requests.RequestException as error:
-            raise OSError(f"The list of files could not be read: {_reason(url, error)}") from error
+            raise describe_failure(url, error, TIMEOUT) from error
         yield from page.get("items", ())
         query["pageToken"] = page.get("nextPageToken")
 
 
-def _fetch(store, entry, path):
-    """Fetch one file, unless it is there and whole."""
-    requests = optional("requests", "download")
-    # Without an MD5 sum the size must do, as for files that were uploaded in parts.
-    if entry.md5 is None and path.is_file() and path.stat().st_size != entry.size:
-        path.unlink()
-    try:
-        store.fetch(entry.key)
-    except requests.RequestException as error:
-        raise OSError(f"A file could not be fetched: {_reason(entry.url, error)}") from error
-    except ValueError as error:
-        raise ValueError(
-            f"{entry.url} did not arrive as the bucket lists it: its MD5 sum is not {entry.md5}. "
-            f"Nothing was kept of it; try again."
-        ) from error
-    if path.stat().st_size != entry.size:
-        path.unlink()
-        raise ValueError(
-            f"{entry.url} did not arrive as the bucket lists it: it does not have {entry.size} "
-            f"bytes. Nothing was kept of it; try again."
-        )
-    if path.stat().st_mode & 0o777 == 0o600:
-        path.chmod(0o644)  # what came through a temporary file is for its owner only
-
-
-def _reason(url, error):
-    answer = getattr(error, "response", None)
-    said = "no answer" if answer is None else f"{answer.status_code} {answer.reason}"
-    return (
-        f"{url} says {said} ({type(error).__name__}). What had arrived is kept; call again to go "
-        f"on, or check the network and the address (`base_url`)."
-    )
-
-
 def _check_space(out, entries):
-    """Refuse to begin what the disk cannot hold."""
+    """Refuse to begin a download that the disk cannot hold."""
     needed = sum(entry.size for entry in entries if not (out / entry.key).is_file())
     above = next(p for p in (out, *out.absolute().parents) if p.exists())
     free = shutil.disk_usage(above).free

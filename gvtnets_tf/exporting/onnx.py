@@ -1,0 +1,36 @@
+"""ONNX files: one network without its normalization."""
+
+from pathlib import Path
+
+from gvtnets_tf.checks import optional
+from gvtnets_tf.exporting.tf_graph import build_network_graph
+from gvtnets_tf.prediction.predictor import Predictor
+
+OPSET = 18
+
+
+def save(path: Path, predictor: Predictor, channels: int) -> None:
+    """Write a network as ONNX, and check that onnxruntime reads it.
+
+    Args:
+        path: file to make.
+        predictor: `Predictor` of a Keras model.
+        channels: int. Channels that the network reads.
+
+    Raises:
+        ModuleNotFoundError: if a package of the extra `onnx` is not installed.
+        ValueError: if onnxruntime does not read the file.
+    """
+    optional("onnx", "onnx")
+    convert = optional("tf2onnx", "onnx").convert
+    graph = build_network_graph(predictor, channels)
+    convert.from_function(graph, graph.input_signature, opset=OPSET, output_path=str(path))
+    runtime = optional("onnxruntime", "onnx")
+    try:
+        runtime.InferenceSession(str(path))
+    except Exception as error:  # its errors have no other class in common
+        # The converter only prints what it cannot convert, such as loops.
+        raise ValueError(
+            f"The network cannot be written as ONNX, as onnxruntime does not read what the "
+            f"converter makes of it: use another format. Received: {error}"
+        ) from error
