@@ -60,7 +60,9 @@ def scores(true, prediction):
     rows = []
     for i, stain in enumerate(STAINS):
         pair = true[..., i], prediction[..., i]
-        rows.append({"stain": stain, "r": metrics.r(*pair), "nrmse_fit": metrics.nrmse_fit(*pair)})
+        rows.append(
+            {"stain": stain, "r": metrics.pearson(*pair), "nrmse_fit": metrics.nrmse_fit(*pair)}
+        )
     return rows
 
 

@@ -13,7 +13,7 @@ from gvtnets_tf.evaluation import metrics
 SCORES = {
     "psnr": lambda true, prediction: metrics.psnr(true, prediction, data_range=1),
     "ssim": lambda true, prediction: metrics.ssim(true, prediction, data_range=1),
-    "r": metrics.r,
+    "r": metrics.pearson,
 }
 
 

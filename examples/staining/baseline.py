@@ -50,7 +50,7 @@ def ridge(x, y, alpha):
 
 
 def scores(true, found):
-    return [metrics.r(true[..., i], found[..., i]) for i in range(len(LABELS))]
+    return [metrics.pearson(true[..., i], found[..., i]) for i in range(len(LABELS))]
 
 
 def main(args):

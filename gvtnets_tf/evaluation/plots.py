@@ -194,7 +194,7 @@ def _row(stacks, index, count, show):
     errors = {n: _plane(x, show).astype(np.float64) - true for n, x in predictions.items()}
     top = max((np.percentile(np.abs(e), DIFFERENCE) for e in errors.values()), default=0) or 1.0
     for name, x in predictions.items():
-        heading = f"{name}, r = {metrics.r(truth[index], x):.3f}"
+        heading = f"{name}, r = {metrics.pearson(truth[index], x):.3f}"
         row.append(_Panel(_plane(x, show), heading, gray))
         row.append(_Panel(errors[name], f"{name} - truth", (-top, top), "RdBu_r", bar=True))
     return row

@@ -79,7 +79,7 @@ def _smoothed(noisy, sigma):
 
 def _scores(truth, image):
     return {
-        "r": metrics.r(truth, image),
+        "r": metrics.pearson(truth, image),
         "psnr": metrics.psnr(truth, image, data_range=1.0),
         "ssim": metrics.ssim(truth, image, data_range=1.0),
         "mae": metrics.mae(truth, image),

@@ -303,7 +303,7 @@ def _predicted(row, predictor, out):
     return {
         "name": row.input.stem,
         "part": row.split,
-        "r": metrics.r(true, found),
+        "r": metrics.pearson(true, found),
         "normalized_l2": metrics.normalized_l2(true, found),
         "seconds": seconds,
     }

@@ -110,7 +110,7 @@ def test_scores_are_those_of_the_prepared_volumes(tmp_path, untrained):
     assert (target.mean(), target.std()) == pytest.approx((0, 1), abs=1e-3)
     assert metrics.normalized_l2(target, np.zeros_like(target)) == 1.0
     r, l2 = (float(scores[2][key]) for key in ("r", "normalized_l2"))
-    assert r == pytest.approx(metrics.r(target, prediction), abs=1e-6)
+    assert r == pytest.approx(metrics.pearson(target, prediction), abs=1e-6)
     assert l2 == pytest.approx(metrics.normalized_l2(target, prediction), abs=1e-6)
     assert row["l2_report"] == pytest.approx(
         np.mean([float(s["normalized_l2"]) for s in scores[2:]])

@@ -196,7 +196,7 @@ def test_a_czi_is_prepared_like_any_other(tmp_path):
     row = pairing.from_csv(tmp_path / "t.csv", tmp_path)[0]
     assert (row.input, row.target_channel, resize[1]) == (path, 1, 0.37241)
     signal, target = label_free_data.prepare(row, (1, 1, 1))
-    assert metrics.r(target.array, pixels[1]) == pytest.approx(1)
+    assert metrics.pearson(target.array, pixels[1]) == pytest.approx(1)
     assert signal.array.mean() == pytest.approx(0, abs=1e-5)
 
 

@@ -123,8 +123,8 @@ def test_r_of_all_pixels_is_that_of_all_images_together():
         true = pooled(targets, i)
         ours, other = (pooled(noisy(targets, sd, seed), i) for sd, seed in ((300, 1), (900, 2)))
         # One repeat says it all: the next would take the same pixels.
-        assert found[label].r["prediction"] == pytest.approx([metrics.r(true, ours)])
-        assert found[label].r["baseline"] == pytest.approx([metrics.r(true, other)])
+        assert found[label].r["prediction"] == pytest.approx([metrics.pearson(true, ours)])
+        assert found[label].r["baseline"] == pytest.approx([metrics.pearson(true, other)])
         assert found[label].pixels == found[label].available == true.size
         assert math.isnan(found[label].correlations()["prediction"]["sd"])
 
@@ -132,7 +132,7 @@ def test_r_of_all_pixels_is_that_of_all_images_together():
 def test_r_of_pooled_images_is_not_the_mean_over_images():
     bright, dark = np.eye(8) + 100, np.eye(8)
     flipped = [bright[:, ::-1], dark[:, ::-1]]  # the right level, the wrong place
-    assert metrics.r(dark, dark[:, ::-1]) < 0
+    assert metrics.pearson(dark, dark[:, ::-1]) < 0
     assert measure(flipped, [bright, dark]).labels["0"].r["prediction"][0] > 0.99
 
 
@@ -157,7 +157,7 @@ def test_the_difference_is_taken_repeat_by_repeat():
 def test_repeats_scatter_as_much_as_random_pixels_do():
     targets = [x.select_channels([0]) for x in wells(shape=(200, 200))]
     found = measure(noisy(targets, 400), targets, pixels=2000).labels[LABELS[0]]
-    r = metrics.r(pooled(targets, 0), pooled(noisy(targets, 400), 0))
+    r = metrics.pearson(pooled(targets, 0), pooled(noisy(targets, 400), 0))
     said = found.correlations()["prediction"]
     assert said["mean"] == pytest.approx(r, abs=4 * said["sd"] / math.sqrt(30))
     assert said["sd"] == pytest.approx((1 - r**2) / math.sqrt(2000), rel=0.5)
@@ -243,7 +243,7 @@ def test_labels_that_were_not_taken_are_left_out():
     found = measure(noisy(wells(), 300), targets).labels
     assert {label: found[label].images for label in LABELS} == dict(zip(LABELS, (2, 3)))
     ours = noisy(wells(), 300)
-    expected = metrics.r(pooled(targets[::2], 0), pooled(ours[::2], 0))
+    expected = metrics.pearson(pooled(targets[::2], 0), pooled(ours[::2], 0))
     assert found[LABELS[0]].r["prediction"] == pytest.approx([expected])
 
 
