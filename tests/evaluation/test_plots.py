@@ -23,13 +23,13 @@ def small(monkeypatch):
 def drawn(monkeypatch):
     """Collect the figures that are drawn."""
     figures = []
-    make = plots.canvas
+    make = plots.make_figure
 
     def collect(size):
         figures.append(make(size))
         return figures[-1]
 
-    monkeypatch.setattr(plots, "canvas", collect)
+    monkeypatch.setattr(plots, "make_figure", collect)
     return figures
 
 
