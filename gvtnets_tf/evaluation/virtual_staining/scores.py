@@ -195,9 +195,8 @@ class _Moments:
         shift, total = mean - self.mean, self.count + count
         centered = x - mean[:, None]
         # Around the mean of each part, or large counts would cost the digits that matter.
-        self.products += centered @ centered.T + np.outer(shift, shift) * (
-            self.count * count / total
-        )
+        between = np.outer(shift, shift) * (self.count * count / total)
+        self.products += centered @ centered.T + between
         self.mean, self.count = self.mean + shift * (count / total), total
         self.low, self.high = np.minimum(self.low, x.min(1)), np.maximum(self.high, x.max(1))
 
@@ -220,9 +219,8 @@ class _Tally:
             for repeat in np.arange(self.repeats)
         ]
         self.moments, self.counts, self.crops, self.added = None, {}, [], 0
-        self.examples = {
-            *np.linspace(0, len(sizes) - 1, min(SHOWN, len(sizes))).round().astype(int)
-        }
+        examples = np.linspace(0, len(sizes) - 1, min(SHOWN, len(sizes)))
+        self.examples = {*examples.round().astype(int)}
 
     def add(self, comparison, images):
         """Add an image: arrays of its truth and of the predictions."""
