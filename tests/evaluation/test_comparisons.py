@@ -82,7 +82,7 @@ def test_labels_of_wells_may_be_asked_for_and_computed(plate):
         evaluate(only, plate, target_channels=["DAPI"])
 
 
-def test_wells_without_prediction_are_left_out_which_is_logged(plate, caplog):
+def test_wells_without_prediction_are_left_out_which_is_said(plate, caplog):
     predictions = predict_wells(plate, ["DAPI_CONFOCAL"])
     (predictions / f"{NAME}A1.tif").unlink()
     report = evaluate(predictions, plate)
