@@ -26,10 +26,10 @@ from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 
 PATCH, BATCH = (16, 64, 64), 4
-VALIDATION_PATCHES = 64  # the default of a recipe
+SELECT_PATCHES = 64  # the default of a recipe
 
 
-def make_pairs(stacks):
+def pairs(stacks):
     """Make training pairs without normalization, which `prepare.py` has done."""
     as_is = Normalizer("none")
     return [
@@ -83,8 +83,8 @@ def main(args):
     care = make_network(args.loss, out)
     seconds = train(
         care,
-        patches(make_pairs(read(args.pairs, "train")), PATCH, BATCH, args.every, seed=args.seed),
-        grid(make_pairs(read(args.pairs, "validation")), PATCH, BATCH, most=VALIDATION_PATCHES),
+        patches(pairs(read(args.pairs, "train")), PATCH, BATCH, args.every, seed=args.seed),
+        grid(pairs(read(args.pairs, "validation")), PATCH, BATCH, most=SELECT_PATCHES),
         args.steps // args.every,
         out / "history.csv",
     )

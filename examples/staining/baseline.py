@@ -27,7 +27,7 @@ TRAIN, VALIDATION = slice(0, 448), slice(448, 576)
 
 
 def compute_features(planes):
-    """Return features `(y, x, feature)` of planes `(z, y, x)`, standardized on the training part."""
+    """Return features `(y, x, feature)` of planes `(z, y, x)`, standardized on `TRAIN`."""
     mean, spread = (f(planes[..., TRAIN], axis=(1, 2), keepdims=True) for f in (np.mean, np.std))
     planes = (planes - mean) / spread
     features = [
