@@ -194,8 +194,10 @@ def _count_channels(stacks, channel_names):
         raise ValueError("`images` must hold at least one image. Received: none.")
     shapes = {name: x.shape for name, x in stacks.items() if name != "input"}
     if len(set(shapes.values())) > 1:
-        given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"Truth and predictions must have one shape. Received (CTZYX): {given}.")
+        received = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"Truth and predictions must have one shape. Received (CTZYX): {received}."
+        )
     count = next(iter(shapes.values()), next(iter(stacks.values())).shape)[0]
     if len(channel_names) not in (0, count):
         raise ValueError(

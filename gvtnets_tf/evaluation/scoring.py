@@ -1,6 +1,7 @@
 """Score predictions against targets, image by image, with tests and figures."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from gvtnets_tf.atomic_files import atomic_write
@@ -19,15 +20,15 @@ HEADINGS = {
 
 
 def evaluate(
-    predictions,
-    targets,
+    predictions: str | Path | Sequence,
+    targets: str | Path | Sequence,
     out: str | Path | None = None,
-    baseline=None,
+    baseline: str | Path | Sequence | None = None,
     *,
     axes: str | None = None,
     target_channels: list | None = None,
     regions: dict | None = None,
-    inputs=None,
+    inputs: str | Path | Sequence | None = None,
     staining: bool | dict | None = False,
     force: bool = False,
 ) -> Report:
