@@ -98,7 +98,7 @@ def peak(make, grid, *args):
     call, x = make(*args), features(grid)
     for small in WARM_UP:
         call(features(small))
-    return timing.rise(lambda: call(x))
+    return timing.measure_rise(lambda: call(x))
 
 
 def of_linear(grids, quadratic_grids, rounds):
@@ -107,9 +107,9 @@ def of_linear(grids, quadratic_grids, rounds):
     cases = [("linear", g) for g in grids] + [("quadratic", g) for g in quadratic_grids]
     inputs = {grid: features(grid) for _, grid in cases}
     ways = {(n, g): functools.partial(calls[n], inputs[g]) for n, g in cases}
-    seconds = timing.best(ways, rounds)
+    seconds = timing.time_best(ways, rounds)
     make = {"linear": linear, "quadratic": quadratic}
-    peaks = {case: timing.alone(peak, make[case[0]], case[1]) for case in cases}
+    peaks = {case: timing.run_in_process(peak, make[case[0]], case[1]) for case in cases}
     result = {name: {} for name in calls}
     for name, grid in cases:
         result[name][f"{grid}^3"] = _per_voxel(seconds[name, grid], peaks[name, grid], grid)
@@ -151,13 +151,13 @@ def of_softmax(grid, chunks, rounds):
         for chunk in chunks
         for kind, gradient in kinds.items()
     }
-    seconds = timing.best(ways, rounds)
+    seconds = timing.time_best(ways, rounds)
     result = {"grid": f"{grid}^3", "all_scores_mib": grid**6 * 4 / 2**20}
     for chunk in chunks:
         result[f"chunk_{chunk}"] = {
             kind: {
                 "seconds": seconds[kind, chunk],
-                "peak_mib": timing.alone(peak, softmax, grid, chunk, gradient) / 2**20,
+                "peak_mib": timing.run_in_process(peak, softmax, grid, chunk, gradient) / 2**20,
             }
             for kind, gradient in kinds.items()
         }

@@ -87,8 +87,8 @@ def run_savedmodel(path):
     loaded = tf.saved_model.load(str(path / "1"))
 
     def run(x):
-        found = loaded.signatures["normalized"](image=tf.constant(x))
-        return {name: y.numpy() for name, y in found.items()}
+        outputs = loaded.signatures["normalized"](image=tf.constant(x))
+        return {name: y.numpy() for name, y in outputs.items()}
 
     return run
 
@@ -119,8 +119,8 @@ def run_bioimageio(path):
 
     def run(x):
         sample = create_sample_for_model(model, inputs={"image": x})
-        found = pipeline.predict_sample_without_blocking(sample)
-        return {name: y.data.data for name, y in found.members.items()}
+        outputs = pipeline.predict_sample_without_blocking(sample)
+        return {name: y.data.data for name, y in outputs.members.items()}
 
     return run
 
@@ -134,8 +134,8 @@ def difference(made, channels, run):
         # A projection has a divisor of one along Z: some planes more.
         grid = [max(d, 4) * repeat for d in made.divisor]
         x = rng.standard_normal((repeat, *grid, channels), np.float32)
-        expected, found = made.model(x).numpy(), run(x)
-        parts = [found[name] for name in ("prediction", "uncertainty") if name in found]
+        expected, outputs = made.model(x).numpy(), run(x)
+        parts = [outputs[name] for name in ("prediction", "uncertainty") if name in outputs]
         y = np.concatenate(parts, axis=-1)
         if y.shape != expected.shape:
             raise RuntimeError(f"shape {y.shape} instead of {expected.shape}")
@@ -168,7 +168,7 @@ def measure_one(preset, changes, channels, quick, rounds):
             size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
             off = difference(made, channels, ways[label])
             numbers[label] = {"difference": off, "bytes": size}
-        seconds = timing.best({k: lambda w=w: w(x) for k, w in ways.items()}, rounds)
+        seconds = timing.time_best({k: lambda w=w: w(x) for k, w in ways.items()}, rounds)
     for label in ways.keys() - {"keras"}:
         numbers[label]["time_to_keras"] = seconds[label] / seconds["keras"]
     return {"weights": made.model.count_params(), "keras_seconds": seconds["keras"], **numbers}

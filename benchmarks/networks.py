@@ -75,7 +75,7 @@ def peak(name, dtype, kind, grid):
     run, x = call(network(name, dtype), kind), stack(grid)
     for small in WARM_UP:
         run(stack(small))
-    return timing.rise(lambda: run(x))
+    return timing.measure_rise(lambda: run(x))
 
 
 def convolution():
@@ -122,8 +122,8 @@ def measure(quick, rounds):
         for case, model in models.items()
         for kind in grids
     }
-    seconds = timing.best({"convolution": large, **ways}, rounds)
-    peaks = {way: timing.alone(peak, *way, grids[way[-1]]) for way in ways}
+    seconds = timing.time_best({"convolution": large, **ways}, rounds)
+    peaks = {way: timing.run_in_process(peak, *way, grids[way[-1]]) for way in ways}
     speed = count / seconds["convolution"] / 1e9
     rows = {}
     for kind, grid in grids.items():

@@ -30,7 +30,7 @@ BENCHMARKS = {
 
 def measure(name, options, folder):
     """Run one benchmark; return its numbers, and the seconds that it took."""
-    out, start, machine = Path(folder) / f"{name}.json", time.monotonic(), timing.machine()
+    out, start, machine = Path(folder) / f"{name}.json", time.monotonic(), timing.describe_machine()
     command = [sys.executable, str(HERE / f"{name}.py"), "--json", str(out), *options]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:

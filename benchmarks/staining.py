@@ -52,7 +52,7 @@ def step_peak(quick, chunk):
     run = step(quick, chunk)
     for _ in range(3):
         run()
-    return timing.high_water()
+    return timing.measure_high_water()
 
 
 def prediction(quick):
@@ -77,14 +77,16 @@ def prediction(quick):
     predictor.predict(image.crop({"Y": (0, size["window"])}), labels=ASKED)
     start = time.perf_counter()
     predictor.predict(image, labels=ASKED)
-    return time.perf_counter() - start, timing.high_water()
+    return time.perf_counter() - start, timing.measure_high_water()
 
 
 def measure(quick, rounds):
     ways = {"chunked": CHUNK, "all queries": None}
-    seconds = timing.best({name: step(quick, chunk) for name, chunk in ways.items()}, rounds)
-    peaks = {name: timing.alone(step_peak, quick, chunk) / 2**30 for name, chunk in ways.items()}
-    predicting, peak = timing.alone(prediction, quick)
+    seconds = timing.time_best({name: step(quick, chunk) for name, chunk in ways.items()}, rounds)
+    peaks = {
+        name: timing.run_in_process(step_peak, quick, chunk) / 2**30 for name, chunk in ways.items()
+    }
+    predicting, peak = timing.run_in_process(prediction, quick)
     megapixels = SIZES[quick]["image"] ** 2 / 1e6
     return {
         "parameters": network(quick).count_params(),

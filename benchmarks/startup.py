@@ -38,7 +38,7 @@ def imported(program):
 
 def measure(quick, rounds):
     ways = {n: lambda p=p: python(p) for n, p in PROGRAMS.items() if not quick or "tens" not in n}
-    seconds = timing.best(ways, rounds)
+    seconds = timing.time_best(ways, rounds)
     heavy = {n: [m for m in ("tensorflow", "keras") if m in imported(PROGRAMS[n])] for n in OURS}
     return {
         "seconds": seconds,

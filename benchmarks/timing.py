@@ -1,4 +1,4 @@
-"""What the benchmarks share: time and peak memory of calls, and where they were taken."""
+"""Time and peak memory of calls, and the machine, for all benchmarks."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "csbdeep")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def best(ways, rounds):
+def time_best(ways, rounds):
     """Time calls that take turns, so that a busy machine harms all alike.
 
     Args:
@@ -39,7 +39,7 @@ def _seconds(way):
     return time.perf_counter() - start
 
 
-def rise(function):
+def measure_rise(function):
     """Return by how many bytes the resident memory of this process peaks while `function` runs.
 
     The kernel's own high-water mark, not samples. Linux only.
@@ -50,7 +50,7 @@ def rise(function):
     return _status("VmHWM") - start
 
 
-def high_water():
+def measure_high_water():
     """Return the most bytes that were ever resident in this process. Linux only."""
     return _status("VmHWM")
 
@@ -60,18 +60,18 @@ def _status(name):
     return int(lines[name].split()[0]) * 1024
 
 
-def alone(function, *args):
+def run_in_process(function, *args):
     """Return `function(*args)` from a fresh process.
 
-    TensorFlow keeps what it has freed, so a second call in one process hardly shows in
+    TensorFlow keeps freed memory, so a second call in one process hardly shows in
     its resident memory.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
 
 
-def machine():
-    """What ran, and on what."""
+def describe_machine():
+    """Describe the processor and the versions of the packages."""
     return {
         "cpu": _cpu(),
         "threads": len(os.sched_getaffinity(0)),
@@ -88,10 +88,10 @@ def _cpu():
     return platform.machine()
 
 
-def rounded(value, digits=4):
+def round_floats(value, digits=4):
     """Round the floats of nested mappings to significant digits."""
     if isinstance(value, dict):
-        return {key: rounded(v, digits) for key, v in value.items()}
+        return {key: round_floats(v, digits) for key, v in value.items()}
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
@@ -109,8 +109,8 @@ def run(measure, doc, rounds):
     parser.add_argument("--rounds", type=int, default=rounds, help="turns of each way")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run?")
     args = parser.parse_args()
-    result = {"machine": machine(), "quick": args.quick, "rounds": args.rounds}
-    result |= rounded(measure(args.quick, args.rounds))
+    result = {"machine": describe_machine(), "quick": args.quick, "rounds": args.rounds}
+    result |= round_floats(measure(args.quick, args.rounds))
     text = json.dumps(result, indent=2) + "\n"
     if args.json:
         args.json.write_text(text)

@@ -1,4 +1,4 @@
-"""Draw the scores of several methods side by side: a point per image, a bar at the mean.
+"""Plot the scores of several methods side by side: a point per image, a bar at the mean.
 
     python examples/figure.py runs/embryo/*/scores.csv --x photons --y psnr --out embryo.png
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from gvtnets_tf.atomic_files import atomic_write
 
 
-def rows(path):
+def read_rows(path):
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             yield {"method": path.parent.name, **row}
@@ -31,11 +31,11 @@ def draw(table, x, y, names):
     offsets = np.linspace(-0.25, 0.25, len(methods))
     for i, method in enumerate(methods):
         for at, group in enumerate(groups):
-            found = [float(r[y]) for r in table if r["method"] == method and r[x] == group]
-            place = np.full(len(found), at + offsets[i])
+            values = [float(r[y]) for r in table if r["method"] == method and r[x] == group]
+            place = np.full(len(values), at + offsets[i])
             label = method if at == 0 else None
-            axes.plot(place, found, "o", color=f"C{i}", ms=4, alpha=0.6, label=label)
-            axes.plot(at + offsets[i] + np.array([-0.05, 0.05]), [np.mean(found)] * 2, f"C{i}")
+            axes.plot(place, values, "o", color=f"C{i}", ms=4, alpha=0.6, label=label)
+            axes.plot(at + offsets[i] + np.array([-0.05, 0.05]), [np.mean(values)] * 2, f"C{i}")
     axes.set_xticks(range(len(groups)), names or groups)
     axes.set(xlabel=x, ylabel=y)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
@@ -44,7 +44,7 @@ def draw(table, x, y, names):
 
 
 def main(args):
-    table = [row for path in args.tables for row in rows(path)]
+    table = [row for path in args.tables for row in read_rows(path)]
     with atomic_write(args.out, args.force) as out:
         draw(table, args.x, args.y, args.names).savefig(out, dpi=130)
     print(args.out)
@@ -55,7 +55,7 @@ if __name__ == "__main__":
     p.add_argument("tables", type=Path, nargs="+", help="CSV, one or more")
     p.add_argument("--x", required=True, help="column of the groups, e.g. photons")
     p.add_argument("--y", required=True, help="column of the score, e.g. psnr")
-    p.add_argument("--names", nargs="+", help="what to write below the groups")
+    p.add_argument("--names", nargs="+", help="labels of the groups")
     p.add_argument("--out", type=Path, required=True, help="picture to write")
     p.add_argument("--force", action="store_true", help="replace an existing picture")
     main(p.parse_args())

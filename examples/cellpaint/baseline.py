@@ -1,4 +1,4 @@
-"""Predict five stains from bright-field by ridge regression: what a network has to beat.
+"""Predict five stains from bright-field by ridge regression, the baseline of a network.
 
     python examples/cellpaint/baseline.py --out runs/cellpaint/ridge
 
@@ -12,7 +12,6 @@ of the field, and `scores.csv` (one row per stain).
 import argparse
 import csv
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,11 @@ from gvtnets_tf.evaluation import metrics
 
 FIELD = "cellpaint-brightfield-6ch/r03c03f03_left_CYX.tif"
 STAINS = {"DNA": 4, "ER": 1, "AGP": 2, "mito": 3, "RNA": 5}  # channel 0 is bright-field
-TRAIN, SELECT, REPORT = slice(0, 440), slice(440, 540), slice(540, 720)
+TRAIN, VALIDATION, TEST = slice(0, 440), slice(440, 540), slice(540, 720)
 
 
-def describe(image):
-    """Return standardised features `(y, x, feature)` of an image `(y, x)`, and a last one of ones.
+def compute_features(image):
+    """Return standardized features `(y, x, feature)` of an image `(y, x)`, and a last one of ones.
 
     Mean and standard deviation are those of the training columns.
     """
@@ -39,8 +38,8 @@ def describe(image):
     return np.concatenate([features, np.ones((*image.shape, 1))], -1)
 
 
-def ridge(features, targets, alpha):
-    """Solve the normal equations; the constant, which comes last, is not penalised.
+def fit_ridge(features, targets, alpha):
+    """Solve the normal equations; the constant, which comes last, is not penalized.
 
     Args:
         features: float array `(..., feature)`.
@@ -55,31 +54,35 @@ def ridge(features, targets, alpha):
     return np.linalg.solve(x.T @ x + penalty, x.T @ y)
 
 
-def scores(true, prediction):
+def score(true, prediction):
     """Return one row of scores per stain, from arrays `(y, x, stain)`."""
     rows = []
     for i, stain in enumerate(STAINS):
         pair = true[..., i], prediction[..., i]
-        rows.append({"stain": stain, "r": metrics.r(*pair), "nrmse_fit": metrics.nrmse_fit(*pair)})
+        rows.append(
+            {"stain": stain, "r": metrics.pearson(*pair), "nrmse_fit": metrics.nrmse_fit(*pair)}
+        )
     return rows
 
 
 def main(args):
     field = tifffile.imread(args.data / FIELD).astype(np.float64)
-    features = describe(field[0])
+    features = compute_features(field[0])
     stains = np.moveaxis(field[list(STAINS.values())], 0, -1)
 
     predictions = {}
     for alpha in args.alpha:
-        predictions[alpha] = features @ ridge(features[:, TRAIN], stains[:, TRAIN], alpha)
+        predictions[alpha] = features @ fit_ridge(features[:, TRAIN], stains[:, TRAIN], alpha)
     mean_r = {
-        alpha: np.mean([row["r"] for row in scores(stains[:, SELECT], prediction[:, SELECT])])
+        alpha: np.mean(
+            [row["r"] for row in score(stains[:, VALIDATION], prediction[:, VALIDATION])]
+        )
         for alpha, prediction in predictions.items()
     }
     for alpha, value in mean_r.items():
-        print(f"alpha {alpha:g}: mean r {value:.4f} on the select part", file=sys.stderr)
+        print(f"alpha {alpha:g}: mean r {value:.4f} on the validation columns")
     best = predictions[max(mean_r, key=mean_r.get)]
-    rows = scores(stains[:, REPORT], best[:, REPORT])
+    rows = score(stains[:, TEST], best[:, TEST])
 
     with atomic_write(args.out, args.force) as out:
         out.mkdir()

@@ -2,14 +2,13 @@
 
     python examples/embryo/baseline.py --pairs runs/embryo/data --out runs/embryo/gaussian
 
-The width along z and the one along y and x are those with the best mean PSNR on the select
-part; scores are those of the report part. The folder it writes holds the filtered report
-stacks and `scores.csv`, one row per stack.
+The width along z and the one along y and x are those with the best mean PSNR on the
+validation split; scores are those of the test split. The folder it writes holds the filtered
+test stacks and `scores.csv`, one row per stack.
 """
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +34,16 @@ def tune(stacks):
 
 
 def main(args):
-    select, report = read(args.pairs, "validation"), read(args.pairs, "test")
-    levels = sorted({stack.level for stack in select})
-    sigmas = {level: tune([s for s in select if s.level == level]) for level in levels}
+    validation, test = read(args.pairs, "validation"), read(args.pairs, "test")
+    levels = sorted({stack.level for stack in validation})
+    sigmas = {level: tune([s for s in validation if s.level == level]) for level in levels}
     for level, sigma in sigmas.items():
-        print(f"{level} photons: Gaussian of {sigma[0]} (z) and {sigma[1]} (y, x)", file=sys.stderr)
+        print(f"{level} photons: Gaussian of {sigma[0]} (z) and {sigma[1]} (y, x)")
 
     with atomic_write(args.out, args.force) as out:
         out.mkdir()
-        rows = [stack.score("noisy", stack.noisy) for stack in report]
-        for stack in report:
+        rows = [stack.score("noisy", stack.noisy) for stack in test]
+        for stack in test:
             filtered = gaussian_filter(stack.noisy, sigmas[stack.level])
             tifffile.imwrite(out / f"{stack.name}.tif", filtered, metadata={"axes": "ZYX"})
             rows.append(stack.score("gaussian", filtered))
@@ -53,7 +52,7 @@ def main(args):
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--pairs", type=Path, default="runs/embryo/data", help="what prepare.py wrote")
+    p.add_argument("--pairs", type=Path, default="runs/embryo/data", help="folder from prepare.py")
     p.add_argument("--out", type=Path, default="runs/embryo/gaussian")
     p.add_argument("--force", action="store_true", help="replace an existing folder")
     main(p.parse_args())

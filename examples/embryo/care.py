@@ -1,16 +1,15 @@
-"""Train csbdeep's CARE on the embryo pairs, and predict the report stacks.
+"""Train csbdeep's CARE on the embryo pairs, and predict the test stacks.
 
     python examples/embryo/care.py --loss mae --steps 600 --out runs/embryo/care_mae
 
 CARE is csbdeep's own network, losses and schedule with its 3-D defaults; only the patches are
 ours, so that it sees those that the networks of this package see, in the same order, if
 `--seed`, `--every` and the patch agree. The weights kept are those with the best loss on
-a fixed set of patches of the select part, looked at each `--every` steps. The folder it writes
-holds the predicted report stacks, `scores.csv`, `history.csv`, and csbdeep's folder `model`.
+a fixed set of patches of the validation split, evaluated each `--every` steps. The folder it
+writes holds the predicted test stacks, `scores.csv`, `history.csv`, and csbdeep's folder `model`.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -27,17 +26,17 @@ from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 
 PATCH, BATCH = (16, 64, 64), 4
-SELECT_PATCHES = 64  # as many as a recipe looks at
+SELECT_PATCHES = 64  # the default of a recipe
 
 
 def pairs(stacks):
-    """Pairs as they are: what `prepare.py` wrote is normalized already."""
+    """Make training pairs without normalization, which `prepare.py` has done."""
     as_is = Normalizer("none")
     images = [(Image(s.noisy, "ZYX", name=s.name), Image(s.clean, "ZYX")) for s in stacks]
     return [TrainingPair(*pair).measure(as_is, as_is) for pair in images]
 
 
-def network(loss, folder):
+def make_network(loss, folder):
     """Return CARE with csbdeep's defaults; `laplace` is its probabilistic form."""
     models = optional("csbdeep.models", "care")
     config = models.Config(
@@ -51,7 +50,7 @@ def network(loss, folder):
     return models.CARE(config, "model", basedir=str(folder))
 
 
-def train(care, train_set, select_set, epochs, history):
+def train(care, train_set, validation_set, epochs, history):
     """Fit, as csbdeep's own `train` does, and load the best weights.
 
     Returns:
@@ -61,7 +60,7 @@ def train(care, train_set, select_set, epochs, history):
     start = time.perf_counter()
     care.keras_model.fit(
         train_set,
-        validation_data=select_set,
+        validation_data=validation_set,
         epochs=epochs,
         callbacks=[*care.callbacks, keras.callbacks.CSVLogger(history)],
         shuffle=False,  # the data set has its own order
@@ -79,7 +78,7 @@ def main(args):
     out = check_writable(args.out, args.force)
     out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(args.seed)
-    care = network(args.loss, out)
+    care = make_network(args.loss, out)
     seconds = train(
         care,
         training_dataset(
@@ -91,7 +90,7 @@ def main(args):
         args.steps // args.every,
         out / "history.csv",
     )
-    print(f"{care.keras_model.count_params()} parameters, {seconds:.0f} s", file=sys.stderr)
+    print(f"{care.keras_model.count_params()} parameters, {seconds:.0f} s")
 
     rows = []
     for stack in read(args.pairs, "test"):
@@ -103,10 +102,10 @@ def main(args):
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--pairs", type=Path, default="runs/embryo/data", help="what prepare.py wrote")
+    p.add_argument("--pairs", type=Path, default="runs/embryo/data", help="folder from prepare.py")
     p.add_argument("--loss", choices=["mae", "laplace"], default="mae")
     p.add_argument("--steps", type=int, default=600)
-    p.add_argument("--every", type=int, default=100, help="steps between looks at the select part")
+    p.add_argument("--every", type=int, default=100, help="steps between validations")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default="runs/embryo/care")
     p.add_argument("--force", action="store_true", help="write into an existing folder")

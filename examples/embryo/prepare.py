@@ -6,12 +6,12 @@ Each stack is normalized by its percentiles 2 and 99.8, without clipping, and im
 each of three light levels: 5, 15 or 50 photons where the normalized stack is 1, on top of a
 background of 2 photons that is taken off again, with a read noise of 1.5 photons. The noise
 depends on the file name and the level alone, so every run makes the same pairs. Embryos 01-07
-train, 08 and 09 select, 10 and 11 report. It writes, in float32 and in normalized units,
+train, 08 and 09 validate, 10 and 11 test. It writes, in float32 and in normalized units,
 
     pairs.csv                              input, target, split, one row per noisy stack
     train/noisy/Emb01_t051_p05.tif ...     (z, y, x), 5 photons
     train/clean/Emb01_t051.tif ...
-    select/..., report/...
+    validation/..., test/...
 
 There are 22 stacks of 11 embryos, of 51 planes of 120-139 x 120-140 pixels, hence 66 pairs
 and 290 MB; the size of a voxel is not recorded in the files.
@@ -37,8 +37,8 @@ LEVELS = (5, 15, 50)  # photons where the normalized stack is 1
 READ_NOISE = 1.5  # photons
 
 
-def split(name):
-    """Return the part that a stack called `EmbNN_tTTT` belongs to."""
+def get_split(name):
+    """Return the split of a stack called `EmbNN_tTTT`."""
     embryo = int(re.search(r"Emb(\d+)", name)[1])
     return next(part for part, embryos in SPLITS.items() if embryo in embryos)
 
@@ -50,7 +50,7 @@ def expose(clean, photons, background, name):
         clean: float array `(z, y, x)`.
         photons: int. Photons where `clean` is 1.
         background: float. Photons that every voxel receives besides, and that are taken off.
-        name: str. What the noise is drawn from.
+        name: str. Seed of the noise.
 
     Returns:
         float32 `(z, y, x)`, in the units of `clean`.
@@ -75,7 +75,7 @@ def main(args):
     rows = []
     with atomic_write(args.out, args.force) as out:
         for name, path in sorted(files.items()):
-            part = split(name)
+            part = get_split(name)
             raw = tifffile.imread(path)[..., None]
             clean = Normalizer("percentile").measure(raw, path.name).apply(raw)[..., 0]
             target = f"{part}/clean/{name}.tif"

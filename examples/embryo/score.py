@@ -1,4 +1,4 @@
-"""Score predictions of the report stacks, by the rules that the baselines are scored by.
+"""Score predictions of the test stacks as the baselines are scored.
 
     python examples/embryo/score.py runs/embryo/gvtnet runs/embryo/unet --out runs/embryo/scores.csv
 
@@ -17,11 +17,11 @@ from gvtnets_tf.atomic_files import atomic_write
 
 
 def main(args):
-    report = read(args.pairs, "test")
+    test = read(args.pairs, "test")
     rows = [
         stack.score(folder.name, tifffile.imread(folder / f"{stack.name}.tif"))
         for folder in args.predictions
-        for stack in report
+        for stack in test
     ]
     with atomic_write(args.out, args.force) as out:
         write_scores(out, rows)
@@ -30,7 +30,7 @@ def main(args):
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("predictions", type=Path, nargs="+", help="folder, one per method")
-    p.add_argument("--pairs", type=Path, default="runs/embryo/data", help="what prepare.py wrote")
+    p.add_argument("--pairs", type=Path, default="runs/embryo/data", help="folder from prepare.py")
     p.add_argument("--out", type=Path, default="runs/embryo/scores.csv")
     p.add_argument("--force", action="store_true", help="replace an existing table")
     main(p.parse_args())

@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: the prepared pairs, and scores per light level."""
+"""The prepared pairs, and scores per light level, for the scripts of this folder."""
 
 import csv
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from gvtnets_tf.evaluation import metrics
 SCORES = {
     "psnr": lambda true, prediction: metrics.psnr(true, prediction, data_range=1),
     "ssim": lambda true, prediction: metrics.ssim(true, prediction, data_range=1),
-    "r": metrics.r,
+    "r": metrics.pearson,
 }
 
 
@@ -36,14 +36,14 @@ class Stack:
         return int(self.name.rsplit("_p")[-1])
 
     def score(self, method, prediction):
-        """One row of scores; the data range is 1."""
+        """Return one row of scores; the data range is 1."""
         scores = {name: score(self.clean, prediction) for name, score in SCORES.items()}
         return {"method": method, "photons": self.level, "stack": self.name, **scores}
 
 
-def read(folder, part):
-    """Read the pairs of one part, `train`, `validation` or `test`, of what `prepare.py` wrote."""
-    rows = [row for row in read_pairs_csv(Path(folder) / "pairs.csv") if row.split == part]
+def read(folder, split):
+    """Read the pairs of one split, `train`, `validation` or `test`, that `prepare.py` wrote."""
+    rows = [row for row in read_pairs_csv(Path(folder) / "pairs.csv") if row.split == split]
     return [
         Stack(row.input.stem, tifffile.imread(row.input), tifffile.imread(row.target))
         for row in rows
@@ -58,6 +58,6 @@ def write_scores(path, rows):
         table.writerows(rows)
     print(f"{'method':<14} photons  {'  '.join(f'{name:>6}' for name in SCORES)}")
     for method, photons in dict.fromkeys((row["method"], row["photons"]) for row in rows):
-        chosen = [r for r in rows if (r["method"], r["photons"]) == (method, photons)]
-        means = [np.mean([r[name] for r in chosen]) for name in SCORES]
+        group = [r for r in rows if (r["method"], r["photons"]) == (method, photons)]
+        means = [np.mean([r[name] for r in group]) for name in SCORES]
         print(f"{method:<14} {photons:7}  {'  '.join(f'{mean:6.3f}' for mean in means)}")

@@ -1,9 +1,9 @@
-"""Put the trained denoiser into `pretrained/`, with what it must answer.
+"""Put the trained denoiser into `pretrained/`, with an expected output.
 
     python examples/simulated/ship.py runs/simulated/denoiser
 
-Beside the model folder lies `expected.npz`: a simulated noisy stack, and the answer to it, by
-which a test tells that the weights still do what they did.
+Beside the model folder lies `expected.npz`: a simulated noisy stack, and its prediction, for a
+test of the weights.
 """
 
 import argparse
@@ -38,8 +38,8 @@ def main(args):
     (out / "recipe.yaml").write_text(recipe.dump())
     shutil.copy(args.model / "history.csv", out)
     noisy, _ = cells.simulate_pair("denoising", SHAPE, SEED)
-    answer = Predictor(model, card)(noisy.numpy(), "ZYX")
-    np.savez_compressed(out / "expected.npz", input=noisy.numpy(), output=answer)
+    prediction = Predictor(model, card)(noisy.numpy(), "ZYX")
+    np.savez_compressed(out / "expected.npz", input=noisy.numpy(), output=prediction)
     print(out)
 
 

@@ -1,9 +1,9 @@
-"""Predict three labels from phase contrast by ridge regression: what a network has to beat.
+"""Predict three labels from phase contrast by ridge regression, the baseline of a network.
 
     python examples/staining/baseline.py --out runs/staining/ridge
 
 Every pixel is described, in each of the 13 planes, by the brightness around it and by the
-energy around it (the same of the squared, standardised plane), blurred by Gaussians of 2, 5
+energy around it (the same of the squared, standardized plane), blurred by Gaussians of 2, 5
 and 10 pixels; each label is a weighted sum of these. Weights are fitted on columns 0-447, the
 penalty is chosen on columns 448-575. The folder it writes holds the prediction under the name
 of the well (CYX, the whole field, in the units of the labels).
@@ -11,7 +11,6 @@ of the well (CYX, the whole field, in the units of the labels).
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,11 @@ from gvtnets_tf.images.image import Image
 
 WELL, LABELS = "isl-condition-b-A4", ("DAPI_CONFOCAL", "MAP2_CONFOCAL", "NFH_CONFOCAL")
 SIGMAS = (2, 5, 10)
-TRAIN, SELECT = slice(0, 448), slice(448, 576)
+TRAIN, VALIDATION = slice(0, 448), slice(448, 576)
 
 
-def describe(planes):
-    """Features `(y, x, feature)` of planes `(z, y, x)`, standardised on the train columns."""
+def compute_features(planes):
+    """Return features `(y, x, feature)` of planes `(z, y, x)`, standardized on `TRAIN`."""
     mean, spread = (f(planes[..., TRAIN], axis=(1, 2), keepdims=True) for f in (np.mean, np.std))
     planes = (planes - mean) / spread
     features = [
@@ -42,30 +41,30 @@ def describe(planes):
     return (features - train.mean((0, 1))) / train.std((0, 1))
 
 
-def ridge(x, y, alpha):
-    """Weights `(feature, label)` and offsets of a linear map, the weights penalised."""
+def fit_ridge(x, y, alpha):
+    """Return weights `(feature, label)`, penalized, and offsets of a linear map."""
     x, y = (a.reshape(-1, a.shape[-1]) for a in (x, y))
     offset = y.mean(0)  # the features have a mean of zero
     return np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ (y - offset)), offset
 
 
-def scores(true, found):
-    return [metrics.r(true[..., i], found[..., i]) for i in range(len(LABELS))]
+def score(true, prediction):
+    return [metrics.pearson(true[..., i], prediction[..., i]) for i in range(len(LABELS))]
 
 
 def main(args):
     (well,) = wells.find_wells(args.data / WELL)
-    features = describe(well.input().numpy("CYX").astype(np.float64))
+    features = compute_features(well.input().numpy("CYX").astype(np.float64))
     labels = np.moveaxis(well.target(LABELS).numpy("CYX").astype(np.float64), 0, -1)
 
-    found = {}
+    predictions, r = {}, {}
     for alpha in args.alpha:
-        weights, offset = ridge(features[:, TRAIN], labels[:, TRAIN], alpha)
-        found[alpha] = features @ weights + offset
-        on_select = scores(labels[:, SELECT], found[alpha][:, SELECT])
-        print(f"alpha {alpha:g}, select part: r {np.round(on_select, 3)}", file=sys.stderr)
-    best = max(args.alpha, key=lambda a: np.mean(scores(labels[:, SELECT], found[a][:, SELECT])))
-    result = np.moveaxis(found[best], -1, 0).astype(np.float32)
+        weights, offset = fit_ridge(features[:, TRAIN], labels[:, TRAIN], alpha)
+        predictions[alpha] = features @ weights + offset
+        r[alpha] = score(labels[:, VALIDATION], predictions[alpha][:, VALIDATION])
+        print(f"alpha {alpha:g}, validation columns: r {np.round(r[alpha], 3)}")
+    best = max(r, key=lambda alpha: np.mean(r[alpha]))
+    result = np.moveaxis(predictions[best], -1, 0).astype(np.float32)
     out = args.out / f"{well.name}.tif"
     write(out, Image(result, "CYX", channel_names=LABELS, name=well.name), force=args.force)
     print(f"alpha {best:g}", out)
@@ -76,5 +75,5 @@ if __name__ == "__main__":
     p.add_argument("--data", type=Path, default=os.environ.get("GVTNETS_DATA", "../shared/data"))
     p.add_argument("--alpha", type=float, nargs="+", default=[10.0**i for i in range(7)])
     p.add_argument("--out", type=Path, default=Path("runs/staining/ridge"))
-    p.add_argument("--force", action="store_true", help="replace what is there")
+    p.add_argument("--force", action="store_true", help="replace an existing file")
     main(p.parse_args())

@@ -7,7 +7,7 @@ from gvtnets_tf.cli.arguments import start_tensorflow
 
 def add_arguments(parser):
     parser.add_argument("--out", type=Path, default=Path("gvtnets-demo"), help="folder to write")
-    parser.add_argument("--force", action="store_true", help="replace what is there")
+    parser.add_argument("--force", action="store_true", help="replace an existing folder")
 
 
 def run(args):
@@ -15,7 +15,7 @@ def run(args):
 
     check_writable(args.out, args.force)
     start_tensorflow()
-    from gvtnets_tf.studies.demo import demo, show
+    from gvtnets_tf.studies.demo import format_scores, run_demo
 
-    print(show(demo(args.out, args.force)))
+    print(format_scores(run_demo(args.out, args.force)))
     print(args.out)

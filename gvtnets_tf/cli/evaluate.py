@@ -9,19 +9,19 @@ def add_arguments(parser):
     parser.add_argument("--predictions", required=True, help="quoted glob or folder")
     parser.add_argument("--targets", required=True, help="quoted glob or folder: the truth")
     parser.add_argument("--baseline", help="quoted glob or folder: another method")
-    parser.add_argument("--inputs", help="quoted glob or folder: shown in the figures")
+    parser.add_argument("--inputs", help="quoted glob or folder: for the figures only")
     parser.add_argument("--out", type=Path, help="folder for the table and the figures")
-    parser.add_argument("--axes", help="axes of the files, in place of what they say")
+    parser.add_argument("--axes", help="axes of the files, in place of those in their metadata")
     parser.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
     parser.add_argument(
-        "--region", action="append", metavar="AXIS:START:STOP", help="score only this"
+        "--region", action="append", metavar="AXIS:START:STOP", help="part to score"
     )
     parser.add_argument(
         "--staining", type=int, nargs="?", const=1_000_000, metavar="PIXELS", help="also score "
-        "all images of a label together, as the paper of virtual staining, on so many pixels",
+        "all images of a label together, on random pixels, as the paper of virtual staining",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
-    parser.add_argument("--force", action="store_true", help="replace what is there")
+    parser.add_argument("--force", action="store_true", help="replace an existing folder")
 
 
 def run(args):

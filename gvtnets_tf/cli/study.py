@@ -1,4 +1,4 @@
-"""Repeat a comparison of a paper: train, predict, evaluate, one table, one figure."""
+"""Repeat a comparison of a paper: train, predict and evaluate several networks."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ def add_arguments(parser):
     parser.add_argument("--data", type=Path, help="folder of the label-free data set")
     parser.add_argument("--simulate", action="store_true", help="simulated cells instead")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the study; to go on, again"
+        "--out", type=Path, required=True, help="folder of the study, new or one to continue"
     )
     parser.add_argument(
-        "--structures", nargs="+", metavar="NAME", help="all that there are by default"
+        "--structures", nargs="+", metavar="NAME", help="all of the data by default"
     )
     parser.add_argument("--models", nargs="+", metavar="PRESET", help="fnet label_free by default")
-    parser.add_argument("--volumes", type=int, nargs=3, metavar=("TRAIN", "SELECT", "REPORT"))
+    parser.add_argument("--volumes", type=int, nargs=3, metavar=("TRAIN", "VALIDATION", "TEST"))
     parser.add_argument("--shape", type=int, nargs=3, metavar="VOXELS", help="of simulated volumes")
     parser.add_argument(
         "--filters", type=int, help="of the first level, in place of the published 32"
@@ -32,25 +32,29 @@ def add_arguments(parser):
     parser.add_argument("--channels", type=channel, nargs=2, metavar=("SIGNAL", "TARGET"))
     parser.add_argument("--resize", type=float, nargs=3, metavar="FACTOR", help="along z, y and x")
     parser.add_argument(
-        "--no-crop", action="store_true", help="leave test volumes as large as they are"
+        "--no-crop", action="store_true", help="keep the full size of the test volumes"
     )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--recipes", action="store_true", help="only write the recipes into --out")
     parser.add_argument(
-        "--force", action="store_true", help="with --recipes: replace what is there"
+        "--force", action="store_true", help="with --recipes: replace an existing folder"
     )
 
 
 def run(args):
     if (args.data is None) != args.simulate:
-        raise ValueError("Say where the volumes come from: --data FOLDER or --simulate.")
+        raise ValueError("Choose the source of the volumes: --data FOLDER or --simulate.")
     if args.force and not args.recipes:
-        raise ValueError("--force goes with --recipes only: a study goes on with what is there.")
+        raise ValueError(
+            "--force goes with --recipes only: a study continues where it was stopped."
+        )
     start_tensorflow()
-    from gvtnets_tf.studies.label_free import label_free, show, write_recipes
+    from gvtnets_tf.studies.label_free import run_label_free_study, write_label_free_recipes
+    from gvtnets_tf.studies.label_free_scores import format_study
 
-    how = {**given(args, FLAGS), "data": args.data, "crop": not args.no_crop}
+    settings = {**given(args, FLAGS), "data": args.data, "crop": not args.no_crop}
     if args.recipes:
-        print("\n".join(map(str, write_recipes(args.out, force=args.force, **how))))
+        paths = write_label_free_recipes(args.out, force=args.force, **settings)
+        print("\n".join(map(str, paths)))
     else:
-        print(show(label_free(args.out, **how)))
+        print(format_study(run_label_free_study(args.out, **settings)))

@@ -1,53 +1,76 @@
-"""How close a prediction is to the truth: every score takes `(true, prediction)`.
+"""Scores of one image: how close a prediction is to the truth.
 
-Both are arrays of one shape and any rank, without a batch or channel axis: a score
-mixes all voxels. Everything is computed in float64. An array that is empty, holds
-NaN or infinity, or differs in shape is an error; a score that two good arrays do not
-define (the correlation with a constant, say) is `nan`, and each function says when.
+Every score takes `(true, prediction)`, two arrays of one shape and any rank, without a batch
+or channel axis: a score mixes all voxels. Everything is computed in float64. An array that is
+empty, holds NaN or infinity, or differs in shape raises `ValueError`; a score that two valid
+arrays do not define (the correlation with a constant, say) is `nan`, and each function says
+when.
 """
 
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 WINDOW = 7  # voxels along each axis of the SSIM window, scikit-image's default
-LOW, HIGH = 0.1, 99.9  # percentiles of the truth sent to 0 and 1 by `fit`
+LOW, HIGH = 0.1, 99.9  # percentiles of the truth sent to 0 and 1 by `affine_fit`
 
 
-def r(true, prediction):
-    """Pearson correlation, -1 to 1; `nan` if either array is constant."""
-    true, prediction = _checked(true, prediction)
+def pearson(true: ArrayLike, prediction: ArrayLike) -> float:
+    """Pearson correlation `r`, -1 to 1; `nan` if either array is constant.
+
+    Examples:
+        >>> pearson([1, 2, 3, 4], [12, 14, 16, 18])
+        1.0
+        >>> round(pearson([1, 2, 3, 4], [1, 3, 2, 4]), 6)
+        0.8
+    """
+    true, prediction = _check(true, prediction)
     if np.ptp(true) == 0 or np.ptp(prediction) == 0:
         return math.nan
-    t, p = _scaled(true - true.mean()), _scaled(prediction - prediction.mean())
+    t, p = _scale_to_one(true - true.mean()), _scale_to_one(prediction - prediction.mean())
     return float(np.clip(np.vdot(t, p) / np.sqrt(np.vdot(t, t) * np.vdot(p, p)), -1.0, 1.0))
 
 
-def r2(true, prediction):
+def r2(true: ArrayLike, prediction: ArrayLike) -> float:
     """Coefficient of determination, 1 at best; `nan` if `true` is constant.
 
     One minus the squared error over the squared deviation of `true` from its mean: 0
-    for the mean itself, below 0 for worse. It is not the square of `r`.
+    for the mean itself, below 0 for worse. It is not the square of `pearson`.
+
+    Examples:
+        >>> r2([1, 2, 3, 4], [2.5, 2.5, 2.5, 2.5])
+        0.0
     """
-    true, prediction = _checked(true, prediction)
+    true, prediction = _check(true, prediction)
     if np.ptp(true) == 0:
         return math.nan
     return float(1 - np.mean((true - prediction) ** 2) / np.var(true))
 
 
-def mae(true, prediction):
-    """Mean absolute error, in the unit of the arrays."""
-    true, prediction = _checked(true, prediction)
+def mae(true: ArrayLike, prediction: ArrayLike) -> float:
+    """Mean absolute error, in the unit of the arrays.
+
+    Examples:
+        >>> mae([0, 2, 4], [1, 0, 4])
+        1.0
+    """
+    true, prediction = _check(true, prediction)
     return float(np.mean(np.abs(true - prediction)))
 
 
-def mse(true, prediction):
-    """Mean squared error, in the squared unit of the arrays."""
-    true, prediction = _checked(true, prediction)
+def mse(true: ArrayLike, prediction: ArrayLike) -> float:
+    """Mean squared error, in the squared unit of the arrays.
+
+    Examples:
+        >>> mse([0, 2, 4], [1, 0, 5])
+        2.0
+    """
+    true, prediction = _check(true, prediction)
     return float(np.mean((true - prediction) ** 2))
 
 
-def normalized_l2(true, prediction):
+def normalized_l2(true: ArrayLike, prediction: ArrayLike) -> float:
     """Squared error relative to that of a blank image, which scores 1.0.
 
     `MSE(true, prediction) / MSE(true, 0)`; `nan` if `true` is 0 everywhere.
@@ -56,12 +79,16 @@ def normalized_l2(true, prediction):
         Ounkomol et al. (2018), Label-free prediction of three-dimensional
         fluorescence images, Nat. Methods 15, 917-920.
         https://doi.org/10.1038/s41592-018-0111-2
+
+    Examples:
+        >>> normalized_l2([0, 2, 4], [1, 0, 4])
+        0.25
     """
     blank = mse(true, np.zeros_like(true))
     return mse(true, prediction) / blank if blank else math.nan
 
 
-def psnr(true, prediction, data_range):
+def psnr(true: ArrayLike, prediction: ArrayLike, data_range: float) -> float:
     """Peak signal-to-noise ratio in dB; infinite without error.
 
     Args:
@@ -70,11 +97,15 @@ def psnr(true, prediction, data_range):
 
     Raises:
         ValueError: if `data_range` is not positive, or as for every score.
+
+    Examples:
+        >>> psnr([0, 0], [10, 10], data_range=100)
+        20.0
     """
-    return _decibel(mse(true, prediction), _positive(data_range))
+    return _to_decibel(mse(true, prediction), _check_range(data_range))
 
 
-def ssim(true, prediction, data_range):
+def ssim(true: ArrayLike, prediction: ArrayLike, data_range: float) -> float:
     """Structural similarity, averaged over the image; 1 for equal images.
 
     A uniform window of 7 voxels along every axis, over the volume as a whole, and
@@ -93,15 +124,22 @@ def ssim(true, prediction, data_range):
         Wang et al. (2004), Image quality assessment: from error visibility to
         structural similarity, IEEE Trans. Image Process. 13, 600-612.
         https://doi.org/10.1109/TIP.2003.819861
+
+    Examples:
+        >>> image = np.arange(64.0).reshape(8, 8)
+        >>> ssim(image, image, data_range=63)
+        1.0
+        >>> round(ssim(image, image[::-1], data_range=63), 2)
+        -0.93
     """
-    return _ssim(*_checked(true, prediction), _positive(data_range))
+    return _mean_ssim(*_check(true, prediction), _check_range(data_range))
 
 
-def fit(true, prediction):
-    """Bring the truth to 0..1 and the prediction as close to it as gain and offset can.
+def affine_fit(true: ArrayLike, prediction: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Scale the truth to 0..1 and fit the prediction to it by a gain and an offset.
 
     `g = N(true; 0.1, 99.9) - mean` and `x = a (prediction - mean)` with
-    `a = cov(prediction, g; ddof 1) / var(prediction; ddof 0)`: both are centerd, and
+    `a = cov(prediction, g; ddof 1) / var(prediction; ddof 0)`: both are centered, and
     the two degrees of freedom differ as they do in the published scores.
 
     Returns:
@@ -113,8 +151,13 @@ def fit(true, prediction):
         Wang, Xie & Ji (2021), Global voxel transformer networks for augmented
         microscopy, Nat. Mach. Intell. 3, 161-171, section 4.4, after Weigert et al.
         (2018). https://doi.org/10.1038/s42256-020-00283-x
+
+    Examples:
+        >>> g, x = affine_fit([0, 1, 2, 3], [10, 20, 30, 40])
+        >>> g.round(2), (x / g).round(2)
+        (array([-0.5 , -0.17,  0.17,  0.5 ]), array([1.33, 1.33, 1.33, 1.33]))
     """
-    true, prediction = _checked(true, prediction)
+    true, prediction = _check(true, prediction)
     low, high = np.percentile(true, (LOW, HIGH))
     if not high > low:
         return np.full_like(true, np.nan), np.full_like(true, np.nan)
@@ -122,28 +165,46 @@ def fit(true, prediction):
     g -= g.mean()
     if np.ptp(prediction) == 0:
         return g, np.zeros_like(g)
-    x = _scaled(prediction - prediction.mean())
+    x = _scale_to_one(prediction - prediction.mean())
     gain = np.vdot(x, g) / (x.size - 1) / np.mean(x**2)
     return g, gain * x
 
 
-def nrmse_fit(true, prediction):
-    """Root of the mean squared error after `fit`, not divided again."""
-    return _rmse(*fit(true, prediction))
+def nrmse_fit(true: ArrayLike, prediction: ArrayLike) -> float:
+    """Root of the mean squared error after `affine_fit`, not divided again.
+
+    Examples:
+        >>> round(nrmse_fit(np.arange(1000), 5 + 2 * np.arange(1000)), 4)
+        0.0003
+    """
+    return _rmse(*affine_fit(true, prediction))
 
 
-def psnr_fit(true, prediction):
-    """Peak signal-to-noise ratio in dB after `fit`, for a data range of 1."""
-    return _decibel(nrmse_fit(true, prediction) ** 2, 1.0)
+def psnr_fit(true: ArrayLike, prediction: ArrayLike) -> float:
+    """Peak signal-to-noise ratio in dB after `affine_fit`, for a data range of 1.
+
+    Examples:
+        >>> round(psnr_fit(np.arange(1000), 5 + 2 * np.arange(1000)), 1)
+        70.8
+    """
+    return _to_decibel(nrmse_fit(true, prediction) ** 2, 1.0)
 
 
-def ssim_fit(true, prediction):
-    """Structural similarity after `fit`, on the centerd images, for a data range of 1."""
-    return _ssim(*fit(true, prediction), 1.0)
+def ssim_fit(true: ArrayLike, prediction: ArrayLike) -> float:
+    """Structural similarity after `affine_fit`, of the centered images, for a data range of 1.
+
+    Examples:
+        >>> image = np.arange(64.0).reshape(8, 8)
+        >>> round(ssim_fit(image, 5 + 2 * image), 2)
+        1.0
+    """
+    return _mean_ssim(*affine_fit(true, prediction), 1.0)
 
 
-def all_metrics(true, prediction, data_range=None):
-    """Every score of this module.
+def all_metrics(
+    true: ArrayLike, prediction: ArrayLike, data_range: float | None = None
+) -> dict[str, float]:
+    """Compute every score of this module.
 
     Args:
         true, prediction: arrays of one shape.
@@ -151,13 +212,20 @@ def all_metrics(true, prediction, data_range=None):
             minus the smallest value of `true`.
 
     Returns:
-        Mapping from the name of the score to a float; `data_range` is among them.
+        Mapping from the name of the score (`r` for `pearson`) to a float; `data_range` is
+        among them.
 
     Raises:
         ValueError: as for every score, or if `true` is constant and `data_range` is
             not given.
+
+    Examples:
+        >>> image = np.arange(64.0).reshape(8, 8)
+        >>> scores = all_metrics(image, image + 1)
+        >>> scores["r"], scores["mae"], scores["data_range"]
+        (1.0, 1.0, 63.0)
     """
-    true, prediction = _checked(true, prediction)
+    true, prediction = _check(true, prediction)
     if data_range is None:
         data_range = float(np.ptp(true))
         if data_range == 0:
@@ -166,15 +234,17 @@ def all_metrics(true, prediction, data_range=None):
                 f"{true.flat[0]:g} in all {true.size} voxels. Leave this image or region out, or "
                 f"give `data_range`."
             )
-    scores = {f.__name__: f(true, prediction) for f in (r, r2, mae, mse, normalized_l2)}
+    scores = {"r": pearson(true, prediction)}
+    scores |= {f.__name__: f(true, prediction) for f in (r2, mae, mse, normalized_l2)}
     scores |= {f.__name__: f(true, prediction, data_range) for f in (psnr, ssim)}
-    g, x = fit(true, prediction)
+    g, x = affine_fit(true, prediction)
     error = _rmse(g, x)
-    scores |= {"nrmse_fit": error, "psnr_fit": _decibel(error**2, 1.0)}
-    return scores | {"ssim_fit": _ssim(g, x, 1.0), "data_range": float(data_range)}
+    scores |= {"nrmse_fit": error, "psnr_fit": _to_decibel(error**2, 1.0)}
+    return scores | {"ssim_fit": _mean_ssim(g, x, 1.0), "data_range": float(data_range)}
 
 
-def _checked(true, prediction):
+def _check(true, prediction):
+    """Return both as float64, if they have one shape and finite values."""
     arrays = {"true": np.asarray(true), "prediction": np.asarray(prediction)}
     shapes = [array.shape for array in arrays.values()]
     if shapes[0] != shapes[1] or 0 in shapes[0]:
@@ -192,13 +262,13 @@ def _checked(true, prediction):
     return tuple(np.asarray(array, np.float64) for array in arrays.values())
 
 
-def _positive(data_range):
+def _check_range(data_range):
     if not data_range > 0:
         raise ValueError(f"`data_range` must be above 0. Received: data_range={data_range!r}.")
     return float(data_range)
 
 
-def _scaled(x):
+def _scale_to_one(x):
     # To at most 1, so that no square overflows or vanishes. Scores keep their value.
     return x / np.abs(x).max()
 
@@ -207,11 +277,11 @@ def _rmse(true, prediction):
     return float(np.sqrt(np.mean((true - prediction) ** 2)))
 
 
-def _decibel(error, data_range):
+def _to_decibel(error, data_range):
     return 10 * math.log10(data_range**2 / error) if error != 0 else math.inf
 
 
-def _ssim(true, prediction, data_range):
+def _mean_ssim(true, prediction, data_range):
     from skimage.metrics import structural_similarity
 
     long = [size for size in true.shape if size >= WINDOW]

@@ -1,4 +1,4 @@
-"""What an evaluation found, as a table and as files."""
+"""The scores of an evaluation as a table and as files."""
 
 import json
 import math
@@ -17,7 +17,7 @@ TESTED = {"r": 1, "ssim_fit": 1, "nrmse_fit": -1}
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found.
+    """The scores of an evaluation; `print` shows them as a table.
 
     Attributes:
         rows: list of mappings, one per image and channel: `name`, `channel`, every
@@ -29,25 +29,34 @@ class Report:
             difference says that the prediction is better than the baseline).
         regions: mapping from axis letter to `(start, stop)`. The part that was scored;
             empty for whole images.
-        staining: `staining.Staining`, or `None` where it was not asked for.
+        staining: `virtual_staining.report.StainingReport`, or `None` without it.
+
+    Examples:
+        >>> row = {"name": "a", "channel": "DNA", "r": 0.5}
+        >>> report = Report([row], summarize_channels([row]))
+        >>> print(report)
+        channel DNA           mean          sd      median     n
+        r                      0.5         nan         0.5     1
+        >>> json.loads(report.json())["channels"]["DNA"]["scores"]["r"]["mean"]
+        0.5
     """
 
-    rows: list
-    overall: dict
+    rows: list[dict]
+    overall: dict[str, dict]
     regions: Mapping = field(default_factory=dict)
     staining: Any = None
 
-    def write(self, folder):
+    def write(self, folder: str | Path) -> None:
         """Write `metrics.csv`, `summary.json` and `box.png` into an existing folder."""
         folder = Path(folder)
         write_csv(folder / "metrics.csv", self.rows)
         (folder / "summary.json").write_text(self.json() + "\n", encoding="utf-8")
-        plots.box(folder / "box.png", self._boxes(), label="Pearson r")
+        plots.box(folder / "box.png", self._group_correlations(), label="Pearson r")
         if self.staining is not None:
             self.staining.write(folder)
 
-    def json(self):
-        """The summary as text. JSON knows no infinity and no `nan`: both become `null`."""
+    def json(self) -> str:
+        """Return the summary as JSON, which has no infinity and no `nan`: both become `null`."""
         summary = {
             "images": len({row["name"] for row in self.rows}),
             "regions": {letter: list(span) for letter, span in self.regions.items()},
@@ -55,31 +64,31 @@ class Report:
         }
         if self.staining is not None:
             summary["staining"] = self.staining.summary()
-        return json.dumps(_finite(summary), indent=2, allow_nan=False)
+        return json.dumps(_replace_non_finite(summary), indent=2, allow_nan=False)
 
-    def _boxes(self):
-        series = {"prediction": "r", "baseline": "baseline_r"}
-        used = {name: key for name, key in series.items() if key in self.rows[0]}
+    def _group_correlations(self):
+        keys = {"prediction": "r", "baseline": "baseline_r"}
+        keys = {model: key for model, key in keys.items() if key in self.rows[0]}
         return {
-            channel: {name: _column(self.rows, channel, key) for name, key in used.items()}
+            channel: {model: _column(self.rows, channel, key) for model, key in keys.items()}
             for channel in self.overall
         }
 
     def __str__(self):
-        tables = [_table(name, found) for name, found in self.overall.items()]
+        tables = [_format_channel(name, summary) for name, summary in self.overall.items()]
         return "\n\n".join(tables + ([] if self.staining is None else [str(self.staining)]))
 
 
-def overall(rows):
-    """Summarise each score of each channel over the images."""
+def summarize_channels(rows: list[dict]) -> dict[str, dict]:
+    """Summarize each score of each channel over the images; see `Report.overall`."""
     scores = [key for key in rows[0] if key not in ("name", "channel")]
     own = [score for score in scores if not score.startswith("baseline_")]
-    compared = len(own) < len(scores)
+    has_baseline = len(own) < len(scores)
     overall = {}
     for channel in dict.fromkeys(row["channel"] for row in rows):
         column = {score: _column(rows, channel, score) for score in scores}
         overall[channel] = {"scores": {score: summarize(column[score]) for score in own}}
-        if compared:
+        if has_baseline:
             overall[channel] |= {
                 "baseline": {score: summarize(column[f"baseline_{score}"]) for score in own},
                 "tests": {
@@ -94,24 +103,24 @@ def _column(rows, channel, score):
     return [row[score] for row in rows if row["channel"] == channel]
 
 
-def _table(channel, found):
+def _format_channel(channel, summary):
     """Return the scores of one channel as lines of text."""
-    compared = "baseline" in found
+    has_baseline = "baseline" in summary
     head = f"{'channel ' + channel:14}{'mean':>12}{'sd':>12}{'median':>12}{'n':>6}"
-    lines = [head + (f"{'baseline':>12}  p (one-tailed, paired)" if compared else "")]
-    for score, s in found["scores"].items():
+    lines = [head + (f"{'baseline':>12}  p (one-tailed, paired)" if has_baseline else "")]
+    for score, s in summary["scores"].items():
         line = f"{score:14}{s['mean']:12.5g}{s['sd']:12.5g}{s['median']:12.5g}{s['n']:6}"
-        if compared:
-            test = found["tests"].get(score)
+        if has_baseline:
+            test = summary["tests"].get(score)
             p = "" if test is None else test["note"] or f"{test['p']:.3g}"
-            line += f"{found['baseline'][score]['mean']:12.5g}  {p}"
+            line += f"{summary['baseline'][score]['mean']:12.5g}  {p}"
         lines.append(line.rstrip())
     return "\n".join(lines)
 
 
-def _finite(value):
+def _replace_non_finite(value):
     if isinstance(value, Mapping):
-        return {key: _finite(x) for key, x in value.items()}
+        return {key: _replace_non_finite(x) for key, x in value.items()}
     if isinstance(value, list):
-        return [_finite(x) for x in value]
+        return [_replace_non_finite(x) for x in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

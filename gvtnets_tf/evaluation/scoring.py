@@ -1,40 +1,50 @@
-"""Predictions against targets, image by image: scores, tests, figures."""
+"""Score predictions against targets, image by image, with tests and figures."""
 
 import contextlib
+from collections.abc import Sequence
+from pathlib import Path
 
 from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.evaluation import metrics, plots
-from gvtnets_tf.evaluation.comparisons import Cases
-from gvtnets_tf.evaluation.report import Report, overall
-from gvtnets_tf.evaluation.virtual_staining.scores import measure
+from gvtnets_tf.evaluation.comparisons import Comparisons
+from gvtnets_tf.evaluation.report import Report, summarize_channels
+from gvtnets_tf.evaluation.virtual_staining.scores import score_pixels
+
+# Headings of the figures, in the order of the columns.
+HEADINGS = {
+    "input": "input",
+    "target": "truth",
+    "prediction": "prediction",
+    "baseline": "baseline",
+}
 
 
 def evaluate(
-    predictions,
-    targets,
-    out=None,
-    baseline=None,
+    predictions: str | Path | Sequence,
+    targets: str | Path | Sequence,
+    out: str | Path | None = None,
+    baseline: str | Path | Sequence | None = None,
     *,
-    axes=None,
-    target_channels=None,
-    regions=None,
-    inputs=None,
-    staining=False,
-    force=False,
-):
+    axes: str | None = None,
+    target_channels: list | None = None,
+    regions: dict | None = None,
+    inputs: str | Path | Sequence | None = None,
+    staining: bool | dict | None = False,
+    force: bool = False,
+) -> Report:
     """Score predictions against targets and, where given, against a baseline.
 
     Images are read one at a time. Axes are matched by their letters, an axis of
     length one may be missing, and each channel is scored by itself, over all frames,
     planes and pixels together. A channel of a target that is NaN throughout is a label that
-    was not taken: it is left out.
+    was not imaged: it is left out.
 
     Args:
         predictions: quoted glob or list of paths, paired with `targets` by name (see
-            `match_pairs`); or list of `Image` or arrays, paired by order.
+            `data.pairing`); or list of `Image` or arrays, paired by order.
         targets: likewise, the truth. Or a folder of the in-silico labeling data set, whose
-            wells pair with predictions `<name of the well>.tif`; standard error tells how
-            many wells have none and are left out.
+            wells pair with predictions `<name of the well>.tif`; wells without prediction are
+            left out, with a warning in the log.
         out: folder to write `metrics.csv`, `summary.json`, `box.png` and one figure per
             image into, or `None` for none of them. It appears whole or not at all.
         baseline: like `predictions`, from the method to compare with, or `None`.
@@ -45,10 +55,11 @@ def evaluate(
             prediction's channel names if the target has them all, else all in order.
         regions: mapping from axis letter to `(start, stop)` in voxels. Only this part
             is scored and shown.
-        inputs: like `predictions` or `targets`, what was predicted from; only shown.
-        staining: bool, or mapping of arguments of `staining.measure`. Whether to score the
-            images of each label together as well, as the paper of virtual staining does.
-            They are then read three times more; its tables and figures go into `out`.
+        inputs: like `predictions` or `targets`, the inputs of the network; only shown.
+        staining: bool, or mapping of arguments of `virtual_staining.scores.score_pixels`.
+            Whether to score the pixels of each label over all images as well, as the paper of
+            virtual staining does. Images are then read three times more; its tables and
+            figures go into `out`.
         force: bool. Whether an existing `out` may be replaced.
 
     Returns:
@@ -56,63 +67,72 @@ def evaluate(
 
     Raises:
         ValueError: naming the image, if files have no partner, shapes differ, there is
-            NaN or infinity (apart from labels that were not taken, unless that is all of
+            NaN or infinity (apart from labels that were not imaged, unless that is all of
             them), or a target is constant.
         FileExistsError: if `out` exists and `force` is `False`.
+
+    Examples:
+        >>> import numpy as np
+        >>> truth = np.arange(64.0).reshape(8, 8)
+        >>> report = evaluate([truth + 2, truth], [truth, truth])
+        >>> [row["mae"] for row in report.rows]
+        [2.0, 0.0]
+        >>> report.overall["0"]["scores"]["mae"]["mean"]
+        1.0
     """
     from tqdm import tqdm
 
-    cases = Cases(
+    comparisons = Comparisons(
         targets, predictions, baseline, inputs,
         axes=axes, target_channels=target_channels, regions=regions,
     )  # fmt: skip
-    rows, stained = [], None
+    rows, pixel_scores = [], None
     with contextlib.nullcontext() if out is None else atomic_write(out, force) as folder:
         if folder:
             folder.mkdir()
-        for case in tqdm(cases, desc="evaluate", disable=None):
-            rows += _score(case)
+        for comparison in tqdm(comparisons, desc="evaluate", disable=None):
+            rows += _score(comparison)
             if folder:
-                _show(folder / f"{case.name}.png", case)
+                _plot(folder / f"{comparison.name}.png", comparison)
         if staining not in (None, False):
-            stained = measure(cases, **({} if staining is True else staining))
-        report = Report(rows, overall(rows), dict(regions or {}), stained)
+            pixel_scores = score_pixels(comparisons, **({} if staining is True else staining))
+        report = Report(rows, summarize_channels(rows), dict(regions or {}), pixel_scores)
         if folder:
             report.write(folder)
     return report
 
 
-def _score(case):
+def _score(comparison):
     """Return one row per channel."""
     rows = []
-    for channel, images in case.channels():
-        row = {"name": case.name, "channel": channel}
+    for channel, images in comparison.channels():
+        row = {"name": comparison.name, "channel": channel}
         true = images.pop("target")
         for role, image in images.items():
             try:
                 scores = metrics.all_metrics(true, image)
             except ValueError as error:
-                raise ValueError(f"{case.name}, channel {channel}, {role}: {error}") from error
+                raise ValueError(
+                    f"{comparison.name}, channel {channel}, {role}: {error}"
+                ) from error
             prefix = "" if role == "prediction" else f"{role}_"
             row |= {prefix + score: value for score, value in scores.items()}
         rows.append(row)
     return rows
 
 
-def _show(path, case):
-    roles = {
-        "input": "input",
-        "target": "truth",
-        "prediction": "prediction",
-        "baseline": "baseline",
+def _plot(path, comparison):
+    images = {
+        label: comparison.images[role]
+        for role, label in HEADINGS.items()
+        if role in comparison.images
     }
-    shown = {label: case.images[role] for role, label in roles.items() if role in case.images}
-    target = case.images["target"]
-    named = target.sizes.get("C", 1) > 1 or target.channel_names
+    target = comparison.images["target"]
+    has_names = target.sizes.get("C", 1) > 1 or target.channel_names
     plots.comparison(
         path,
-        {label: image.numpy() for label, image in shown.items()},
-        axes={label: image.axes for label, image in shown.items()},
-        channel_names=case.channel_names if named else (),
+        {label: image.numpy() for label, image in images.items()},
+        axes={label: image.axes for label, image in images.items()},
+        channel_names=comparison.channel_names if has_names else (),
         title=path.stem,
     )

@@ -1,24 +1,29 @@
-"""From scores per image to a statement about a model."""
+"""Mean, deviation and paired t-test of scores, one per image."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 FEWEST = 5  # pairs below which no p-value is given
 
 
-def summarize(values):
-    """Mean, standard deviation (ddof 1), median and number of scores.
+def summarize(values: Sequence[float]) -> dict[str, float]:
+    """Return mean, standard deviation (ddof 1), median and number of scores.
 
     Args:
         values: sequence of float, one per image. `nan` means "no score" and is left
-            out; `n` says how many remain.
+            out; `n` is the number of those that remain.
 
     Returns:
-        Mapping with `n`, `mean`, `sd`, `median`. What too few values do not define is
-        `nan`, and so is the deviation of scores that are infinite.
+        Mapping with `n`, `mean`, `sd`, `median`; `nan` where there are too few values, and
+        for the deviation of infinite scores.
+
+    Examples:
+        >>> summarize([1.0, 2.0, 6.0, float("nan")])["median"]
+        2.0
     """
-    x = _numbers("values", values)
+    x = _to_array("values", values)
     x = x[~np.isnan(x)]
     return {
         "n": len(x),
@@ -28,19 +33,19 @@ def summarize(values):
     }
 
 
-def paired_t_test(better, worse):
+def paired_t_test(better: Sequence[float], worse: Sequence[float]) -> dict:
     """Test whether the first of each pair of scores is greater on average.
 
     A paired, one-tailed t-test with n - 1 degrees of freedom.
 
     Args:
-        better: sequence of float, one score per image, of what is claimed to be better.
+        better: sequence of float, one score per image, of the method claimed to be better.
         worse: sequence of float, the scores of the same images in the same order. For
             an error, where less is better, swap the two.
 
     Returns:
         Mapping with `n` (pairs in which both scores are finite), `mean_difference`,
-        `df`, `t`, `p` and `note`. `t` and `p` are `None`, and `note` says why, for
+        `df`, `t`, `p` and `note`. `t` and `p` are `None`, and `note` gives the reason, for
         fewer than five pairs or if all differences are equal.
 
     Raises:
@@ -49,8 +54,15 @@ def paired_t_test(better, worse):
     Reference:
         The test of Wang, Xie & Ji (2021), Fig. 2b.
         https://doi.org/10.1038/s42256-020-00283-x
+
+    Examples:
+        >>> test = paired_t_test([0.9, 0.8, 0.9, 0.7, 0.9], [0.7, 0.7, 0.6, 0.6, 0.7])
+        >>> test["n"], round(test["t"], 2), round(test["p"], 4)
+        (5, 4.81, 0.0043)
+        >>> paired_t_test([0.9, 0.8], [0.7, 0.7])["note"]
+        'n too small'
     """
-    better, worse = _numbers("better", better), _numbers("worse", worse)
+    better, worse = _to_array("better", better), _to_array("worse", worse)
     if len(better) != len(worse):
         raise ValueError(
             f"`better` and `worse` must hold one score each per image. "
@@ -60,23 +72,23 @@ def paired_t_test(better, worse):
     difference = better[both] - worse[both]
     n = len(difference)
     mean = float(difference.mean()) if n else math.nan
-    result = {"n": n, "mean_difference": mean, "df": max(n - 1, 0), "t": None, "p": None}
+    test = {"n": n, "mean_difference": mean, "df": max(n - 1, 0), "t": None, "p": None}
     if n < FEWEST:
-        return result | {"note": "n too small"}
+        return test | {"note": "n too small"}
     # Differences that are equal but for rounding would make t as large as one likes.
     if np.ptp(difference) <= 1e-12 * np.abs(difference).max():
-        return result | {"note": "all differences are equal"}
-    return result | _one_tailed(difference) | {"note": ""}
+        return test | {"note": "all differences are equal"}
+    return test | _test_mean_above_zero(difference) | {"note": ""}
 
 
-def _one_tailed(difference):
+def _test_mean_above_zero(difference):
     from scipy.stats import ttest_1samp
 
     test = ttest_1samp(difference, 0.0, alternative="greater")
     return {"t": float(test.statistic), "p": float(test.pvalue)}
 
 
-def _numbers(name, values):
+def _to_array(name, values):
     x = np.asarray(values, np.float64)
     if x.ndim != 1:
         raise ValueError(f"`{name}` must be a list of scores. Received: shape {x.shape}.")

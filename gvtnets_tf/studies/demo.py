@@ -1,6 +1,8 @@
-"""The main job on what ships with the package: restore a noisy stack, and check it."""
+"""Denoise a simulated stack with the network that comes with the package."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +19,7 @@ SIGMAS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5)
 SCORES = ("r", "psnr", "ssim", "mae")
 
 
-def demo(out="gvtnets-demo", force=False):
+def run_demo(out: str | Path = "gvtnets-demo", force: bool = False) -> dict[str, dict[str, float]]:
     """Denoise a simulated stack with the shipped denoiser, beside plain baselines.
 
     The specimen is one that the denoiser has not seen. The Gaussian filter has the
@@ -34,12 +36,15 @@ def demo(out="gvtnets-demo", force=False):
 
     Raises:
         FileExistsError: if `out` exists and `force` is `False`.
+
+    Examples:
+        >>> print(format_scores(run_demo("demo")))  # doctest: +SKIP
     """
     with atomic_write(out, force) as folder:
         folder.mkdir()
         noisy, truth = cells.simulate_pair("denoising", SHAPE, SEED)
         prediction, info = load(MODEL).predict(noisy, progress=True)
-        smooth = _smoothed(noisy.numpy(), _best_sigma())
+        smooth = _smooth(noisy.numpy(), _tune_sigma())
         images = {
             "input": noisy,
             "truth": truth,
@@ -47,40 +52,42 @@ def demo(out="gvtnets-demo", force=False):
             "prediction": prediction,
         }
         for name, image in images.items():
-            about = info if name == "prediction" else None
-            writers.write(folder / f"{name}.tif", image, metadata=about)
-        shown = {name: image.numpy() for name, image in images.items()}
-        plots.comparison(folder / "comparison.png", shown, axes="ZYX")
+            metadata = info if name == "prediction" else None
+            writers.write(folder / f"{name}.tif", image, metadata=metadata)
+        arrays = {name: image.numpy() for name, image in images.items()}
+        plots.comparison(folder / "comparison.png", arrays, axes="ZYX")
         methods = {"noisy": "input", "gaussian": "gaussian", MODEL: "prediction"}
-        table = {m: _scores(truth.numpy(), shown[name]) for m, name in methods.items()}
+        table = {m: _score(truth.numpy(), arrays[name]) for m, name in methods.items()}
         rows = [{"method": m, **{k: f"{s[k]:.4f}" for k in SCORES}} for m, s in table.items()]
         write_csv(folder / "scores.csv", rows)
     return table
 
 
-def show(table):
-    """The scores as text, a line per method."""
+def format_scores(table: Mapping[str, Mapping[str, float]]) -> str:
+    """Format scores as text, a line per method.
+
+    Examples:
+        >>> print(format_scores({"noisy": {"r": 0.5, "psnr": 20, "ssim": 0.3, "mae": 0.1}}))
+                                      r     psnr     ssim      mae
+        noisy                     0.500   20.000    0.300    0.100
+    """
     lines = [f"{'':22}" + "".join(f"{s:>9}" for s in SCORES)]
     for method, scores in table.items():
         lines.append(f"{method:22}" + "".join(f"{scores[s]:9.3f}" for s in SCORES))
     return "\n".join(lines)
 
 
-def _best_sigma():
+def _tune_sigma():
     noisy, truth = (i.numpy() for i in cells.simulate_pair("denoising", SHAPE, TUNING_SEED))
-    return min(SIGMAS, key=lambda s: metrics.mse(truth, _smoothed(noisy, s)))
+    return min(SIGMAS, key=lambda s: metrics.mse(truth, _smooth(noisy, s)))
 
 
-def _smoothed(noisy, sigma):
+def _smooth(noisy, sigma):
     from scipy.ndimage import gaussian_filter
 
     return gaussian_filter(noisy, sigma).astype(np.float32)
 
 
-def _scores(truth, image):
-    return {
-        "r": metrics.r(truth, image),
-        "psnr": metrics.psnr(truth, image, data_range=1.0),
-        "ssim": metrics.ssim(truth, image, data_range=1.0),
-        "mae": metrics.mae(truth, image),
-    }
+def _score(truth, image):
+    scores = metrics.all_metrics(truth, image, data_range=1.0)
+    return {name: scores[name] for name in SCORES}

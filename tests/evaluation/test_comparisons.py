@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gvtnets_tf.data.in_silico_labeling import file_names, wells
-from gvtnets_tf.evaluation.comparisons import Cases
+from gvtnets_tf.evaluation.comparisons import Comparisons
 from gvtnets_tf.evaluation.scoring import evaluate
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.writers import write
@@ -48,7 +48,7 @@ NAME = "finkbeiner_kevan_0_8_2015-10-05_"
 
 
 def test_the_wells_of_the_data_set_are_targets_by_name(plate, monkeypatch):
-    for name in ("plots.comparison", "plots.box", "virtual_staining.figures.save"):
+    for name in ("plots.comparison", "plots.box", "virtual_staining.figures.save_figure"):
         monkeypatch.setattr(f"gvtnets_tf.evaluation.{name}", lambda *_, **__: None)
     predictions = predict_wells(plate, ["MAP2_CONFOCAL", "DAPI_CONFOCAL"])
     worse = predict_wells(plate, ["DAPI_CONFOCAL", "MAP2_CONFOCAL"], "worse", 5)
@@ -111,23 +111,29 @@ def test_two_predictions_of_a_well_are_named(plate):
 
 
 def test_the_wells_are_the_input_too(plate):
-    (case, *_) = Cases(plate, predict_wells(plate, ["DAPI_CONFOCAL"]), inputs=plate)
-    assert case.name == f"{NAME}A1"
-    assert case.images["input"].shape == (3, 12, 14)
+    (comparison, *_) = Comparisons(plate, predict_wells(plate, ["DAPI_CONFOCAL"]), inputs=plate)
+    assert comparison.name == f"{NAME}A1"
+    assert comparison.images["input"].shape == (3, 12, 14)
     first = wells.find_wells(plate)[0].input().numpy()
-    np.testing.assert_array_equal(case.images["input"].numpy(), first)
+    np.testing.assert_array_equal(comparison.images["input"].numpy(), first)
 
 
-def test_cases_can_be_gone_through_again_and_read_what_is_asked_for():
+def test_comparisons_can_be_gone_through_again_and_read_what_is_asked_for():
     truth = np.arange(24.0).reshape(2, 3, 4)
-    cases = Cases([Image(truth, "CYX", {}, ("DNA", "ER"), "a")], [truth + 1], axes="CYX")
-    assert len(cases) == 1
+    comparisons = Comparisons(
+        [Image(truth, "CYX", {}, ("DNA", "ER"), "a")], [truth + 1], axes="CYX"
+    )
+    assert len(comparisons) == 1
     for _ in range(2):
-        (case,) = cases
-        assert (case.name, case.axes, case.channel_names) == ("a", "YX", ["DNA", "ER"])
-        (_, only), _ = case.channels("target")
+        (comparison,) = comparisons
+        assert (comparison.name, comparison.axes, comparison.channel_names) == (
+            "a",
+            "YX",
+            ["DNA", "ER"],
+        )
+        (_, only), _ = comparison.channels("target")
         assert list(only) == ["target"]
-        _, (label, images) = case.channels()
+        _, (label, images) = comparison.channels()
         assert label == "ER"
         np.testing.assert_array_equal(images["prediction"], truth[1] + 1)
 

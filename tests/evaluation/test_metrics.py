@@ -26,30 +26,30 @@ def pair(seed=0, shape=(9, 10, 11), noise=0.5):
     [([2, 4, 6, 8], 1.0), ([4, 3, 2, 1], -1.0), ([1, 3, 2, 4], 0.8), ([2, 1, 4, 3], 0.6)],
 )
 def test_r_of_four_voxels_by_hand(prediction, expected):
-    assert metrics.r(np.arange(1, 5), prediction) == pytest.approx(expected)
+    assert metrics.pearson(np.arange(1, 5), prediction) == pytest.approx(expected)
 
 
 @FEW
 @given(SEEDS, GAINS, OFFSETS)
 def test_r_does_not_see_gain_and_offset(seed, gain, offset):
     true, prediction = pair(seed, (5, 6))
-    expected = metrics.r(true, prediction)
-    assert metrics.r(true, gain * prediction + offset) == pytest.approx(expected, abs=1e-9)
-    assert metrics.r(gain * true + offset, prediction) == pytest.approx(expected, abs=1e-9)
-    assert metrics.r(true, -gain * prediction) == pytest.approx(-expected, abs=1e-9)
+    expected = metrics.pearson(true, prediction)
+    assert metrics.pearson(true, gain * prediction + offset) == pytest.approx(expected, abs=1e-9)
+    assert metrics.pearson(gain * true + offset, prediction) == pytest.approx(expected, abs=1e-9)
+    assert metrics.pearson(true, -gain * prediction) == pytest.approx(-expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("value", [0, 0.1, 1e9])
 def test_r_of_a_constant_is_nan(value):
     true, _ = pair()
-    assert math.isnan(metrics.r(true, np.full_like(true, value)))
-    assert math.isnan(metrics.r(np.full_like(true, value), true))
+    assert math.isnan(metrics.pearson(true, np.full_like(true, value)))
+    assert math.isnan(metrics.pearson(np.full_like(true, value), true))
 
 
 def test_r_of_sixteen_bit_counts_is_not_lost_to_overflow():
     true = np.array([0, 65535, 65534, 1], np.uint16)
-    assert metrics.r(true, true) == pytest.approx(1.0)
-    assert metrics.r(true, true[[1, 0, 3, 2]]) == pytest.approx(-1.0)
+    assert metrics.pearson(true, true) == pytest.approx(1.0)
+    assert metrics.pearson(true, true[[1, 0, 3, 2]]) == pytest.approx(-1.0)
     assert metrics.mae(true[:2], true[1::-1]) == 65535
 
 
@@ -131,21 +131,21 @@ def test_ssim_depends_on_the_data_range():
     assert narrow < metrics.ssim(true, prediction, data_range=100.0) < 1
 
 
-def test_fit_follows_the_published_definition():
+def test_affine_fit_follows_the_published_definition():
     true, prediction = pair(3, (8, 9, 10))
     low, high = np.percentile(true, (0.1, 99.9))
     expected = (true - low) / (high - low)
     expected = expected - expected.mean()
     gain = np.cov(prediction.ravel(), expected.ravel(), ddof=1)[0, 1] / np.var(prediction, ddof=0)
-    g, x = metrics.fit(true, prediction)
+    g, x = metrics.affine_fit(true, prediction)
     np.testing.assert_allclose(g, expected, atol=1e-12)
     np.testing.assert_allclose(x, gain * (prediction - prediction.mean()), atol=1e-12)
 
 
-def test_fit_of_three_voxels_by_hand():
+def test_affine_fit_of_three_voxels_by_hand():
     # Percentiles 0.1 and 99.9 of (0, 1, 2) are 0.002 and 1.998, so N spans 1.996 and
     # g = (-1, 0, 1) / 1.996. cov with ddof 1 over var with ddof 0 is 3/2 of the slope.
-    g, x = metrics.fit([0, 1, 2], [10, 20, 30])
+    g, x = metrics.affine_fit([0, 1, 2], [10, 20, 30])
     np.testing.assert_allclose(g, np.array([-1, 0, 1]) / 1.996)
     np.testing.assert_allclose(x, np.array([-1.5, 0, 1.5]) / 1.996)
     error = math.sqrt(2 / 3) * 0.5 / 1.996
@@ -155,13 +155,13 @@ def test_fit_of_three_voxels_by_hand():
 
 def test_nrmse_after_the_fit_is_not_divided_again():
     true, prediction = pair(4)
-    g, x = metrics.fit(true, prediction)
+    g, x = metrics.affine_fit(true, prediction)
     assert metrics.nrmse_fit(true, prediction) == pytest.approx(np.sqrt(np.mean((g - x) ** 2)))
 
 
 def test_ssim_after_the_fit_is_that_of_the_centred_images():
     true, prediction = pair(5)
-    g, x = metrics.fit(true, prediction)
+    g, x = metrics.affine_fit(true, prediction)
     centerd = metrics.ssim(g, x, data_range=1.0)
     assert metrics.ssim_fit(true, prediction) == pytest.approx(centerd)
     # Centring matters: with their mean back, the images look more alike.
@@ -180,7 +180,7 @@ def test_scores_after_the_fit_do_not_see_gain_and_offset_of_either_image(seed, g
 
 def test_the_best_fit_of_a_constant_prediction_is_zero():
     true, _ = pair()
-    g, x = metrics.fit(true, np.full_like(true, 7.0))
+    g, x = metrics.affine_fit(true, np.full_like(true, 7.0))
     assert not x.any()
     assert metrics.nrmse_fit(true, np.full_like(true, 7.0)) == pytest.approx(g.std())
 
@@ -196,7 +196,8 @@ def test_all_metrics_are_the_single_ones_and_state_the_data_range():
     true, prediction = pair(6)
     scores = metrics.all_metrics(true, prediction)
     assert scores["data_range"] == np.ptp(true)
-    for name in ("r", "r2", "mae", "mse", "normalized_l2", "nrmse_fit", "psnr_fit", "ssim_fit"):
+    assert scores.pop("r") == pytest.approx(metrics.pearson(true, prediction))
+    for name in ("r2", "mae", "mse", "normalized_l2", "nrmse_fit", "psnr_fit", "ssim_fit"):
         assert scores.pop(name) == pytest.approx(getattr(metrics, name)(true, prediction)), name
     for name in ("psnr", "ssim"):
         assert scores.pop(name) == getattr(metrics, name)(true, prediction, np.ptp(true)), name
@@ -226,7 +227,7 @@ def test_a_constant_truth_cannot_be_scored_without_a_data_range():
 
 
 SCORES = [
-    metrics.r,
+    metrics.pearson,
     metrics.r2,
     metrics.mae,
     metrics.mse,

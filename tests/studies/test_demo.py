@@ -19,7 +19,7 @@ def shown(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "SHAPE", (16, 96, 96))
         patch.chdir(out.parent)
-        return demo.demo("out"), out
+        return demo.run_demo("out"), out
 
 
 def test_the_denoiser_beats_the_input_and_a_tuned_gaussian(shown):
@@ -49,7 +49,7 @@ def test_it_leaves_images_a_figure_and_a_table(shown):
 
 
 def test_the_table_is_shown_with_a_line_per_method(shown):
-    lines = demo.show(shown[0]).splitlines()
+    lines = demo.format_scores(shown[0]).splitlines()
     assert lines[0].split() == list(demo.SCORES)
     assert [line.split()[0] for line in lines[1:]] == list(shown[0])
 
@@ -57,4 +57,4 @@ def test_the_table_is_shown_with_a_line_per_method(shown):
 def test_a_demo_is_not_replaced_unless_forced(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(FileExistsError, match="out exists and is not overwritten"):
-        demo.demo(tmp_path / "out")
+        demo.run_demo(tmp_path / "out")

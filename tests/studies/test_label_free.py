@@ -18,7 +18,7 @@ from gvtnets_tf.images import readers
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.prediction.loading import load
-from gvtnets_tf.studies import label_free, label_free_data
+from gvtnets_tf.studies import label_free, label_free_data, label_free_scores, label_free_volumes
 from gvtnets_tf.training import callbacks
 from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
@@ -55,7 +55,7 @@ def untrained(monkeypatch):
         model.build((None, None, None, None, 1))
         out.mkdir(parents=True, exist_ok=force)
         model_folder.save_model(out, model, CARD)
-        (out / "recipe.yaml").write_text(yaml.safe_dump(label_free._plain(recipe)))
+        (out / "recipe.yaml").write_text(yaml.safe_dump(label_free._to_json_types(recipe)))
         (out / "history.csv").write_text("epoch\n")
 
     monkeypatch.setattr(label_free, "train", train)
@@ -85,13 +85,13 @@ def rows_of(path):
 
 def test_a_study_of_simulated_cells_gives_a_table_and_a_figure(tmp_path, untrained):
     out = tmp_path / "s"
-    rows = label_free.label_free(out, structures=["nuclei", "bodies"], **TINY)
+    rows = label_free.run_label_free_study(out, structures=["nuclei", "bodies"], **TINY)
     assert [(r["structure"], r["model"]) for r in rows] == [
         *(("nuclei", m) for m in label_free.MODELS),
         *(("bodies", m) for m in label_free.MODELS),
     ]
     assert (out / "r.png").stat().st_size > 1000
-    assert (out / "table.txt").read_text() == label_free.show(rows) + "\n"
+    assert (out / "table.txt").read_text() == label_free_scores.format_study(rows) + "\n"
     assert [float(r["r_mean"]) for r in rows_of(out / "table.csv")] == [r["r_mean"] for r in rows]
     assert [r["parameters"] for r in rows] == [2_293, 1_061] * 2
     assert all(r["n"] == 5 and r["seconds"] > 0 for r in rows)
@@ -101,20 +101,18 @@ def test_a_study_of_simulated_cells_gives_a_table_and_a_figure(tmp_path, untrain
 
 def test_scores_are_those_of_the_prepared_volumes(tmp_path, untrained):
     out = tmp_path / "s"
-    (row,) = label_free.label_free(out, structures=["nuclei"], models=["fnet"], **TINY)
+    (row,) = label_free.run_label_free_study(out, structures=["nuclei"], models=["fnet"], **TINY)
     scores = rows_of(out / "nuclei" / "fnet" / "scores.csv")
-    parts = [score["part"] for score in scores]
-    assert parts == ["train"] * 2 + ["test"] * 5  # none of the part that chooses
-    prediction = readers.read(out / "nuclei" / "fnet" / "predictions" / "report_03.tif").numpy()
-    target = readers.read(out / "nuclei" / "volumes" / "target" / "report_03.tif").numpy()
+    parts = [score["split"] for score in scores]
+    assert parts == ["train"] * 2 + ["test"] * 5  # none of the validation split
+    prediction = readers.read(out / "nuclei" / "fnet" / "predictions" / "test_03.tif").numpy()
+    target = readers.read(out / "nuclei" / "volumes" / "target" / "test_03.tif").numpy()
     assert (target.mean(), target.std()) == pytest.approx((0, 1), abs=1e-3)
     assert metrics.normalized_l2(target, np.zeros_like(target)) == 1.0
     r, l2 = (float(scores[2][key]) for key in ("r", "normalized_l2"))
-    assert r == pytest.approx(metrics.r(target, prediction), abs=1e-6)
+    assert r == pytest.approx(metrics.pearson(target, prediction), abs=1e-6)
     assert l2 == pytest.approx(metrics.normalized_l2(target, prediction), abs=1e-6)
-    assert row["l2_report"] == pytest.approx(
-        np.mean([float(s["normalized_l2"]) for s in scores[2:]])
-    )
+    assert row["l2_test"] == pytest.approx(np.mean([float(s["normalized_l2"]) for s in scores[2:]]))
     # The model folder takes images as they were recorded, and answers the same.
     recorded = readers.read(out / "data" / "cells" / "003.tif").select_channels(["light"])
     model = load(out / "nuclei" / "fnet" / "model")
@@ -124,16 +122,16 @@ def test_scores_are_those_of_the_prepared_volumes(tmp_path, untrained):
 
 def test_what_is_done_is_not_done_again_and_a_study_can_grow(tmp_path, untrained, monkeypatch):
     out = tmp_path / "s"
-    label_free.label_free(out, structures=["nuclei"], models=["fnet"], **TINY)
+    label_free.run_label_free_study(out, structures=["nuclei"], models=["fnet"], **TINY)
     kept = {p: p.stat().st_mtime_ns for p in out.rglob("*.tif")}
-    label_free.label_free(out, structures=["nuclei", "bodies"], models=["fnet"], **TINY)
+    label_free.run_label_free_study(out, structures=["nuclei", "bodies"], models=["fnet"], **TINY)
     assert untrained == [("nuclei", "fnet", False), ("bodies", "fnet", False)]
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
 
 
 def test_a_kill_between_two_volumes_costs_the_one_under_way(tmp_path, untrained, monkeypatch):
     out = tmp_path / "s"
-    real, seen = label_free._predicted, []
+    real, seen = label_free_scores._score_volume, []
 
     def stopped(row, *rest):
         seen.append(row.input.stem)
@@ -141,19 +139,19 @@ def test_a_kill_between_two_volumes_costs_the_one_under_way(tmp_path, untrained,
             raise KeyboardInterrupt
         return real(row, *rest)
 
-    monkeypatch.setattr(label_free, "_predicted", stopped)
+    monkeypatch.setattr(label_free_scores, "_score_volume", stopped)
     with pytest.raises(KeyboardInterrupt):
-        label_free.label_free(out, structures=["nuclei"], models=["fnet"], **TINY)
+        label_free.run_label_free_study(out, structures=["nuclei"], models=["fnet"], **TINY)
     assert not (out / "table.csv").exists()
-    (row,) = label_free.label_free(out, structures=["nuclei"], models=["fnet"], **TINY)
-    names = ["train_00", "train_01", *(f"report_{i:02d}" for i in range(3, 8))]
+    (row,) = label_free.run_label_free_study(out, structures=["nuclei"], models=["fnet"], **TINY)
+    names = ["train_00", "train_01", *(f"test_{i:02d}" for i in range(3, 8))]
     assert seen == [*names[:4], *names[3:]]
     assert (row["n"], len(untrained)) == (5, 1)
 
 
 def test_a_kill_while_volumes_are_prepared_costs_one(tmp_path, untrained, monkeypatch):
     out = tmp_path / "s"
-    real, count = label_free_data.prepare, []
+    real, count = label_free_volumes.prepare_pair, []
 
     def stopped(*args):
         count.append(1)
@@ -161,10 +159,10 @@ def test_a_kill_while_volumes_are_prepared_costs_one(tmp_path, untrained, monkey
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(label_free_data, "prepare", stopped)
+    monkeypatch.setattr(label_free_volumes, "prepare_pair", stopped)
     with pytest.raises(KeyboardInterrupt):
-        label_free.label_free(out, structures=["nuclei"], models=["fnet"], **TINY)
-    label_free.label_free(out, structures=["nuclei"], models=["fnet"], **TINY)
+        label_free.run_label_free_study(out, structures=["nuclei"], models=["fnet"], **TINY)
+    label_free.run_label_free_study(out, structures=["nuclei"], models=["fnet"], **TINY)
     assert len(count) == 3 + 6
 
 
@@ -208,59 +206,61 @@ def test_two_networks_are_trained_and_compared_by_one_command(tmp_path, capsys):
 
 def test_a_study_goes_on_with_its_own_settings_only(tmp_path, untrained):
     out = tmp_path / "s"
-    label_free.label_free(out, structures=["nuclei"], models=["fnet"], **TINY)
+    label_free.run_label_free_study(out, structures=["nuclei"], models=["fnet"], **TINY)
     with pytest.raises(ValueError, match=r"has other settings: steps was 2, is 3\. Go on with"):
-        label_free.label_free(out, structures=["nuclei"], models=["fnet"], **{**TINY, "steps": 3})
+        label_free.run_label_free_study(
+            out, structures=["nuclei"], models=["fnet"], **{**TINY, "steps": 3}
+        )
     (tmp_path / "other").mkdir()
     with pytest.raises(FileExistsError, match="other exists and holds no study"):
-        label_free.label_free(tmp_path / "other", structures=["nuclei"], **TINY)
+        label_free.run_label_free_study(tmp_path / "other", structures=["nuclei"], **TINY)
 
 
 def test_a_data_set_on_disk_is_resized_and_cropped_as_published(tmp_path, untrained, monkeypatch):
     root = data_set(tmp_path / "data")
     settings = {key: TINY[key] for key in ("filters", "steps", "patch", "batch", "progress")}
     out = tmp_path / "s"
-    (row,) = label_free.label_free(out, root, models=["fnet"], volumes=(2, 1, 2), **settings)
+    (row,) = label_free.run_label_free_study(
+        out, root, models=["fnet"], volumes=(2, 1, 2), **settings
+    )
     assert (row["structure"], row["n"], row["p"]) == ("dna", 2, None)
     shapes = {
         row.input.stem: readers.read(row.input).shape
         for row in pairing.read_pairs_csv(out / "dna" / "volumes" / "pairs.csv")
     }
-    assert shapes["train_00"] == shapes["select_02"] == (18, 34, 37)
-    assert shapes["report_03"] == shapes["report_04"] == (16, 32, 32)
+    assert shapes["train_00"] == shapes["validation_02"] == (18, 34, 37)
+    assert shapes["test_03"] == shapes["test_04"] == (16, 32, 32)
     card = json.loads((out / "dna" / "fnet" / "model" / "model.json").read_text())
-    assert card["input"]["kind"] == card["target"]["kind"] == "zscore"
-    label_free.label_free(
-        tmp_path / "t", root, models=["fnet"], volumes=(2, 0, 1), crop=False, **settings
-    )
-    path = tmp_path / "t" / "dna" / "volumes" / "input" / "report_02.tif"
+    assert card["input_normalizer"]["kind"] == card["target_normalizer"]["kind"] == "zscore"
+    label_free.run_label_free_study(tmp_path / "t", root, volumes=(2, 0, 1), crop=False, **settings)
+    path = tmp_path / "t" / "dna" / "volumes" / "input" / "test_02.tif"
     assert readers.read(path).shape == (18, 34, 37)
 
 
 def test_two_models_with_few_volumes_get_no_p(tmp_path, untrained):
     settings = {**TINY, "volumes": (1, 0, 2)}
-    rows = label_free.label_free(tmp_path / "s", structures=["nuclei"], **settings)
+    rows = label_free.run_label_free_study(tmp_path / "s", structures=["nuclei"], **settings)
     assert (rows[1]["p"], rows[1]["note"]) == (None, "n too small")
-    assert "n too small" in label_free.show(rows)
-    assert not any(math.isnan(rows[0][k]) for k in ("r_sd", "l2_train", "l2_report"))
+    assert "n too small" in label_free_scores.format_study(rows)
+    assert not any(math.isnan(rows[0][k]) for k in ("r_sd", "l2_train", "l2_test"))
 
 
 @pytest.mark.parametrize("name, batch, steps", [("fnet", 24, 50_000), ("label_free", 16, 100_000)])
 def test_every_structure_has_a_recipe_with_the_published_numbers(tmp_path, name, batch, steps):
     for structure, known in label_free_data.STRUCTURES.items():
         recipe = Recipe.parse(
-            label_free_data.recipe_for(structure, name, tmp_path, tmp_path / "a.csv")
+            label_free_data.make_recipe(structure, name, tmp_path, tmp_path / "a.csv")
         )
         assert (recipe.batch, recipe.steps, recipe.patch) == (batch, steps, (32, 64, 64))
         assert recipe.normalize == {"input": "zscore", "target": "zscore", "denormalize": "none"}
         assert recipe.data["resize"] == list(known.resize)
-    changed = label_free_data.recipe_for("dna", name, tmp_path, "a.csv", steps=7)
+    changed = label_free_data.make_recipe("dna", name, tmp_path, "a.csv", steps=7)
     assert (changed["steps"], changed["validation_split"]) == (7, 0)
 
 
 def test_recipes_are_written_for_train_to_read(tmp_path):
     root = data_set(tmp_path / "data")
-    written = label_free.write_recipes(tmp_path / "r", root, volumes=(2, 1, 2), steps=7)
+    written = label_free.write_label_free_recipes(tmp_path / "r", root, volumes=(2, 1, 2), steps=7)
     assert [path.name for path in written] == ["dna_fnet.yaml", "dna_label_free.yaml"]
     values = yaml.safe_load(written[0].read_text())
     assert (values["preset"], values["steps"], values["epoch"]) == ("fnet", 7, 1)
@@ -268,7 +268,7 @@ def test_recipes_are_written_for_train_to_read(tmp_path):
     rows = pairing.read_pairs_csv(values["data"]["csv"], values["data"]["root"])
     assert [row.split for row in rows] == ["train"] * 2 + ["validation"] + ["test"] * 2
     with pytest.raises(FileExistsError, match="--force"):
-        label_free.write_recipes(tmp_path / "r", root, volumes=(2, 1, 2))
+        label_free.write_label_free_recipes(tmp_path / "r", root, volumes=(2, 1, 2))
 
 
 @pytest.mark.parametrize("path", ["beads", "neuraltube"])

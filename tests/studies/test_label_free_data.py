@@ -1,19 +1,14 @@
 """The label-free data set: rows, channels, resizing and cropping as published."""
 
-import math
-
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gvtnets_tf.data import pairing
 from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images import readers
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.studies import label_free_data
+from gvtnets_tf.studies import label_free_data, label_free_volumes
 
 PIXEL = {"PhysicalSizeX": 0.108, "PhysicalSizeY": 0.108, "PhysicalSizeZ": 0.29}
 NAMES = ["light", "DNA", "ER"]
@@ -45,7 +40,7 @@ def data_set(root, name="dna", train=3, test=2, channels=(0, 1), folder="tom20",
 
 def written(path, *args, **kwargs):
     """Choose volumes, write the table, and give the factors."""
-    table = label_free_data.table(*args, **kwargs)
+    table = label_free_data.choose_volumes(*args, **kwargs)
     table.write(path)
     return table.resize
 
@@ -113,7 +108,7 @@ def test_an_unknown_structure_names_the_nearest(tmp_path):
     with pytest.raises(ValueError, match=r"`structure` cannot be 'tom_20'.*'tom20'"):
         written(tmp_path / "a.csv", "tom_20", root)
     with pytest.raises(ValueError, match="Did you mean 'zo1'"):
-        label_free_data.recipe_for("zo-1", "fnet", root, tmp_path / "a.csv")
+        label_free_data.make_recipe("zo-1", "fnet", root, tmp_path / "a.csv")
     with pytest.raises(FileNotFoundError, match=r"There is no table .*zo1.train\.csv"):
         written(tmp_path / "a.csv", "zo1", root)
 
@@ -155,32 +150,6 @@ def test_an_incomplete_row_an_empty_table_and_a_time_series_are_named(tmp_path):
         written(tmp_path / "a.csv", "dna", root)
 
 
-def test_a_volume_is_zscored_whole_then_resized_by_cubic_splines(tmp_path):
-    from scipy.ndimage import zoom
-
-    pixels = volume(tmp_path / "a.ome.tif", (3, 4, 40, 44))
-    row = pairing.PairPaths(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "train", 2, 1)
-    images = label_free_data.prepare(row, (1, 0.37241, 0.37241))
-    for image, channel in zip(images, (2, 1)):
-        x = pixels[channel].astype(float)
-        expected = zoom((x - x.mean()) / x.std(), (1, 0.37241, 0.37241), order=3, mode="nearest")
-        assert (image.axes, image.shape, image.array.dtype) == ("ZYX", (4, 15, 16), np.float32)
-        np.testing.assert_allclose(image.array, expected, atol=1e-5)
-        assert image.voxel_size == pytest.approx({"Z": 0.29, "Y": 0.29, "X": 0.29}, rel=1e-4)
-
-
-def test_resizing_first_and_zscoring_by_the_numbers_of_the_whole_is_the_same(tmp_path):
-    """What a recipe with `resize` does: statistics of the stored image, pixels resized."""
-    from scipy.ndimage import zoom
-
-    pixels = volume(tmp_path / "a.ome.tif", (3, 4, 40, 44))
-    row = pairing.PairPaths(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "train", 0, 1)
-    signal, _ = label_free_data.prepare(row, (1, 0.5, 0.5))
-    affine = Normalizer("zscore").measure(pixels[0][..., None])
-    resized = zoom(pixels[0].astype("float32"), (1, 0.5, 0.5), order=3, mode="nearest")
-    np.testing.assert_allclose(affine.apply(resized[..., None])[..., 0], signal.array, atol=1e-4)
-
-
 def test_a_czi_is_prepared_like_any_other(tmp_path):
     from microscope_files import counts, czi
 
@@ -195,49 +164,9 @@ def test_a_czi_is_prepared_like_any_other(tmp_path):
     resize = written(tmp_path / "t.csv", "dna", tmp_path)
     row = pairing.read_pairs_csv(tmp_path / "t.csv", tmp_path)[0]
     assert (row.input, row.target_channel, resize[1]) == (path, 1, 0.37241)
-    signal, target = label_free_data.prepare(row, (1, 1, 1))
-    assert metrics.r(target.array, pixels[1]) == pytest.approx(1)
+    signal, target = label_free_volumes.prepare_pair(row, (1, 1, 1))
+    assert metrics.pearson(target.array, pixels[1]) == pytest.approx(1)
     assert signal.array.mean() == pytest.approx(0, abs=1e-5)
-
-
-def test_a_test_volume_keeps_its_centre(tmp_path):
-    volume(tmp_path / "a.ome.tif", (3, 18, 70, 90))
-    row = pairing.PairPaths(tmp_path / "a.ome.tif", tmp_path / "a.ome.tif", "test", 0, 1)
-    whole, _ = label_free_data.prepare(row, (1, 1, 1))
-    cropped, target = label_free_data.prepare(row, (1, 1, 1), 16 * 48 * 64)
-    assert cropped.shape == target.shape == (16, 48, 64)
-    np.testing.assert_array_equal(cropped.array, whole.array[1:17, 11:59, 13:77])
-    volume(tmp_path / "a.ome.tif", (3, 10, 70, 90))
-    with pytest.raises(ValueError, match=r"a: a test volume is cropped to multiples of 16.*\(10, "):
-        label_free_data.prepare(row, (1, 1, 1), label_free_data.MOST)
-
-
-@pytest.mark.parametrize(
-    "shape, expected",
-    [
-        ((65, 344, 232), (64, 336, 224)),
-        ((32, 512, 512), (32, 512, 512)),
-        ((64, 512, 512), (64, 384, 384)),  # 64 * 384 * 384 = 9,437,184; 400 * 384 is too much
-        ((64, 400, 384), (64, 384, 384)),
-        ((66, 400, 380), (64, 400, 368)),
-    ],
-)
-def test_the_published_cropping(shape, expected):
-    assert label_free_data.published_shape(shape) == expected
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.tuples(*[st.integers(16, 700)] * 3))
-def test_a_cropped_shape_fits_and_one_shrink_less_would_not(shape):
-    z, y, x = found = label_free_data.published_shape(shape)
-    whole = tuple(n // 16 * 16 for n in shape)
-    assert math.prod(found) <= label_free_data.MOST and z == whole[0]
-    assert not any(n % 16 for n in found) and all(n <= m for n, m in zip(found, whole))
-    shrunk = (whole[1] - y) // 16, (whole[2] - x) // 16
-    assert shrunk[0] - shrunk[1] in (0, 1)  # y first, in turn
-    if any(shrunk):
-        last = (z, y + 16, x) if shrunk[0] > shrunk[1] else (z, y, x + 16)
-        assert math.prod(last) > label_free_data.MOST
 
 
 def test_thirteen_structures_are_known_by_numbers_that_agree():
@@ -250,7 +179,7 @@ def test_thirteen_structures_are_known_by_numbers_that_agree():
     assert (factors["dna"], factors["dic_lamin_b1"]) == (0.37241, 0.5931)
     assert factors["membrane_caax_63x"] == 0.29655
     image = Image(np.zeros((2, 2, 2)), "ZYX", {"Z": 0.29, "Y": 0.1081, "X": 0.1079}, name="a")
-    assert label_free_data.factors(image, "dna") == (1, 0.37241, 0.37241)
+    assert label_free_data.compute_resize(image, "dna") == (1, 0.37241, 0.37241)
 
 
 def test_the_files_of_a_table_can_be_read_by_a_recipe(tmp_path):

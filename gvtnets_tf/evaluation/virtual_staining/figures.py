@@ -1,8 +1,11 @@
 """Figures of the virtual-staining paper: confusion matrices, and crops in the color of a stain."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 
-from gvtnets_tf.evaluation.plots import WIDTH, canvas, save
+from gvtnets_tf.evaluation.plots import WIDTH, make_figure, save_figure
 
 # The first part of a label's name; blue nuclei, green dead cells and neurons are the paper's.
 STAINS = {
@@ -18,7 +21,14 @@ STAINS = {
 HEADINGS = {"input": "input", "target": "truth", "baseline": "baseline", "prediction": "prediction"}
 
 
-def confusion(path, shares, overall, *, title="", force=False):
+def confusion(
+    path: str | Path,
+    shares: Mapping[str, np.ndarray],
+    overall: Mapping[str, float],
+    *,
+    title: str = "",
+    force: bool = False,
+) -> None:
     """Draw confusion matrices side by side, like Fig. 4 of the paper.
 
     Numbers are pixels per 1,000. Colors are shares of the true bin, since a few bins hold
@@ -35,19 +45,26 @@ def confusion(path, shares, overall, *, title="", force=False):
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
     """
-    figure = canvas((4.6 * len(shares) + 0.6, 4.9))
+    figure = make_figure((4.6 * len(shares) + 0.6, 4.9))
     places = figure.subplots(1, len(shares), squeeze=False)[0]
     for place, model in zip(places, [role for role in HEADINGS if role in shares]):
-        drawn = _matrix(place, shares[model])
+        image = _draw_matrix(place, shares[model])
         place.set_title(f"{model}, overall accuracy {overall[model]:.3f}", fontsize=10)
-    bar = figure.colorbar(drawn, ax=places, shrink=0.7, label="share of the true bin")
+    bar = figure.colorbar(image, ax=places, shrink=0.7, label="share of the true bin")
     bar.outline.set_linewidth(0.4)
     if title:
         figure.suptitle(f"{title}, pixels per 1,000", fontsize=11)
-    save(figure, path, force)
+    save_figure(figure, path, force)
 
 
-def crops(path, rows, limits, label, *, force=False):
+def crops(
+    path: str | Path,
+    rows: Sequence,
+    limits: tuple[float, float],
+    label: str,
+    *,
+    force: bool = False,
+) -> None:
     """Show input, truth and predictions of some images, like Fig. 3 of the paper.
 
     Args:
@@ -63,7 +80,7 @@ def crops(path, rows, limits, label, *, force=False):
         FileExistsError: if `path` exists and `force` is `False`.
     """
     roles = [role for role in HEADINGS if any(role in planes for _, planes in rows)]
-    figure = canvas((WIDTH * len(roles) + 0.3, (WIDTH + 0.1) * len(rows) + 0.4))
+    figure = make_figure((WIDTH * len(roles) + 0.3, (WIDTH + 0.1) * len(rows) + 0.4))
     grid = figure.subplots(len(rows), len(roles), squeeze=False)
     for (name, planes), places in zip(rows, grid):
         places[0].text(-0.05, 0.5, name, rotation=90, ha="right", va="center",
@@ -71,29 +88,29 @@ def crops(path, rows, limits, label, *, force=False):
         for role, place in zip(roles, places):
             place.set_axis_off()
             if role in planes:
-                look = {"cmap": "gray"} if role == "input" else _stain(label, limits)
-                place.imshow(planes[role], **look)
+                colors = {"cmap": "gray"} if role == "input" else _stain_colors(label, limits)
+                place.imshow(planes[role], **colors)
     for role, place in zip(roles, grid[0]):
         place.set_title(HEADINGS[role], fontsize=10)
     figure.suptitle(label, fontsize=11)
-    save(figure, path, force)
+    save_figure(figure, path, force)
 
 
-def _matrix(place, matrix):
+def _draw_matrix(place, matrix):
     rows = matrix.sum(1, keepdims=True)
     colors = np.divide(matrix, rows, out=np.zeros_like(matrix), where=rows > 0)
-    drawn = place.imshow(colors, cmap="Blues", vmin=0, vmax=1)
+    image = place.imshow(colors, cmap="Blues", vmin=0, vmax=1)
     for (i, j), share in np.ndenumerate(matrix):
         if share > 0:
             text = f"{share:.0f}" if share >= 10 else f"{share:.1f}"
             color = "white" if colors[i, j] > 0.6 else "black"
             place.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
     place.set(xlabel="predicted bin", ylabel="true bin", xticks=range(10), yticks=range(10))
-    return drawn
+    return image
 
 
-def _stain(label, limits):
-    """How `imshow` draws a label: from black to the color of its stain."""
+def _stain_colors(label, limits):
+    """Return the arguments of `imshow` for a label: black to the color of its stain."""
     from matplotlib.colors import LinearSegmentedColormap
 
     color = STAINS.get(label.upper().split("_")[0], "#ffffff")

@@ -1,4 +1,4 @@
-"""What the evaluation of virtual staining found, as tables and as files."""
+"""The scores of virtual staining, as tables and as files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ CONSTANT = "constant"  # the model that puts every pixel into the most frequent 
 
 
 @dataclass(frozen=True)
-class Label:
-    """What was found for one label.
+class LabelScores:
+    """The scores of one label.
 
     Attributes:
         images: int. How many have the label.
@@ -33,24 +33,24 @@ class Label:
     images: int
     available: int
     pixels: int
-    range: tuple
-    r: Mapping
-    counts: Mapping
+    range: tuple[float, float]
+    r: Mapping[str, np.ndarray]
+    counts: Mapping[str, np.ndarray]
     crops: list = field(default_factory=list)
 
-    def correlations(self):
-        """Mean and deviation over the repeats: `statistics.summarize` of each model.
+    def correlations(self) -> dict[str, dict]:
+        """Return mean and deviation over the repeats: `statistics.summarize` of each model.
 
         With a baseline, `"difference"` is that of prediction minus baseline, on the same
         pixels each time.
         """
-        found = {model: summarize(r) for model, r in self.r.items()}
+        scores = {model: summarize(r) for model, r in self.r.items()}
         if "baseline" in self.r:
-            found["difference"] = summarize(self.r["prediction"] - self.r["baseline"])
-        return found
+            scores["difference"] = summarize(self.r["prediction"] - self.r["baseline"])
+        return scores
 
-    def accuracies(self):
-        """Share of pixels in the right bin: of each true bin (`nan` if empty), and of all.
+    def accuracies(self) -> dict[str, tuple[list[float], float]]:
+        """Return the share of pixels in the right bin: per true bin (`nan` if empty), and of all.
 
         Returns:
             Mapping from model, with `"constant"` last, to a list of ten and a float.
@@ -58,118 +58,117 @@ class Label:
         true = next(iter(self.counts.values())).sum(1)
         constant = np.zeros((BINS, BINS), int)
         constant[:, true.argmax()] = true
-        found = {}
+        accuracies = {}
         for model, counts in {**self.counts, CONSTANT: constant}.items():
             right = np.diag(counts)
             bins = np.divide(right, true, out=np.full(BINS, np.nan), where=true > 0)
-            found[model] = bins.tolist(), float(right.sum() / true.sum())
-        return found
+            accuracies[model] = bins.tolist(), float(right.sum() / true.sum())
+        return accuracies
 
-    def per_thousand(self):
-        """The counts of each model per 1,000 pixels."""
+    def per_thousand(self) -> dict[str, np.ndarray]:
+        """Return the counts of each model per 1,000 pixels."""
         return {model: counts * (1000 / counts.sum()) for model, counts in self.counts.items()}
+
+    def summary(self) -> dict:
+        """Return the scores as mappings and lists, for JSON."""
+        return {
+            "images": self.images,
+            "available": self.available,
+            "pixels": self.pixels,
+            "range": list(self.range),
+            "pearson": self.correlations(),
+            "accuracy": {
+                model: {"bins": bins, "overall": overall}
+                for model, (bins, overall) in self.accuracies().items()
+            },
+            "confusion": {model: x.tolist() for model, x in self.per_thousand().items()},
+        }
 
 
 @dataclass(frozen=True)
-class Staining:
-    """What `staining.measure` found.
+class StainingReport:
+    """The scores of all labels; `print` shows them as tables.
 
     Attributes:
-        labels: mapping from label to `Label`.
+        labels: mapping from label to `LabelScores`.
     """
 
-    labels: Mapping
+    labels: Mapping[str, LabelScores]
 
-    def write(self, folder):
+    def write(self, folder: str | Path) -> None:
         """Write three tables and, per label, two figures into an existing folder.
 
         `pearson.csv` has a row per label, `bins.csv` one per label and model,
         `confusion.csv` one per label, model and true bin (counts per 1,000 pixels).
         """
         folder = Path(folder)
-        write_csv(folder / "pearson.csv", self._pearson())
-        write_csv(folder / "bins.csv", self._bins())
-        write_csv(folder / "confusion.csv", self._confusion())
-        for label, found in self.labels.items():
+        write_csv(folder / "pearson.csv", self._pearson_rows())
+        write_csv(folder / "bins.csv", self._bin_rows())
+        write_csv(folder / "confusion.csv", self._confusion_rows())
+        for label, scores in self.labels.items():
             name = label.replace("/", "_").replace("\\", "_")
-            overall = {model: share for model, (_, share) in found.accuracies().items()}
+            overall = {model: share for model, (_, share) in scores.accuracies().items()}
             figures.confusion(
-                folder / f"confusion_{name}.png", found.per_thousand(), overall, title=label
+                folder / f"confusion_{name}.png", scores.per_thousand(), overall, title=label
             )
-            figures.crops(folder / f"crops_{name}.png", found.crops, found.range, label)
+            figures.crops(folder / f"crops_{name}.png", scores.crops, scores.range, label)
 
-    def summary(self):
-        """The same as mappings and lists, for JSON."""
-        return {label: _summary(found) for label, found in self.labels.items()}
+    def summary(self) -> dict[str, dict]:
+        """Return the scores as mappings and lists, for JSON."""
+        return {label: scores.summary() for label, scores in self.labels.items()}
 
     def __str__(self):
-        return "\n\n".join(_table(label, found) for label, found in self.labels.items())
+        return "\n\n".join(_format_label(*item) for item in self.labels.items())
 
-    def _pearson(self):
+    def _pearson_rows(self):
         rows = []
-        for label, found in self.labels.items():
-            row = {"label": label, "images": found.images, "available": found.available}
-            row |= {"pixels": found.pixels, "repeats": len(found.r["prediction"])}
-            for model, scores in found.correlations().items():
+        for label, scores in self.labels.items():
+            row = {"label": label, "images": scores.images, "available": scores.available}
+            row |= {"pixels": scores.pixels, "repeats": len(scores.r["prediction"])}
+            for model, r in scores.correlations().items():
                 prefix = "" if model == "prediction" else f"{model}_"
-                row |= {f"{prefix}r": scores["mean"], f"{prefix}sd": scores["sd"]}
+                row |= {f"{prefix}r": r["mean"], f"{prefix}sd": r["sd"]}
             rows.append(row)
         return rows
 
-    def _bins(self):
+    def _bin_rows(self):
         return [
-            {"label": label, "model": model}
-            | dict(zip(("low", "high"), found.range))
+            {"label": label, "model": model, "low": scores.range[0], "high": scores.range[1]}
             | {f"bin_{i}": share for i, share in enumerate(bins)}
             | {"overall": overall}
-            for label, found in self.labels.items()
-            for model, (bins, overall) in found.accuracies().items()
+            for label, scores in self.labels.items()
+            for model, (bins, overall) in scores.accuracies().items()
         ]
 
-    def _confusion(self):
+    def _confusion_rows(self):
         return [
             {"label": label, "model": model, "true_bin": i}
             | {f"predicted_{j}": float(share) for j, share in enumerate(row)}
-            for label, found in self.labels.items()
-            for model, shares in found.per_thousand().items()
+            for label, scores in self.labels.items()
+            for model, shares in scores.per_thousand().items()
             for i, row in enumerate(shares)
         ]
 
 
-def _summary(found):
-    return {
-        "images": found.images,
-        "available": found.available,
-        "pixels": found.pixels,
-        "range": list(found.range),
-        "pearson": found.correlations(),
-        "accuracy": {
-            model: {"bins": bins, "overall": overall}
-            for model, (bins, overall) in found.accuracies().items()
-        },
-        "confusion": {model: x.tolist() for model, x in found.per_thousand().items()},
-    }
-
-
-def _table(label, found):
-    """Return what was found of one label as lines of text, in the manner of Tables III and V."""
-    repeats = len(found.r["prediction"])
-    drawn = f"{repeats} x {found.pixels} of {found.available} pixels"
-    whole = f"all {found.available} pixels"
-    chosen = drawn if found.pixels < found.available else whole
-    lines = [f"staining {label}: {chosen}, images: {found.images}"]
+def _format_label(label, scores):
+    """Return the scores of one label as lines of text, in the manner of Tables III and V."""
+    pixels = f"all {scores.available} pixels"
+    if scores.pixels < scores.available:
+        pixels = f"{len(scores.r['prediction'])} x {scores.pixels} of {scores.available} pixels"
+    lines = [f"staining {label}: {pixels}, images: {scores.images}"]
     bins = "".join(f"{f'bin {i}':>7}" for i in range(BINS))
     lines.append(f"{'':12}{'r':>9}{'sd':>9}{'overall':>9}{bins}")
-    scores, accuracies = found.correlations(), found.accuracies()
-    for model in dict.fromkeys([*scores, *accuracies]):
-        r = scores.get(model)
-        line = f"{model:12}" + (f"{r['mean']:9.4f}{_number(r['sd'], 9, 4)}" if r else f"{'':18}")
+    correlations, accuracies = scores.correlations(), scores.accuracies()
+    for model in dict.fromkeys([*correlations, *accuracies]):
+        r = correlations.get(model)
+        line = f"{model:12}"
+        line += f"{r['mean']:9.4f}{_format_number(r['sd'], 9, 4)}" if r else f"{'':18}"
         if model in accuracies:
             shares, overall = accuracies[model]
-            line += f"{overall:9.3f}" + "".join(_number(share, 7, 3) for share in shares)
+            line += f"{overall:9.3f}" + "".join(_format_number(share, 7, 3) for share in shares)
         lines.append(line)
     return "\n".join(lines)
 
 
-def _number(value, width, digits):
+def _format_number(value, width, digits):
     return f"{'-':>{width}}" if np.isnan(value) else f"{value:{width}.{digits}f}"

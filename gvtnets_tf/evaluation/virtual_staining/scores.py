@@ -1,4 +1,4 @@
-"""The evaluation of the virtual-staining paper: pixels of all images of a label together.
+"""Score virtual staining as its paper does: the pixels of all images of a label together.
 
 Liu et al. (2020), Global Pixel Transformers for virtual staining of microscopy images, IEEE
 Trans. Med. Imaging 39(6), 2256-2266, section IV-C: Pearson correlation over a million random
@@ -6,13 +6,16 @@ pixels, 30 times (Table III), and pixel values in ten bins (Table V, Fig. 4).
 https://doi.org/10.1109/TMI.2020.2968504
 """
 
+from collections.abc import Iterable
 from itertools import product
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.evaluation.comparisons import Comparison
 from gvtnets_tf.evaluation.metrics import LOW
-from gvtnets_tf.evaluation.virtual_staining.report import BINS, Label, Staining
+from gvtnets_tf.evaluation.virtual_staining.report import BINS, LabelScores, StainingReport
 from gvtnets_tf.images.axes import rearrange
 
 PIXELS, REPEATS = 1_000_000, 30
@@ -20,18 +23,25 @@ SHOWN, SIDE = 4, 256  # crops of a label in its figure, and their side in pixels
 MOST = 10**9 - 1  # pixels that NumPy draws from without replacement
 
 
-def measure(cases, *, pixels=PIXELS, repeats=REPEATS, ranges=None, seed=0):
-    """Evaluate each label over all images that have it.
+def score_pixels(
+    comparisons: Iterable[Comparison],
+    *,
+    pixels: int = PIXELS,
+    repeats: int = REPEATS,
+    ranges: dict | None = None,
+    seed: int = 0,
+) -> StainingReport:
+    """Score each label over all images that have it.
 
-    Pixels are drawn uniformly from all images of a label together, without replacement, the
-    same for all models (and for all labels of the same images). A label of fewer pixels is
-    taken whole, and then once, since a repeat would find the same.
+    Correlations are those of pixels drawn uniformly from all images of a label together,
+    without replacement, the same for all models (and for all labels of the same images). A
+    label of fewer pixels is used whole and once, since every repeat would give the same.
 
-    Bins divide the range of a label into ten. They count every pixel, those drawn or not.
+    Accuracies are those of ten bins that divide the range of a label. They count every pixel.
 
     Args:
-        cases: list of `cases.Case`, or `cases.Cases`, which reads one at a time. It is gone
-            through three times.
+        comparisons: list of `Comparison`, or `Comparisons`, which reads one at a time. It is
+            iterated over three times.
         pixels: int. How many to draw.
         repeats: int. How often to draw.
         ranges: mapping from label to `(low, high)`, the values sent to 0 and 1; by default
@@ -40,29 +50,38 @@ def measure(cases, *, pixels=PIXELS, repeats=REPEATS, ranges=None, seed=0):
         seed: int. The same seed draws the same pixels.
 
     Returns:
-        `Staining`; `print` shows it as tables.
+        `StainingReport`; `print` shows it as tables.
 
     Raises:
         ValueError: if `ranges` has an unknown label or an empty range, if a truth is
             constant, or if values are NaN or infinite.
+
+    Examples:
+        >>> from gvtnets_tf.evaluation.comparisons import Comparisons
+        >>> truth = np.arange(100.0).reshape(10, 10)
+        >>> scores = score_pixels(Comparisons([truth], [truth + 20])).labels["0"]
+        >>> scores.correlations()["prediction"]["mean"]
+        1.0
+        >>> scores.accuracies()["prediction"][1]  # 20 of 100 pixels stay in their bin
+        0.1
     """
     from tqdm import tqdm
 
     check_at_least("pixels", pixels, 2)
     check_at_least("repeats", repeats, 1)
-    sizes = _sizes(cases)
-    ranges = _ranges(cases, sizes, ranges or {})
+    sizes = _count_pixels(comparisons)
+    ranges = _measure_ranges(comparisons, sizes, ranges or {})
     tallies = {
         label: _Tally(label, sizes[label], ranges[label], pixels, repeats, seed) for label in sizes
     }
-    for case in tqdm(cases, desc="staining", disable=None):
-        for label, images in case.channels():
-            tallies[label].add(case, images)
-    return Staining({label: tally.found() for label, tally in tallies.items()})
+    for comparison in tqdm(comparisons, desc="staining", disable=None):
+        for label, images in comparison.channels():
+            tallies[label].add(comparison, images)
+    return StainingReport({label: tally.scores() for label, tally in tallies.items()})
 
 
-def bins(values, low, high):
-    """Sort values into ten bins.
+def assign_bins(values: ArrayLike, low: float, high: float) -> np.ndarray:
+    """Assign each value to one of ten bins.
 
     Args:
         values: array of numbers.
@@ -74,6 +93,10 @@ def bins(values, low, high):
 
     Raises:
         ValueError: if values are NaN or infinite.
+
+    Examples:
+        >>> assign_bins([500, 599, 600, 1500], 500, 1500)
+        array([0, 0, 1, 9])
     """
     scaled = (np.asarray(values, np.float64) - low) / (high - low)
     if not np.isfinite(scaled).all():
@@ -81,44 +104,49 @@ def bins(values, low, high):
     return np.digitize(scaled, np.arange(1, BINS) / BINS)
 
 
-def confusion(true, predicted):
+def count_confusion(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Count pixels by true and predicted bin.
 
     Args:
-        true, predicted: int arrays of one shape, as `bins` gives them.
+        true, predicted: int arrays of one shape, as `assign_bins` returns them.
 
     Returns:
         Int array (10, 10), a row per true bin.
+
+    Examples:
+        >>> count_confusion(np.array([0, 0, 1]), np.array([0, 1, 1]))[:2, :2]
+        array([[1, 1],
+               [0, 1]])
     """
     both = BINS * np.ravel(true) + np.ravel(predicted)
     return np.bincount(both, minlength=BINS**2).reshape(BINS, BINS)
 
 
-def _sizes(cases):
-    """Pixels of each label, a number per image that has it."""
+def _count_pixels(comparisons):
+    """Count the pixels of each label in each image that has it."""
     sizes = {}
-    for case in cases:
-        for label, images in case.channels("target"):
+    for comparison in comparisons:
+        for label, images in comparison.channels("target"):
             sizes.setdefault(label, []).append(images["target"].size)
-    for label, found in sizes.items():
-        if sum(found) > MOST:
+    for label, counts in sizes.items():
+        if sum(counts) > MOST:
             raise ValueError(
-                f"{label} has {sum(found)} pixels, more than can be drawn from ({MOST}): evaluate "
+                f"{label} has {sum(counts)} pixels, more than can be drawn from ({MOST}): evaluate "
                 f"a region, or fewer images at a time."
             )
     return sizes
 
 
-def _ranges(cases, sizes, given):
-    """Values sent to 0 and 1, per label."""
-    for label in given:
+def _measure_ranges(comparisons, sizes, fixed):
+    """Return the values sent to 0 and 1 of each label: those of `fixed`, else percentiles."""
+    for label in fixed:
         check_choice("ranges", label, list(sizes))
-    tails = {label: _Tails(sum(n)) for label, n in sizes.items() if label not in given}
-    for case in cases if tails else ():
-        for label, images in case.channels("target"):
+    tails = {label: _Tails(sum(n)) for label, n in sizes.items() if label not in fixed}
+    for comparison in comparisons if tails else ():
+        for label, images in comparison.channels("target"):
             if label in tails:
                 tails[label].add(images["target"])
-    ranges = {**given, **{label: tail.range() for label, tail in tails.items()}}
+    ranges = {**fixed, **{label: tail.range() for label, tail in tails.items()}}
     for label, (low, high) in ranges.items():
         if not high > low:
             raise ValueError(
@@ -129,32 +157,32 @@ def _ranges(cases, sizes, given):
 
 
 class _Tails:
-    """The percentiles of more pixels than fit the memory: only the two ends are kept."""
+    """Percentiles of more pixels than fit the memory: only the two ends are kept."""
 
     def __init__(self, count):
-        self.at = LOW / 100 * (count - 1)  # from either end, since LOW + HIGH is 100
-        self.kept = int(self.at) + 2
+        self.rank = LOW / 100 * (count - 1)  # from either end, since LOW + HIGH is 100
+        self.kept = int(self.rank) + 2
         self.low = self.high = np.empty(0)
 
     def add(self, values):
         values = np.asarray(values, np.float64).ravel()
-        self.low, self.high = self._least(self.low, values), self._least(self.high, -values)
+        self.low, self.high = self._keep(self.low, values), self._keep(self.high, -values)
 
-    def _least(self, ends, values):
+    def _keep(self, ends, values):
         both = np.concatenate([ends, values])
         if self.kept < both.size:
             both = np.partition(both, self.kept)[: self.kept]
         return np.sort(both)
 
     def range(self):
-        low, high = (np.interp(self.at, range(len(x)), x) for x in (self.low, self.high))
+        low, high = (np.interp(self.rank, range(len(x)), x) for x in (self.low, self.high))
         if not -high > low:
             low, high = self.low[0], self.high[0]
         return float(low), float(-high)
 
 
 class _Moments:
-    """Correlations of the first of some variables with the others, added up in parts."""
+    """Correlations of the first variable with each other one, summed in parts."""
 
     def __init__(self, variables):
         self.count, self.mean = 0, np.zeros(variables)
@@ -164,61 +192,63 @@ class _Moments:
     def add(self, x):
         """Add values, an array `(variables, pixels)`."""
         count, mean = x.shape[1], x.mean(1)
-        gap, total = mean - self.mean, self.count + count
-        rest = x - mean[:, None]
+        shift, total = mean - self.mean, self.count + count
+        centered = x - mean[:, None]
         # Around the mean of each part, or large counts would cost the digits that matter.
-        self.products += rest @ rest.T + np.outer(gap, gap) * (self.count * count / total)
-        self.mean, self.count = self.mean + gap * (count / total), total
+        between = np.outer(shift, shift) * (self.count * count / total)
+        self.products += centered @ centered.T + between
+        self.mean, self.count = self.mean + shift * (count / total), total
         self.low, self.high = np.minimum(self.low, x.min(1)), np.maximum(self.high, x.max(1))
 
-    def r(self):
-        """`nan` if either variable is constant, as `metrics.r` has it."""
+    def pearson(self):
+        """Return the correlations; `nan` if a variable is constant, as in `metrics.pearson`."""
         spread = np.where(self.high > self.low, np.diag(self.products), np.nan)
         return np.clip(self.products[0, 1:] / np.sqrt(spread[0] * spread[1:]), -1, 1)
 
 
 class _Tally:
-    """What is added up over the images of one label."""
+    """Sums over the images of one label."""
 
     def __init__(self, label, sizes, range, pixels, repeats, seed):
         self.label, self.sizes, self.range, self.seed = label, sizes, range, seed
         self.pixels = min(pixels, sum(sizes))
         self.repeats = repeats if self.pixels < sum(sizes) else 1
-        # How many pixels each image gives; which ones is drawn when it is its turn.
+        # Pixels per image; which ones is drawn when the image is added.
         self.shares = [
             np.random.default_rng((seed, repeat)).multivariate_hypergeometric(sizes, self.pixels)
             for repeat in np.arange(self.repeats)
         ]
-        self.moments, self.counts, self.crops, self.seen = None, {}, [], 0
-        self.shown = {*np.linspace(0, len(sizes) - 1, min(SHOWN, len(sizes))).round().astype(int)}
+        self.moments, self.counts, self.crops, self.added = None, {}, [], 0
+        examples = np.linspace(0, len(sizes) - 1, min(SHOWN, len(sizes)))
+        self.examples = {*examples.round().astype(int)}
 
-    def add(self, case, images):
-        """Add an image: its truth and what was predicted, as arrays."""
+    def add(self, comparison, images):
+        """Add an image: arrays of its truth and of the predictions."""
         flat = [image.ravel() for image in images.values()]
         if self.moments is None:
             self.moments = [_Moments(len(flat)) for _ in self.shares]
         for repeat, moments in enumerate(self.moments):
-            at = self._drawn(repeat)
-            if len(at):
-                moments.add(np.stack([np.asarray(x[at], np.float64) for x in flat]))
-        true, *others = (bins(x, *self.range) for x in flat)
+            indices = self._draw(repeat)
+            if len(indices):
+                moments.add(np.stack([np.asarray(x[indices], np.float64) for x in flat]))
+        true, *others = (assign_bins(x, *self.range) for x in flat)
         for model, predicted in zip(list(images)[1:], others):
-            self.counts[model] = self.counts.get(model, 0) + confusion(true, predicted)
-        if self.seen in self.shown:
-            self.crops.append((case.name, _crop(case, images)))
-        self.seen += 1
+            self.counts[model] = self.counts.get(model, 0) + count_confusion(true, predicted)
+        if self.added in self.examples:
+            self.crops.append((comparison.name, _crop(comparison, images)))
+        self.added += 1
 
-    def _drawn(self, repeat):
-        """Which pixels of the image whose turn it is."""
-        size, share = self.sizes[self.seen], self.shares[repeat][self.seen]
+    def _draw(self, repeat):
+        """Draw the indices of pixels of the image that is added."""
+        size, share = self.sizes[self.added], self.shares[repeat][self.added]
         if share == size:
             return np.arange(size)
-        generator = np.random.default_rng((self.seed, repeat, self.seen))
+        generator = np.random.default_rng((self.seed, repeat, self.added))
         return generator.choice(size, share, replace=False, shuffle=False)
 
-    def found(self):
-        r = np.stack([moments.r() for moments in self.moments])
-        return Label(
+    def scores(self):
+        r = np.stack([moments.pearson() for moments in self.moments])
+        return LabelScores(
             images=len(self.sizes),
             available=sum(self.sizes),
             pixels=self.pixels,
@@ -229,22 +259,23 @@ class _Tally:
         )
 
 
-def _crop(case, images):
-    """Cut out of the central planes where the truth differs most, as the truth alone says."""
-    planes = {role: _central(rearrange(x, case.axes, "TZYX")) for role, x in images.items()}
+def _crop(comparison, images):
+    """Crop the central planes to the window in which the truth varies most."""
+    planes = {
+        role: _central_plane(rearrange(x, comparison.axes, "TZYX")) for role, x in images.items()
+    }
     height, width = planes["target"].shape
     h, w = min(SIDE, height), min(SIDE, width)
     rows, columns = range(0, height - h + 1, h // 2 or 1), range(0, width - w + 1, w // 2 or 1)
     windows = [(slice(y, y + h), slice(x, x + w)) for y, x in product(rows, columns)]
     best = max(windows, key=lambda window: planes["target"][window].std())
-    if "input" in case.images:
-        image = case.images["input"]
-        plane = _central(image.numpy("CTZYX"))
+    if "input" in comparison.images:
+        plane = _central_plane(comparison.images["input"].numpy("CTZYX"))
         # An input of another size (before a refinement, say) has no such window.
         planes = ({"input": plane} if plane.shape == (height, width) else {}) | planes
     return {role: np.array(plane[best]) for role, plane in planes.items()}
 
 
-def _central(stack):
+def _central_plane(stack):
     planes = stack.reshape(-1, *stack.shape[-2:])
     return planes[len(planes) // 2]

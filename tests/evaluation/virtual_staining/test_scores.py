@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 
 from gvtnets_tf.evaluation import metrics, plots
-from gvtnets_tf.evaluation.comparisons import Cases
+from gvtnets_tf.evaluation.comparisons import Comparisons
 from gvtnets_tf.evaluation.scoring import evaluate
 from gvtnets_tf.evaluation.virtual_staining import figures as staining_figures
 from gvtnets_tf.evaluation.virtual_staining import scores
@@ -64,7 +64,9 @@ def pooled(images, label):
 
 
 def measure(predictions, targets, baseline=None, regions=None, **options):
-    return scores.measure(Cases(targets, predictions, baseline, regions=regions), **options)
+    return scores.score_pixels(
+        Comparisons(targets, predictions, baseline, regions=regions), **options
+    )
 
 
 # A dozen pixels, of which the true ones lie in bins 0 (five), 1 (four), 9 (three).
@@ -100,10 +102,10 @@ def test_a_constant_predictor_has_the_share_of_the_most_frequent_bin(dozen):
 
 def test_bins_are_closed_below_open_above_and_the_last_holds_one():
     edges = np.arange(11) / 10
-    assert scores.bins(edges, 0, 1).tolist() == [*range(10), 9]
-    assert scores.bins(np.nextafter(edges[1:10], 0), 0, 1).tolist() == list(range(9))
-    assert scores.bins([-5, 1.2], 0, 1).tolist() == [0, 9]
-    assert scores.bins(np.array([500, 599, 600, 1500], np.uint16), 500, 1500).tolist() == [
+    assert scores.assign_bins(edges, 0, 1).tolist() == [*range(10), 9]
+    assert scores.assign_bins(np.nextafter(edges[1:10], 0), 0, 1).tolist() == list(range(9))
+    assert scores.assign_bins([-5, 1.2], 0, 1).tolist() == [0, 9]
+    assert scores.assign_bins(np.array([500, 599, 600, 1500], np.uint16), 500, 1500).tolist() == [
         0,
         0,
         1,
@@ -113,7 +115,7 @@ def test_bins_are_closed_below_open_above_and_the_last_holds_one():
 
 def test_values_without_a_bin_are_refused():
     with pytest.raises(ValueError, match="NaN or infinite belong to no bin"):
-        scores.bins([0, np.nan], 0, 1)
+        scores.assign_bins([0, np.nan], 0, 1)
 
 
 def test_r_of_all_pixels_is_that_of_all_images_together():
@@ -123,8 +125,8 @@ def test_r_of_all_pixels_is_that_of_all_images_together():
         true = pooled(targets, i)
         ours, other = (pooled(noisy(targets, sd, seed), i) for sd, seed in ((300, 1), (900, 2)))
         # One repeat says it all: the next would take the same pixels.
-        assert found[label].r["prediction"] == pytest.approx([metrics.r(true, ours)])
-        assert found[label].r["baseline"] == pytest.approx([metrics.r(true, other)])
+        assert found[label].r["prediction"] == pytest.approx([metrics.pearson(true, ours)])
+        assert found[label].r["baseline"] == pytest.approx([metrics.pearson(true, other)])
         assert found[label].pixels == found[label].available == true.size
         assert math.isnan(found[label].correlations()["prediction"]["sd"])
 
@@ -132,7 +134,7 @@ def test_r_of_all_pixels_is_that_of_all_images_together():
 def test_r_of_pooled_images_is_not_the_mean_over_images():
     bright, dark = np.eye(8) + 100, np.eye(8)
     flipped = [bright[:, ::-1], dark[:, ::-1]]  # the right level, the wrong place
-    assert metrics.r(dark, dark[:, ::-1]) < 0
+    assert metrics.pearson(dark, dark[:, ::-1]) < 0
     assert measure(flipped, [bright, dark]).labels["0"].r["prediction"][0] > 0.99
 
 
@@ -157,7 +159,7 @@ def test_the_difference_is_taken_repeat_by_repeat():
 def test_repeats_scatter_as_much_as_random_pixels_do():
     targets = [x.select_channels([0]) for x in wells(shape=(200, 200))]
     found = measure(noisy(targets, 400), targets, pixels=2000).labels[LABELS[0]]
-    r = metrics.r(pooled(targets, 0), pooled(noisy(targets, 400), 0))
+    r = metrics.pearson(pooled(targets, 0), pooled(noisy(targets, 400), 0))
     said = found.correlations()["prediction"]
     assert said["mean"] == pytest.approx(r, abs=4 * said["sd"] / math.sqrt(30))
     assert said["sd"] == pytest.approx((1 - r**2) / math.sqrt(2000), rel=0.5)
@@ -166,13 +168,13 @@ def test_repeats_scatter_as_much_as_random_pixels_do():
 def test_no_pixel_is_drawn_twice_and_every_image_gives_its_share(monkeypatch):
     drawn = {}
 
-    def spy(tally, repeat, take=scores._Tally._drawn):
+    def spy(tally, repeat, take=scores._Tally._draw):
         at = take(tally, repeat)
         drawn.setdefault(repeat, []).append(set(at.tolist()))
         assert len(drawn[repeat][-1]) == len(at)
         return at
 
-    monkeypatch.setattr(scores._Tally, "_drawn", spy)
+    monkeypatch.setattr(scores._Tally, "_draw", spy)
     images = [np.random.default_rng(0).random((10, n)) for n in (30, 5, 65)]
     measure(images, images, pixels=400, repeats=20)
     counts = np.array([[len(at) for at in drawn[repeat]] for repeat in range(20)])
@@ -194,7 +196,7 @@ def test_the_same_seed_draws_the_same_pixels():
 def test_a_constant_prediction_has_no_correlation():
     targets = wells(names=("A",))
     flat = [np.full((1, 40, 50), 0.1)] * 3
-    found = scores.measure(Cases(targets, flat, axes="CYX"), pixels=500)
+    found = scores.score_pixels(Comparisons(targets, flat, axes="CYX"), pixels=500)
     assert np.isnan(found.labels["A"].r["prediction"]).all()
 
 
@@ -243,7 +245,7 @@ def test_labels_that_were_not_taken_are_left_out():
     found = measure(noisy(wells(), 300), targets).labels
     assert {label: found[label].images for label in LABELS} == dict(zip(LABELS, (2, 3)))
     ours = noisy(wells(), 300)
-    expected = metrics.r(pooled(targets[::2], 0), pooled(ours[::2], 0))
+    expected = metrics.pearson(pooled(targets[::2], 0), pooled(ours[::2], 0))
     assert found[LABELS[0]].r["prediction"] == pytest.approx([expected])
 
 
@@ -346,7 +348,7 @@ def test_the_summary_holds_the_same_for_machines(written):
 
 
 def test_bins_without_a_true_pixel_are_null_in_json_and_a_dash_in_the_table(dozen):
-    found = scores.Staining({"0": dozen})
+    found = scores.StainingReport({"0": dozen})
     report = evaluate([FOUND], [TRUE], staining={"ranges": {"0": (0, 1)}})
     said = json.loads(report.json())["staining"]["0"]["accuracy"]["prediction"]["bins"]
     assert said == [0.6, 0.5, *[None] * 7, pytest.approx(2 / 3)]
@@ -366,7 +368,7 @@ def test_without_being_asked_nothing_of_it_is_there():
 def test_the_matrix_shows_counts_per_thousand_the_baseline_first(tmp_path, monkeypatch, dozen):
     figures = []
     keep = lambda figure, path, force: figures.append(figure)
-    monkeypatch.setattr(staining_figures, "save", keep)
+    monkeypatch.setattr(staining_figures, "save_figure", keep)
     shares = {**dozen.per_thousand(), "baseline": np.diag(np.full(10, 100.0))}
     staining_figures.confusion(tmp_path / "a.png", shares, {"prediction": 7 / 12, "baseline": 1})
     first, second = figures[0].axes[:2]
@@ -381,14 +383,14 @@ def test_the_matrix_shows_counts_per_thousand_the_baseline_first(tmp_path, monke
 
 def test_crops_show_where_the_truth_differs_most_in_the_color_of_the_stain(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(staining_figures, "save", lambda figure, *_: figures.append(figure))
+    monkeypatch.setattr(staining_figures, "save_figure", lambda figure, *_: figures.append(figure))
     monkeypatch.setattr(scores, "SIDE", 16)
     true = np.zeros((1, 40, 64), np.float32)
     true[0, 24:30, 50:56] = np.arange(6)
     target = Image(true, "CYX", {}, ("DAPI_CONFOCAL",), "w")
     input = Image(np.arange(3 * 40 * 64).reshape(3, 40, 64), "ZYX")
-    cases = Cases([target], [Image(true + 1, "CYX")], inputs=[input])
-    ((name, planes),) = scores.measure(cases).labels["DAPI_CONFOCAL"].crops
+    comparisons = Comparisons([target], [Image(true + 1, "CYX")], inputs=[input])
+    ((name, planes),) = scores.score_pixels(comparisons).labels["DAPI_CONFOCAL"].crops
     assert (name, list(planes)) == ("w", ["input", "target", "prediction"])
     assert planes["target"].sum() == true.sum()
     assert planes["target"].shape == planes["input"].shape == (16, 16)
@@ -412,6 +414,6 @@ def test_a_label_of_many_images_is_shown_by_four_of_them():
 
 def test_an_input_of_another_size_is_not_cropped():
     targets = wells(1)
-    cases = Cases(targets, targets, inputs=[np.zeros((20, 25))])
-    (_, planes) = scores.measure(cases).labels[LABELS[0]].crops[0]
+    comparisons = Comparisons(targets, targets, inputs=[np.zeros((20, 25))])
+    (_, planes) = scores.score_pixels(comparisons).labels[LABELS[0]].crops[0]
     assert list(planes) == ["target", "prediction"]
