@@ -14,8 +14,8 @@ from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images.axes import check_axes, rearrange
+from gvtnets_tf.images.display import contrast_limits
 
-GRAY = (0.5, 99.8)  # percentiles shown as black and white
 DIFFERENCE = 99.8  # percentile of |difference| at the ends of its colors
 WIDTH, DPI = 2.6, 150  # inches per column; dots per inch
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -213,9 +213,9 @@ def _make_row(stacks, index, count, show):
     predictions = {n: x[index] for n, x in stacks.items() if n not in ("input", "truth")}
     if truth is None:
         planes = {name: _project(x, show) for name, x in predictions.items()}
-        return row + [_Panel(p, n, _contrast_limits(p), bar=True) for n, p in planes.items()]
+        return row + [_Panel(p, n, contrast_limits(p), bar=True) for n, p in planes.items()]
     true = _project(truth[index], show)
-    gray = _contrast_limits(true)
+    gray = contrast_limits(true)
     row.append(_Panel(true, "truth", gray, bar=True))
     errors = {n: _project(x, show).astype(np.float64) - true for n, x in predictions.items()}
     top = max((np.percentile(np.abs(e), DIFFERENCE) for e in errors.values()), default=0) or 1.0
@@ -233,19 +233,13 @@ def _input_panel(stack, index, count, show):
         return _Panel(None)
     heading = "input" if per_channel or len(stack) == 1 else f"input, channel 0 of {len(stack)}"
     plane = _project(stack[index if per_channel else 0], show)
-    return _Panel(plane, heading, _contrast_limits(plane))
+    return _Panel(plane, heading, contrast_limits(plane))
 
 
 def _project(stack, show):
     """Reduce `(frame, z, y, x)` to `(y, x)`."""
     frame = stack[len(stack) // 2]
     return frame.max(0) if show == "max" else frame[len(frame) // 2]
-
-
-def _contrast_limits(plane):
-    low, high = np.percentile(plane, GRAY)
-    # The percentiles may miss the few bright voxels of a nearly empty image.
-    return (low, high) if high > low else (plane.min(), max(plane.max(), plane.min() + 1e-6))
 
 
 def _draw_panel(figure, place, panel):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gvtnets_tf.atomic_files import write_csv
+from gvtnets_tf.checks import format_table
 from gvtnets_tf.evaluation import plots
 from gvtnets_tf.evaluation.statistics import paired_t_test, summarize
 
@@ -35,8 +36,8 @@ class Report:
         >>> row = {"name": "a", "channel": "DNA", "r": 0.5}
         >>> report = Report([row], summarize_channels([row]))
         >>> print(report)
-        channel DNA           mean          sd      median     n
-        r                      0.5         nan         0.5     1
+        channel DNA  mean   sd  median  n
+        r             0.5  nan     0.5  1
         >>> json.loads(report.json())["channels"]["DNA"]["scores"]["r"]["mean"]
         0.5
     """
@@ -106,16 +107,17 @@ def _column(rows, channel, score):
 def _format_channel(channel, summary):
     """Return the scores of one channel as lines of text."""
     has_baseline = "baseline" in summary
-    head = f"{'channel ' + channel:14}{'mean':>12}{'sd':>12}{'median':>12}{'n':>6}"
-    lines = [head + (f"{'baseline':>12}  p (one-tailed, paired)" if has_baseline else "")]
+    header = [f"channel {channel}", "mean", "sd", "median", "n"]
+    rows = []
     for score, s in summary["scores"].items():
-        line = f"{score:14}{s['mean']:12.5g}{s['sd']:12.5g}{s['median']:12.5g}{s['n']:6}"
+        rows.append([score, *(f"{s[key]:.5g}" for key in ("mean", "sd", "median")), str(s["n"])])
         if has_baseline:
             test = summary["tests"].get(score)
             p = "" if test is None else test["note"] or f"{test['p']:.3g}"
-            line += f"{summary['baseline'][score]['mean']:12.5g}  {p}"
-        lines.append(line.rstrip())
-    return "\n".join(lines)
+            rows[-1] += [f"{summary['baseline'][score]['mean']:.5g}", p]
+    return format_table(
+        rows, header + (["baseline", "p (one-tailed, paired)"] if has_baseline else [])
+    )
 
 
 def _replace_non_finite(value):

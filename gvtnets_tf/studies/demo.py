@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.atomic_files import atomic_write, write_csv
+from gvtnets_tf.checks import format_table
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.images import writers
@@ -68,13 +69,11 @@ def format_scores(table: Mapping[str, Mapping[str, float]]) -> str:
 
     Examples:
         >>> print(format_scores({"noisy": {"r": 0.5, "psnr": 20, "ssim": 0.3, "mae": 0.1}}))
-                                      r     psnr     ssim      mae
-        noisy                     0.500   20.000    0.300    0.100
+                   r    psnr   ssim    mae
+        noisy  0.500  20.000  0.300  0.100
     """
-    lines = [f"{'':22}" + "".join(f"{s:>9}" for s in SCORES)]
-    for method, scores in table.items():
-        lines.append(f"{method:22}" + "".join(f"{scores[s]:9.3f}" for s in SCORES))
-    return "\n".join(lines)
+    rows = [[method, *(f"{scores[s]:.3f}" for s in SCORES)] for method, scores in table.items()]
+    return format_table(rows, ["", *SCORES])
 
 
 def _tune_sigma():

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from gvtnets_tf.atomic_files import atomic_write, remove, write_csv
-from gvtnets_tf.checks import check_choice
+from gvtnets_tf.checks import check_choice, check_same_settings
 from gvtnets_tf.data import pairing
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import writers
@@ -215,13 +215,12 @@ def _check_folder(out, settings):
         if out.exists():
             raise FileExistsError(f"{out} exists and holds no study: choose another folder.")
         return
-    ours, theirs = _to_json_types(asdict(settings)), json.loads((out / SETTINGS).read_text())
-    if differ := [key for key in ours if ours[key] != theirs.get(key)]:
-        changes = "; ".join(f"{key} was {theirs.get(key)}, is {ours[key]}" for key in differ)
-        raise ValueError(
-            f"The study in {out} has other settings: {changes}. Go on with the same, or choose "
-            f"another folder."
-        )
+    check_same_settings(
+        _to_json_types(asdict(settings)),
+        json.loads((out / SETTINGS).read_text()),
+        f"The study in {out}",
+        "Continue with the same, or choose another folder.",
+    )
 
 
 def _write_settings(out, settings):

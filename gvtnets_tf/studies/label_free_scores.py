@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gvtnets_tf.atomic_files import atomic_write, write_csv
+from gvtnets_tf.checks import format_table
 from gvtnets_tf.data import pairing
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.evaluation.statistics import paired_t_test, summarize
@@ -88,16 +89,20 @@ def format_study(rows: list[dict]) -> str:
         >>> row = {"structure": "dna", "model": "fnet", "parameters": 1000, "r_mean": 0.9}
         >>> row |= {"r_sd": 0.1, "n": 5, "l2_train": 0.2, "l2_test": 0.3, "seconds": 1.5}
         >>> print(format_study([row | {"p": None, "note": ""}]).splitlines()[1])
-        dna               fnet              1,000   0.900   0.100   5     0.200     0.300     1.50
+        dna        fnet        1,000  0.900  0.100  5     0.200    0.300     1.50
     """
-    head = f"{'structure':18}{'model':12}{'parameters':>11}{'r':>8}{'sd':>8}{'n':>4}"
-    lines = [head + f"{'L2 train':>10}{'L2 test':>10}{'seconds':>9}  p (one-tailed, paired)"]
-    for row in rows:
-        line = f"{row['structure']:18}{row['model']:12}{row['parameters']:11,}{row['r_mean']:8.3f}"
-        line += f"{row['r_sd']:8.3f}{row['n']:4}{row['l2_train']:10.3f}{row['l2_test']:10.3f}"
-        p = row["note"] if row["p"] is None else f"{row['p']:.3g}"
-        lines.append(f"{line}{row['seconds']:9.2f}  {p}".rstrip())
-    return "\n".join(lines)
+    header = ["structure", "model", "parameters", "r", "sd", "n", "L2 train", "L2 test", "seconds"]
+    formats = {"parameters": ",", "r_mean": ".3f", "r_sd": ".3f", "n": ""}
+    formats |= {"l2_train": ".3f", "l2_test": ".3f", "seconds": ".2f"}
+    cells = [
+        [
+            *(row["structure"], row["model"]),
+            *(format(row[key], spec) for key, spec in formats.items()),
+            row["note"] if row["p"] is None else f"{row['p']:.3g}",
+        ]
+        for row in rows
+    ]
+    return format_table(cells, [*header, "p (one-tailed, paired)"])
 
 
 def _summarize_model(name, model, scores, r):

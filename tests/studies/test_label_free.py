@@ -207,7 +207,9 @@ def test_two_networks_are_trained_and_compared_by_one_command(tmp_path, capsys):
 def test_a_study_goes_on_with_its_own_settings_only(tmp_path, untrained):
     out = tmp_path / "s"
     label_free.run_label_free_study(out, structures=["nuclei"], models=["fnet"], **TINY)
-    with pytest.raises(ValueError, match=r"has other settings: steps was 2, is 3\. Go on with"):
+    with pytest.raises(
+        ValueError, match=r"started with other settings: steps was 2, is 3\. Continue with"
+    ):
         label_free.run_label_free_study(
             out, structures=["nuclei"], models=["fnet"], **{**TINY, "steps": 3}
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.atomic_files import write_csv
+from gvtnets_tf.checks import format_table
 from gvtnets_tf.evaluation.statistics import summarize
 from gvtnets_tf.evaluation.virtual_staining import figures
 
@@ -155,20 +156,17 @@ def _format_label(label, scores):
     pixels = f"all {scores.available} pixels"
     if scores.pixels < scores.available:
         pixels = f"{len(scores.r['prediction'])} x {scores.pixels} of {scores.available} pixels"
-    lines = [f"staining {label}: {pixels}, images: {scores.images}"]
-    bins = "".join(f"{f'bin {i}':>7}" for i in range(BINS))
-    lines.append(f"{'':12}{'r':>9}{'sd':>9}{'overall':>9}{bins}")
-    correlations, accuracies = scores.correlations(), scores.accuracies()
+    header = ["", "r", "sd", "overall", *(f"bin {i}" for i in range(BINS))]
+    correlations, accuracies, rows = scores.correlations(), scores.accuracies(), []
     for model in dict.fromkeys([*correlations, *accuracies]):
         r = correlations.get(model)
-        line = f"{model:12}"
-        line += f"{r['mean']:9.4f}{_format_number(r['sd'], 9, 4)}" if r else f"{'':18}"
-        if model in accuracies:
-            shares, overall = accuracies[model]
-            line += f"{overall:9.3f}" + "".join(_format_number(share, 7, 3) for share in shares)
-        lines.append(line)
-    return "\n".join(lines)
+        row = [model, *((f"{r['mean']:.4f}", _format_number(r["sd"], 4)) if r else ("", ""))]
+        shares, overall = accuracies.get(model, ([], None))
+        row += ["" if overall is None else f"{overall:.3f}"]
+        rows.append(row + [_format_number(x, 3) for x in shares] + [""] * (BINS - len(shares)))
+    title = f"staining {label}: {pixels}, images: {scores.images}"
+    return f"{title}\n{format_table(rows, header)}"
 
 
-def _format_number(value, width, digits):
-    return f"{'-':>{width}}" if np.isnan(value) else f"{value:{width}.{digits}f}"
+def _format_number(value, digits):
+    return "-" if np.isnan(value) else f"{value:.{digits}f}"
