@@ -15,11 +15,7 @@ from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.images.resampling import resize
 
 PARTS = ("train", "validation", "test")
-WAYS = ("csv", "npz", "isl", "inputs")  # of naming files: one of them
-KEYS = (
-    *WAYS, "root", "targets", "conditions", "split", "labels", "axes", "target_axes",
-    "input_channels", "target_channels", "pair_by", "regions", "resize",
-)  # fmt: skip
+WAYS = ("csv", "npz", "wells", "inputs")  # of naming files: one of them
 
 
 @dataclass(frozen=True)
@@ -261,7 +257,7 @@ def _cut_end(samples, select, gap):
             raise ValueError(
                 f"{s.input.name} has {width} voxels along X: too few to keep {block} of them "
                 f"for choosing the best weights, with a gap of one patch ({gap}). Use a "
-                f"smaller patch, give `regions`, or `select: 0`."
+                f"smaller patch, give `regions`, or `validation_split: 0`."
             )
         for part, x in zip(parts, ((0, width - block - gap), (width - block, width))):
             part.append(s.crop({"X": x}))
@@ -273,14 +269,14 @@ def _images(data):
     ways = [key for key in WAYS if data.get(key)]
     if len(ways) != 1 or (ways == ["inputs"] and not data.get("targets")):
         raise ValueError(
-            f"`data` must name its files in one way: `csv`, `npz`, `isl`, or `inputs` with "
+            f"`data` must name its files in one way: `csv`, `npz`, `wells`, or `inputs` with "
             f"`targets`. Received: {ways or 'none of them'}."
         )
-    only_isl = [key for key in ("conditions", "split", "labels") if data.get(key)]
-    if only_isl and ways != ["isl"]:
+    only_wells = [key for key in ("conditions", "split", "labels") if data.get(key)]
+    if only_wells and ways != ["wells"]:
         raise ValueError(
-            f"{', '.join(f'`{key}`' for key in only_isl)} are of the in-silico labeling data "
-            f"(`isl`): leave them out, or choose channels with `target_channels`. Received: "
+            f"{', '.join(f'`{key}`' for key in only_wells)} are of the in-silico labeling data "
+            f"(`wells`): leave them out, or choose channels with `target_channels`. Received: "
             f"{ways[0]!r}."
         )
     return OPEN[ways[0]](data, Path(data.get("root", ".")))
@@ -292,11 +288,11 @@ def _from_npz(data, root):
             yield input, target, ""
 
 
-def _from_isl(data, root):
+def _from_wells(data, root):
     """Wells of the in-silico-labeling data; those it calls `test` are the report part."""
     parts = {"train": "", "test": "test"}
     labels = data.get("labels", file_names.LABELS)
-    for well in wells.find_wells(root / data["isl"], data.get("conditions"), data.get("split")):
+    for well in wells.find_wells(root / data["wells"], data.get("conditions"), data.get("split")):
         yield well.input(), well.target(labels), parts.get(well.split, "")
 
 
@@ -321,4 +317,4 @@ def _rows(rows, data):
         yield input, target, row.split or ""
 
 
-OPEN = {"npz": _from_npz, "isl": _from_isl, "csv": _from_csv, "inputs": _from_globs}
+OPEN = {"npz": _from_npz, "wells": _from_wells, "csv": _from_csv, "inputs": _from_globs}

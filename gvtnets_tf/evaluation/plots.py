@@ -130,7 +130,7 @@ def curves(path, history, *, force=False):
         raise ValueError("`history` must hold at least one column besides `epoch`. Received: none.")
     figure = canvas((3.4 * len(panels), 2.8))
     for place, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        pair = {"training": panel, "selection": f"val_{panel}"}
+        pair = {"training": panel, "validation": f"val_{panel}"}
         drawn = {label: columns[name] for label, name in pair.items() if name in columns}
         for color, (label, values) in zip(COLORS, drawn.items()):
             x = np.arange(1, len(values) + 1) if epochs is None else epochs

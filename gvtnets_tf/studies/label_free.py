@@ -41,7 +41,7 @@ class Plan:
         volumes: how many to train on, to choose the best weights by, and to report on;
             30, 0 and 20 as published, 6, 2 and 5 simulated.
         shape: `(z, y, x)` of simulated volumes.
-        filters, steps, patch, batch: in place of the published numbers of each network.
+        filters, steps, patch_size, batch_size: in place of the published numbers of each network.
         channels: `(signal, target)` by index or name, in place of what the tables say.
         resize: factors along z, y, x, in place of what the voxel sizes say.
         crop: bool. Whether test volumes are cropped as published.
@@ -53,8 +53,8 @@ class Plan:
     shape: tuple = (32, 128, 128)
     filters: int | None = None
     steps: int | None = None
-    patch: tuple | None = None
-    batch: int | None = None
+    patch_size: tuple | None = None
+    batch_size: int | None = None
     channels: tuple | None = None
     resize: tuple | None = None
     crop: bool = True
@@ -73,10 +73,11 @@ class Plan:
 
     def changes(self, preset):
         """Keys of a recipe in place of the published ones."""
-        given = {k: v for k in ("steps", "patch", "batch") if (v := getattr(self, k))}
+        given = {k: v for k in ("steps", "patch_size", "batch_size") if (v := getattr(self, k))}
         steps = self.steps or PRESETS[check_choice("model", preset, PRESETS)].training["steps"]
         size = {"model": {"filters": self.filters}} if self.filters else {}
-        return {**given, **size, "epoch": max(1, min(500, steps // 10)), "seed": self.seed}
+        epoch = max(1, min(500, steps // 10))
+        return {**given, **size, "steps_per_epoch": epoch, "seed": self.seed}
 
 
 def label_free(out, data=None, *, structures=None, models=MODELS, progress=True, **settings):
@@ -183,7 +184,7 @@ def _plan(data, settings):
     cells.check_shape(settings.get("shape", Plan.shape))
     plan = Plan(**{"data": data and str(Path(data).resolve()), **settings})
     counts = plan.counts
-    least = {"train": 1, "validation_split": 0, "test": 1}
+    least = {"train": 1, "validation": 0, "test": 1}
     if len(counts) != 3 or any(counts[part] < n for part, n in least.items()):
         raise ValueError(
             f"`volumes` must be three numbers: how many to train on (at least 1), to choose the "

@@ -223,7 +223,7 @@ def recipe_for(name, preset, root, csv, resize=None, **changes):
         "csv": str(Path(csv).resolve()),
         "resize": list(resize or known.resize),
     }
-    # As published nothing is kept for choosing weights; rows of the part `select` are used.
+    # As published nothing is kept for choosing weights; rows of the split `validation` are used.
     return {"preset": preset, "data": data, "validation_split": 0, **changes}
 
 

@@ -1,4 +1,4 @@
-"""What happens between the epochs of a training run."""
+"""Callbacks of a training run: stop, keep the best weights, back up, show images."""
 
 import json
 import math
@@ -13,7 +13,7 @@ STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stop as soon as the loss is not a number, and say what can be done."""
+    """Raise `ValueError` as soon as the loss is not finite, with what can be done."""
 
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss")
@@ -21,19 +21,19 @@ class StopOnNaN(keras.callbacks.Callback):
             rate = float(self.model.optimizer.learning_rate)
             raise ValueError(
                 f"The loss became {loss} at step {batch + 1} of an epoch, at a learning rate of "
-                f"{rate:g}: lower `schedule.rate`, or look for extreme values in the images with "
+                f"{rate:g}: lower `learning_rate`, or look for extreme values in the images with "
                 f"`gvtnets check-pairs`. Weights of earlier epochs are kept."
             )
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Write the model folder whenever the select part was predicted better than before.
+    """Write the model folder whenever the validation loss is lower than before.
 
     Args:
         path: model folder, which exists.
         card: `Card` to write with the weights.
-        best: float. The best score of an earlier part of the run.
-        monitor: str. Which number decides; smaller is better. `None` keeps the last.
+        best: float. The lowest loss of an earlier part of the run.
+        monitor: str. Name of the number to minimize. `None` keeps the last weights.
     """
 
     def __init__(self, path, card, best=math.inf, monitor="val_loss"):
@@ -52,7 +52,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class Backup(keras.callbacks.Callback):
-    """Write all that a run needs to go on from the end of an epoch, and the history.
+    """Write all that a run needs to continue after an epoch, and the history.
 
     Args:
         path: model folder, which exists; the state lies in its `resume/`.
@@ -89,7 +89,7 @@ def state(model):
 
 
 def restore(path, model):
-    """Put a run back to the end of its last epoch.
+    """Set a network and its optimizer to the end of the last epoch of a run.
 
     Args:
         path: model folder of the run.
@@ -115,11 +115,11 @@ def restore(path, model):
 
 
 class Images(keras.callbacks.Callback):
-    """Show input, target and prediction of one select patch in TensorBoard.
+    """Show input, target and prediction of one validation patch in TensorBoard.
 
     Args:
         log_dir: folder of the logs.
-        batch: `(x, y)` of the select part.
+        batch: `(x, y)`, a batch of validation patches.
     """
 
     def __init__(self, log_dir, batch):

@@ -214,19 +214,19 @@ def test_an_image_without_an_axis_is_passed_over():
 def test_wells_are_samples_and_those_for_testing_are_reported(tmp_path):
     well(tmp_path / "train" / "Finkbeiner" / "kevan_0_8", labels=[DAPI, MAP2, NFH])
     well(tmp_path / "test" / "Finkbeiner" / "kevan_0_8", "B2", [DAPI])
-    found = opened({"root": str(tmp_path), "isl": "."})
+    found = opened({"root": str(tmp_path), "wells": "."})
     assert [(s.input.name[-2:], s.part) for s in found] == [("A4", ""), ("B2", "test")]
     assert {s.input.axes for s in found} == {"CYX"}
     assert found[0].target.channel_names == file_names.LABELS
     assert [sum(s.target.missing) for s in found] == [5, 7]
 
-    chosen = opened({"root": str(tmp_path), "isl": ".", "split": "train", "labels": [NFH, MAP2]})
+    chosen = opened({"root": str(tmp_path), "wells": ".", "split": "train", "labels": [NFH, MAP2]})
     assert [s.target.channel_names for s in chosen] == [(NFH, MAP2)]
     assert not any(chosen[0].target.missing)
     with pytest.raises(ValueError, match="conditions='E'"):
-        opened({"root": str(tmp_path), "isl": ".", "conditions": "E"})
+        opened({"root": str(tmp_path), "wells": ".", "conditions": "E"})
     with pytest.raises(FileNotFoundError, match=r"No such folder: .*none"):
-        opened({"root": str(tmp_path), "isl": "none"})
+        opened({"root": str(tmp_path), "wells": "none"})
 
 
 def test_planes_and_regions_of_wells_are_chosen_without_decoding_the_rest(tmp_path, monkeypatch):
@@ -234,7 +234,7 @@ def test_planes_and_regions_of_wells_are_chosen_without_decoding_the_rest(tmp_pa
     seen, read = [], png.read
     monkeypatch.setattr(png, "read", lambda path: seen.append(path.name) or read(path))
     data = {
-        "root": str(tmp_path), "isl": ".", "labels": [DAPI], "input_channels": [1, 2],
+        "root": str(tmp_path), "wells": ".", "labels": [DAPI], "input_channels": [1, 2],
         "regions": {"train": {"X": [0, 40]}, "validation": {"X": [40, 64]}},
     }  # fmt: skip
     train, select = opened(data)

@@ -207,11 +207,11 @@ def test_box_of_nothing_is_refused(tmp_path):
         plots.box(tmp_path / "a.png", {})
 
 
-def test_curves_put_training_and_selection_into_one_panel(tmp_path, drawn):
+def test_curves_put_training_and_validation_into_one_panel(tmp_path, drawn):
     history = {"epoch": [3, 4], "loss": [4, 2], "val_loss": [5, None], "learning_rate": [1, 0.01]}
     plots.curves(tmp_path / "a.png", history)
     loss, rate = drawn[0].axes
-    assert [line.get_label() for line in loss.lines] == ["training", "selection"]
+    assert [line.get_label() for line in loss.lines] == ["training", "validation"]
     assert loss.lines[0].get_xdata().tolist() == [3, 4]
     assert math.isnan(loss.lines[1].get_ydata()[1])
     assert (rate.get_title(), rate.get_yscale(), loss.get_yscale()) == (

@@ -90,7 +90,7 @@ def test_a_fault_while_writing_leaves_the_earlier_state(saved, monkeypatch, brok
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    place = callbacks.folder if broken == "write_weights" else callbacks
+    place = callbacks.model_folder if broken == "write_weights" else callbacks
     monkeypatch.setattr(place, broken, full)
     with pytest.raises(OSError, match="No space left"):
         backup(path, model).on_epoch_end(1, {"loss": 1.0})
