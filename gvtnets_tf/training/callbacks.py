@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -71,7 +72,7 @@ class Backup(keras.callbacks.Callback):
         place = self.path / "resume"
         place.mkdir(exist_ok=True)
         new = place / STATE.format(epoch + 1)
-        model_folder.write_weights(new, state(self.model))
+        model_folder.write_weights(new, collect_state(self.model))
         progress = {"epoch": epoch + 1, "best": self.keep.best, "seed": self.seed}
         # From here on the new state counts: a kill finds the one or the other, whole.
         with atomic_write(place / PROGRESS, force=True) as beside:
@@ -81,14 +82,24 @@ class Backup(keras.callbacks.Callback):
         write_csv(self.path / HISTORY, self.rows)
 
 
-def state(model):
-    """Name every number that the next step depends on: weights, optimizer, dropout seeds."""
+def collect_state(model: keras.Model) -> dict[str, keras.Variable]:
+    """Collect every variable that the next step depends on: weights, optimizer, dropout seeds.
+
+    Returns:
+        Mapping from a name, which is their number in order, to the variable.
+
+    Examples:
+        >>> model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> sorted(collect_state(model))  # kernel, bias, iterations, learning rate
+        ['0000', '0001', '0002', '0003']
+    """
     passing = {id(v) for v in model.metrics_variables}
     variables = [*(v for v in model.variables if id(v) not in passing), *model.optimizer.variables]
     return {f"{i:04d}": variable for i, variable in enumerate(variables)}
 
 
-def restore(path, model):
+def restore(path: Path, model: keras.Model) -> dict:
     """Set a network and its optimizer to the end of the last epoch of a run.
 
     Args:
@@ -110,7 +121,7 @@ def restore(path, model):
         )
     progress = json.loads((place / PROGRESS).read_text())
     model.optimizer.build(model.trainable_variables)
-    model_folder.read_weights(place / STATE.format(progress["epoch"]), state(model))
+    model_folder.read_weights(place / STATE.format(progress["epoch"]), collect_state(model))
     return progress
 
 

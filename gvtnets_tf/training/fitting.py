@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 
 import keras
@@ -33,26 +34,24 @@ def train(
     *,
     resume: bool = False,
     initial_weights: keras.Model | str | Path | None = None,
-    tensorboard: bool = False,
-    deterministic: bool = False,
     progress: bool = True,
     force: bool = False,
+    tensorboard: bool = False,
+    deterministic: bool = False,
 ) -> Path:
-    """Train a network by a recipe and leave a model folder.
+    """Train a network by a recipe and write a model folder.
 
-    After every epoch the folder holds the weights with the lowest validation loss so far, so a
-    kill costs at most one epoch; without validation data, the last weights. At the end the
-    learning curve is drawn into `training.png`.
+    After every epoch it holds the weights with the lowest validation loss so far (without
+    validation data, the last ones), at the end also the learning curve, `training.png`.
 
     Args:
         recipe: `Recipe`, a mapping of its keys, or the path of a YAML file.
         out: folder to make.
-        resume: bool. Continue the run that `out` holds. On the CPU with
-            `deterministic`, the result is bit-equal to a run that was never stopped.
-        initial_weights: model folder, or network, whose weights training begins with
-            (fine-tuning).
+        resume: bool. Continue the run that `out` holds; at most one epoch is lost by a kill.
+        initial_weights: model folder, or network, to fine-tune.
         tensorboard: bool. Write logs and images into `out/tensorboard`.
-        deterministic: bool. Make TensorFlow use deterministic operations.
+        deterministic: bool. Use deterministic operations: on the CPU two runs are bit-equal,
+            also when one was stopped and resumed.
         progress: bool. Show a progress bar on standard error.
         force: bool. Whether an existing `out` is replaced.
 
@@ -61,34 +60,27 @@ def train(
 
     Raises:
         FileExistsError: if `out` exists, and neither `resume` nor `force` is given.
-        FileNotFoundError, ValueError: naming what the recipe or the images lack; if the
-            loss is not a number; if no best weights were written.
-    """
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe.load(recipe) if isinstance(recipe, str | Path) else Recipe.parse(recipe)
-    out = Path(out)
-    if resume:
-        _check_same_recipe(recipe, out)
-    else:
-        check_writable(out, force)
-    # Seeds Python, NumPy and Keras: the initial weights depend on `recipe.seed` alone.
-    keras.utils.set_random_seed(recipe.seed)
-    if deterministic:
-        _make_deterministic()
+        FileNotFoundError, ValueError: naming what the recipe or the images lack, or if the loss
+            is not finite.
 
+    Examples:
+        >>> data = {"inputs": "noisy/*.tif", "targets": "clean/*.tif"}
+        >>> train({"preset": "denoising", "data": data}, "model")  # doctest: +SKIP
+        PosixPath('model')
+    """
+    recipe, out = _read_recipe(recipe), Path(out)
+    _check_same_recipe(recipe, out) if resume else check_writable(out, force)
+    _seed(recipe, deterministic)
     training, validation, card = prepare(recipe)
     model = build_network(recipe, training[0].kind[:2])
-    if initial_weights is not None:
-        _copy_weights(initial_weights, model)
+    _copy_weights(initial_weights, model)
     _compile(model, recipe)
-    run = {"epoch": 0, "best": float("inf"), "history": []}
-    if resume:
-        run = callbacks.restore(out, model)
-    classes = model.classes if recipe.loss in CLASSES else None
-    datasets = _make_datasets(recipe, training, validation, run["epoch"], classes)
+    run = callbacks.restore(out, model) if resume else {"epoch": 0, "best": inf, "history": []}
+    card = card.changed(classes=model.classes if recipe.loss in CLASSES else None)
+    datasets = _make_datasets(recipe, training, validation, run["epoch"], card.classes)
     channels = training[0].kind[0] * len(recipe.scales)
-    each = bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
-    card = card.changed(bytes_per_voxel=each, classes=classes)
+    memory = bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
+    card = card.changed(bytes_per_voxel=memory)
     if not resume:
         _begin(out, recipe, force)  # Only now: an error in recipe or images leaves nothing.
     _fit(model, recipe, *datasets, card, out, run, tensorboard, progress)
@@ -96,7 +88,24 @@ def train(
     return out
 
 
+def _read_recipe(recipe):
+    if isinstance(recipe, Recipe):
+        return recipe
+    return Recipe.load(recipe) if isinstance(recipe, str | Path) else Recipe.parse(recipe)
+
+
+def _seed(recipe, deterministic):
+    # Seeds Python, NumPy and Keras: the initial weights depend on `recipe.seed` alone.
+    keras.utils.set_random_seed(recipe.seed)
+    if deterministic:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
 def _copy_weights(source, model):
+    if source is None:
+        return
     other = source if isinstance(source, keras.Model) else model_folder.read(source)[0]
     ours, theirs = (
         {n: tuple(w.shape) for n, w in model_folder.named_weights(m).items()}
@@ -230,9 +239,3 @@ def _tensorboard(log_dir, held):
     batch = None if held is None else next(iter(held.as_numpy_iterator()))
     images = [] if batch is None else [callbacks.Images(log_dir, batch)]
     return [keras.callbacks.TensorBoard(log_dir, write_graph=False), *images]
-
-
-def _make_deterministic():
-    import tensorflow as tf
-
-    tf.config.experimental.enable_op_determinism()

@@ -53,6 +53,9 @@ def read_dataclass(cls: type, values: Mapping, path: str = "") -> Any:
         return dacite.from_dict(cls, built, CONFIG)
     except dacite.DaciteFieldError as error:
         key = error.field_path
+        if key not in values:
+            missing = f"`{_join(path, key)}` is missing: it must be {describe_type(hints[key])}."
+            raise ValueError(missing) from None
         raise wrong_type(_join(path, key), values[key], describe_type(hints[key])) from None
 
 

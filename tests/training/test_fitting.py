@@ -97,6 +97,25 @@ def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, c
     assert (shown.out, "Epoch 3/3" in shown.err) == ("", True)
 
 
+def test_the_learning_curve_is_drawn_of_all_epochs_of_the_run(tmp_path, data, monkeypatch):
+    drawn = []
+    real = fitting.plots.curves
+
+    def watched(path, columns, **options):
+        drawn.append(columns)
+        real(path, columns, **options)
+
+    monkeypatch.setattr(fitting.plots, "curves", watched)
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        stop_after(patch, 1)
+        run(tmp_path / "run", recipe(data))
+    assert drawn == []
+    out = run(tmp_path / "run", recipe(data), resume=True)
+    rows = history(out)
+    assert drawn == [{name: [row[name] for row in rows] for name in ("epoch", "loss", "val_loss")}]
+    assert (out / "training.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_the_weights_are_those_of_the_best_epoch(tmp_path, data, monkeypatch):
     seen = {}
 
@@ -309,6 +328,15 @@ def test_a_run_goes_on_with_its_own_recipe_only(tmp_path, data, monkeypatch):
         run(tmp_path / "run", recipe(data))
     with pytest.raises(ValueError, match="has another recipe: batch_size, seed differ"):
         run(tmp_path / "run", recipe(data, batch_size=1, seed=1), resume=True)
+    # A default that was another one when the run began, and a value inside a mapping.
+    kept = tmp_path / "run" / "recipe.yaml"
+    text = kept.read_text()
+    kept.write_text(text.replace("initial: 0.0004", "initial: 0.001").replace("99.8", "99.9", 1))
+    with pytest.raises(
+        ValueError, match=r"recipe: learning_rate\.initial, normalize\.input\.high differ\."
+    ):
+        run(tmp_path / "run", recipe(data), resume=True)
+    kept.write_text(text)
     with pytest.raises(FileNotFoundError, match=r"none holds no run to continue: .*recipe\.yaml"):
         run(tmp_path / "none", recipe(data), resume=True)
     (tmp_path / "run" / "resume" / "state-1.h5").write_bytes(b"cut")
