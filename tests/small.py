@@ -41,9 +41,9 @@ def recipe(folder, **changes):
     return {
         "model": MODEL,
         "data": {"root": str(folder), "inputs": "in/*", "targets": "gt/*"},
-        "patch": [8, 16, 16],
-        "batch": 2,
+        "patch_size": [8, 16, 16],
+        "batch_size": 2,
         "steps": 6,
-        "epoch": 2,
+        "steps_per_epoch": 2,
         **changes,
     }

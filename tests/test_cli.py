@@ -27,7 +27,7 @@ def here(tmp_path, monkeypatch):
     """A folder with small stacks, a recipe and a broken file, to work in."""
     monkeypatch.chdir(tmp_path)
     stacks(tmp_path)
-    values = recipe(".", steps=2, epoch=1)
+    values = recipe(".", steps=2, steps_per_epoch=1)
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(values))
     (tmp_path / "broken.tif").write_bytes((tmp_path / "in" / "0.tif").read_bytes()[:3000])
     (tmp_path / "there").mkdir()
@@ -110,7 +110,10 @@ def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
     from gvtnets_tf.models.presets import PRESETS
 
     monkeypatch.setitem(PRESETS["unet"].config, "filters", 2)
-    line = "train --preset unet --inputs in/*.tif --targets gt --patch 8 16 16 --batch 1 --steps 1"
+    line = (
+        "train --preset unet --inputs in/*.tif --targets gt --patch-size 8 16 16 --batch-size 1 "
+        "--steps 1"
+    )
     cli.main([*line.split(), "--out", "model", "--seed", "3"])
     kept = yaml.safe_load((here / "model" / "recipe.yaml").read_text())
     assert (kept["preset"], kept["seed"], kept["data"]["root"]) == ("unet", 3, "..")
@@ -129,10 +132,10 @@ def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
         ("train --preset unet --out m", "Give a recipe, or --preset with --inputs"),
         ("train none.yaml --out m", "There is no recipe at none.yaml"),
         ("train broken.tif --out m", "broken.tif is not YAML"),
-        ("train r.yaml --steps 3 --out m", "the flags steps would be ignored"),
+        ("train r.yaml --steps 3 --out m", "the flags --steps would be ignored"),
         ("train r.yaml --out there", "there exists and is not overwritten"),
         ("train r.yaml --out m --resume", "m holds no run to continue"),
-        ("train r.yaml --out m --from there", "there is not a model folder"),
+        ("train r.yaml --out m --initial-weights there", "there is not a model folder"),
         ("train --preset unnet --inputs in --targets gt --out m", "Did you mean 'unet'"),
         ("train --preset unet --inputs in --targets no --out m", "no file matches no"),
         ("train --preset unet --inputs in --targets gt/0.tif --out m", "do not pair up"),

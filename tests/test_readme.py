@@ -68,6 +68,7 @@ def test_the_cheap_commands_of_the_readme_run(readme, monkeypatch, capfd):
 
 
 def test_the_training_commands_of_the_readme_open_their_data(readme, monkeypatch):
+    from gvtnets_tf.training.preparation import open_splits
     from gvtnets_tf.training.recipe import Recipe
 
     monkeypatch.chdir(readme)
@@ -75,10 +76,10 @@ def test_the_training_commands_of_the_readme_open_their_data(readme, monkeypatch
     assert len(found) == 4
     for args in found:
         data = {"inputs": args.inputs, "targets": args.targets}
-        given = {"preset": args.preset, "patch": args.patch, "batch": args.batch, "data": data}
+        given = {"preset": args.preset, "patch_size": args.patch_size, "data": data}
         recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse(given)
-        train, select = recipe.divided(recipe.samples())
-        assert train and select
+        training, validation = open_splits(recipe)
+        assert training and validation
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDE], ids=lambda page: page.stem)

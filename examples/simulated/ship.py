@@ -34,7 +34,7 @@ def main(args):
     out.mkdir(parents=True, exist_ok=True)
     model_folder.save_model(out, model, card)
     recipe = Recipe.load(args.model / "recipe.yaml")
-    recipe = recipe.changed(data={**recipe.data, "root": "../../runs/simulated/data"})
+    recipe = recipe.changed(data={"root": "../../runs/simulated/data"})
     (out / "recipe.yaml").write_text(recipe.dump())
     shutil.copy(args.model / "history.csv", out)
     noisy, _ = cells.simulate_pair("denoising", SHAPE, SEED)

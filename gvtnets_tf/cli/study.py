@@ -5,8 +5,8 @@ from pathlib import Path
 from gvtnets_tf.cli.arguments import channel, given, start_tensorflow
 
 FLAGS = (
-    "structures", "models", "volumes", "shape", "filters", "steps", "patch", "batch", "channels",
-    "resize", "seed",
+    "structures", "models", "volumes", "shape", "filters", "steps", "patch_size", "batch_size",
+    "channels", "resize", "seed",
 )  # fmt: skip
 
 
@@ -27,8 +27,8 @@ def add_arguments(parser):
         "--filters", type=int, help="of the first level, in place of the published 32"
     )
     parser.add_argument("--steps", type=int, help="of training, the same for all networks")
-    parser.add_argument("--patch", type=int, nargs=3, metavar="VOXELS", help="e.g. 32 64 64")
-    parser.add_argument("--batch", type=int, help="patches per step")
+    parser.add_argument("--patch-size", type=int, nargs=3, metavar="VOXELS", help="e.g. 32 64 64")
+    parser.add_argument("--batch-size", type=int, help="patches per step")
     parser.add_argument("--channels", type=channel, nargs=2, metavar=("SIGNAL", "TARGET"))
     parser.add_argument("--resize", type=float, nargs=3, metavar="FACTOR", help="along z, y and x")
     parser.add_argument(

@@ -1,17 +1,19 @@
 """Train a network by a recipe, or by a preset and two globs."""
 
+import argparse
 from pathlib import Path
 
 from gvtnets_tf.cli.arguments import add_pair_arguments, given, start_tensorflow
 
-RECIPE_FLAGS = ("preset", "patch", "batch", "steps", "seed", "select")
+RECIPE_FLAGS = ("preset", "patch_size", "batch_size", "steps", "seed", "validation_split")
 DATA_FLAGS = (
     "inputs", "targets", "wells", "conditions", "labels", "axes", "input_channels",
     "target_channels", "pair_by",
 )  # fmt: skip
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `gvtnets train`."""
     parser.add_argument("recipe", type=Path, nargs="?", help="YAML file")
     parser.add_argument("--out", type=Path, required=True, help="model folder to make")
     parser.add_argument("--preset", help="published architecture, e.g. denoising")
@@ -24,21 +26,24 @@ def add_arguments(parser):
         "--labels", nargs="+", metavar="NAME", help="of that data set; by default all"
     )
     parser.add_argument("--axes", help="axes of the files, e.g. ZYX")
-    parser.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="e.g. 16 64 64")
-    parser.add_argument("--batch", type=int, help="patches per step")
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--select", type=float, help="share kept for choosing the best weights")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
+    parser.add_argument("--patch-size", type=int, nargs="+", metavar="VOXELS", help="e.g. 16 64 64")
+    parser.add_argument("--batch-size", type=int, help="patches per step")
+    parser.add_argument("--steps", type=int, help="of training, in all")
+    parser.add_argument("--seed", type=int, help="of weights and patches; 0 by default")
     parser.add_argument(
-        "--from", dest="start", metavar="MODEL", help="zoo name or folder to start from"
+        "--validation-split", type=float, help="share kept to choose the best weights, e.g. 0.1"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run that --out holds")
+    parser.add_argument(
+        "--initial-weights", metavar="MODEL", help="zoo name or folder to start from"
     )
     parser.add_argument("--tensorboard", action="store_true", help="write logs to OUT/tensorboard")
     parser.add_argument("--deterministic", action="store_true", help="the same bits on every run")
     parser.add_argument("--force", action="store_true", help="replace what is there")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
+    """Train, and print the path of the model folder."""
     start_tensorflow()
     from gvtnets_tf.prediction.loading import load
     from gvtnets_tf.training.fitting import train
@@ -46,18 +51,23 @@ def run(args):
 
     values, data = given(args, RECIPE_FLAGS), given(args, DATA_FLAGS)
     if args.recipe is not None and (values or data):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in [*values, *data])
         raise ValueError(
-            f"A recipe says everything; the flags {', '.join([*values, *data])} would be ignored. "
+            f"A recipe says everything; the flags {flags} would be ignored. "
             f"Write them into {args.recipe}, or leave the recipe out."
         )
     named = "wells" in data or {"inputs", "targets"} <= data.keys()
     if args.recipe is None and not ("preset" in values and named):
         raise ValueError("Give a recipe, or --preset with --inputs and --targets, or with --wells.")
     recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse({**values, "data": data})
-    start = load(args.start).model if args.start else None
-    print(
-        train(
-            recipe, args.out, resume=args.resume, start=start, tensorboard=args.tensorboard,
-            deterministic=args.deterministic, force=args.force,
-        )
-    )  # fmt: skip
+    weights = load(args.initial_weights).model if args.initial_weights else None
+    out = train(
+        recipe,
+        args.out,
+        resume=args.resume,
+        initial_weights=weights,
+        tensorboard=args.tensorboard,
+        deterministic=args.deterministic,
+        force=args.force,
+    )
+    print(out)

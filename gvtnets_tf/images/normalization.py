@@ -59,8 +59,8 @@ class Normalizer:
     kind: str = "percentile"
     low: float = 2.0
     high: float = 99.8
-    offset: tuple = ()
-    gain: tuple = ()
+    offset: tuple[float, ...] = ()
+    gain: tuple[float, ...] = ()
     scope: str = "image"
 
     def __post_init__(self):

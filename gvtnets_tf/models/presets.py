@@ -70,7 +70,7 @@ _DENOISING = {
 _RESTORATION = {
     "normalize": {"input": "percentile", "target": "percentile", "denormalize": "input"},
     "optimizer": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
-    "schedule": {"rate": 4e-4, "decay": 0.7, "every": 10_000},
+    "learning_rate": {"initial": 4e-4, "decay_rate": 0.7, "decay_steps": 10_000},
 }
 
 _TABLE_II = {
@@ -96,10 +96,10 @@ _STAINING = {
     },
     "optimizer": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
     # The release: 1e-4.
-    "schedule": {"rate": 1e-5},
+    "learning_rate": 1e-5,
     "scales": [1, 2, 0.5],
-    "patch": [128, 128],
-    "batch": 4,
+    "patch_size": [128, 128],
+    "batch_size": 4,
     # Not printed.
     "steps": 100_000,
 }
@@ -137,9 +137,9 @@ PRESETS = {
             "loss": "mse",
             "normalize": {"input": "zscore", "target": "zscore", "denormalize": "none"},
             "optimizer": {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8},
-            "schedule": {"rate": 1e-3},
-            "patch": [32, 64, 64],
-            "batch": 16,
+            "learning_rate": 1e-3,
+            "patch_size": [32, 64, 64],
+            "batch_size": 16,
             "steps": 100_000,
         },
     ),
@@ -150,8 +150,8 @@ PRESETS = {
         training={
             **_RESTORATION,
             "loss": "laplace",
-            "patch": [16, 64, 64],
-            "batch": 16,
+            "patch_size": [16, 64, 64],
+            "batch_size": 16,
             # 50 epochs of the 17,005 Planaria patches in batches of 16.
             "steps": 53_100,
         },
@@ -165,8 +165,8 @@ PRESETS = {
             # Its schedule is that of paper and script; the released graph: x 0.5 every 20,000.
             **_RESTORATION,
             "loss": "mae",
-            "patch": [50, 64, 64],
-            "batch": 16,
+            "patch_size": [50, 64, 64],
+            "batch_size": 16,
             # 50 epochs of the 16,891 Flywing patches in batches of 16.
             "steps": 52_800,
         },
@@ -183,8 +183,8 @@ PRESETS = {
         training={
             **_RESTORATION,
             "loss": "mae",
-            "patch": [16, 64, 64],
-            "batch": 16,
+            "patch_size": [16, 64, 64],
+            "batch_size": 16,
             "steps": 53_100,
         },
     ),
@@ -197,10 +197,10 @@ PRESETS = {
             "loss": "mse",
             "normalize": {"input": "zscore", "target": "zscore", "denormalize": "none"},
             "optimizer": {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8},
-            "schedule": {"rate": 1e-3},
-            "patch": [32, 64, 64],
+            "learning_rate": 1e-3,
+            "patch_size": [32, 64, 64],
             # As the paper; the release's template: 28.
-            "batch": 24,
+            "batch_size": 24,
             "steps": 50_000,
         },
     ),

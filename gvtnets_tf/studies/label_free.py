@@ -34,7 +34,7 @@ class StudySettings:
         volumes: numbers of volumes of the training, validation and test split; 30, 0 and 20
             as published, 6, 2 and 5 simulated.
         shape: `(z, y, x)` of simulated volumes.
-        filters, steps, patch, batch: in place of the published numbers of each network.
+        filters, steps, patch_size, batch_size: in place of the published numbers of each network.
         channels: `(signal, target)` by index or name, in place of those of the tables.
         resize: factors along z, y, x, in place of those that follow from the voxel sizes.
         crop: bool. Whether test volumes are cropped as published.
@@ -46,8 +46,8 @@ class StudySettings:
     shape: tuple = (32, 128, 128)
     filters: int | None = None
     steps: int | None = None
-    patch: tuple | None = None
-    batch: int | None = None
+    patch_size: tuple | None = None
+    batch_size: int | None = None
     channels: tuple | None = None
     resize: tuple | None = None
     crop: bool = True
@@ -66,10 +66,11 @@ class StudySettings:
 
     def changes(self, preset):
         """Keys of a recipe in place of the published ones."""
-        given = {k: v for k in ("steps", "patch", "batch") if (v := getattr(self, k))}
+        given = {k: v for k in ("steps", "patch_size", "batch_size") if (v := getattr(self, k))}
         steps = self.steps or PRESETS[check_choice("model", preset, PRESETS)].training["steps"]
         size = {"model": {"filters": self.filters}} if self.filters else {}
-        return {**given, **size, "epoch": max(1, min(500, steps // 10)), "seed": self.seed}
+        epoch = max(1, min(500, steps // 10))
+        return {**given, **size, "steps_per_epoch": epoch, "seed": self.seed}
 
 
 def run_label_free_study(

@@ -1,7 +1,8 @@
-"""What happens between the epochs of a training run."""
+"""Callbacks of a training run: stop, keep the best weights, back up, show images."""
 
 import json
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stop as soon as the loss is not a number, and say what can be done."""
+    """Raise `ValueError` as soon as the loss is not finite, with what can be done."""
 
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss")
@@ -21,19 +22,19 @@ class StopOnNaN(keras.callbacks.Callback):
             rate = float(self.model.optimizer.learning_rate)
             raise ValueError(
                 f"The loss became {loss} at step {batch + 1} of an epoch, at a learning rate of "
-                f"{rate:g}: lower `schedule.rate`, or look for extreme values in the images with "
+                f"{rate:g}: lower `learning_rate`, or look for extreme values in the images with "
                 f"`gvtnets check-pairs`. Weights of earlier epochs are kept."
             )
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Write the model folder whenever the select part was predicted better than before.
+    """Write the model folder whenever the validation loss is lower than before.
 
     Args:
         path: model folder, which exists.
         card: `Card` to write with the weights.
-        best: float. The best score of an earlier part of the run.
-        monitor: str. Which number decides; smaller is better. `None` keeps the last.
+        best: float. The lowest loss of an earlier part of the run.
+        monitor: str. Name of the number to minimize. `None` keeps the last weights.
     """
 
     def __init__(self, path, card, best=math.inf, monitor="val_loss"):
@@ -52,7 +53,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class Backup(keras.callbacks.Callback):
-    """Write all that a run needs to go on from the end of an epoch, and the history.
+    """Write all that a run needs to continue after an epoch, and the history.
 
     Args:
         path: model folder, which exists; the state lies in its `resume/`.
@@ -71,7 +72,7 @@ class Backup(keras.callbacks.Callback):
         place = self.path / "resume"
         place.mkdir(exist_ok=True)
         new = place / STATE.format(epoch + 1)
-        model_folder.write_weights(new, state(self.model))
+        model_folder.write_weights(new, collect_state(self.model))
         progress = {"epoch": epoch + 1, "best": self.keep.best, "seed": self.seed}
         # From here on the new state counts: a kill finds the one or the other, whole.
         with atomic_write(place / PROGRESS, force=True) as beside:
@@ -81,15 +82,25 @@ class Backup(keras.callbacks.Callback):
         write_csv(self.path / HISTORY, self.rows)
 
 
-def state(model):
-    """Name every number that the next step depends on: weights, optimizer, dropout seeds."""
+def collect_state(model: keras.Model) -> dict[str, keras.Variable]:
+    """Collect every variable that the next step depends on: weights, optimizer, dropout seeds.
+
+    Returns:
+        Mapping from a name, which is their number in order, to the variable.
+
+    Examples:
+        >>> model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> sorted(collect_state(model))  # kernel, bias, iterations, learning rate
+        ['0000', '0001', '0002', '0003']
+    """
     passing = {id(v) for v in model.metrics_variables}
     variables = [*(v for v in model.variables if id(v) not in passing), *model.optimizer.variables]
     return {f"{i:04d}": variable for i, variable in enumerate(variables)}
 
 
-def restore(path, model):
-    """Put a run back to the end of its last epoch.
+def restore(path: Path, model: keras.Model) -> dict:
+    """Set a network and its optimizer to the end of the last epoch of a run.
 
     Args:
         path: model folder of the run.
@@ -110,16 +121,16 @@ def restore(path, model):
         )
     progress = json.loads((place / PROGRESS).read_text())
     model.optimizer.build(model.trainable_variables)
-    model_folder.read_weights(place / STATE.format(progress["epoch"]), state(model))
+    model_folder.read_weights(place / STATE.format(progress["epoch"]), collect_state(model))
     return progress
 
 
 class Images(keras.callbacks.Callback):
-    """Show input, target and prediction of one select patch in TensorBoard.
+    """Show input, target and prediction of one validation patch in TensorBoard.
 
     Args:
         log_dir: folder of the logs.
-        batch: `(x, y)` of the select part.
+        batch: `(x, y)`, a batch of validation patches.
     """
 
     def __init__(self, log_dir, batch):

@@ -3,13 +3,13 @@
 import inspect
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.data import training_pairs
 from gvtnets_tf.data.augmentation import Intensity
 from gvtnets_tf.data.multiscale import check_scales
 from gvtnets_tf.data.pairing import SPLITS
@@ -17,146 +17,277 @@ from gvtnets_tf.data.patch_sampling import SAMPLING
 from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gvtnet import GVTNet
-from gvtnets_tf.models.losses import CLASSES, LOSSES, PROBABILISTIC
-from gvtnets_tf.models.presets import MODELS, PRESETS, preset
-from gvtnets_tf.models.projection import ProjectionGVTNet
+from gvtnets_tf.models.losses import CLASSES, LOSSES
+from gvtnets_tf.models.presets import MODELS, PRESETS
+from gvtnets_tf.models.projection import SurfaceProjection
+from gvtnets_tf.training.strict_reading import describe_type, read_dataclass, wrong_type
 from gvtnets_tf.zoo.card import DENORMALIZE
 
-INTENSITY = tuple(f.name for f in fields(Intensity))
-OPTIMIZER = ("beta_1", "beta_2", "epsilon", "weight_decay")
+PARTS = {"projection": SurfaceProjection, "restoration": GVTNet}  # of a `ProjectionGVTNet`
+RULES = ("input", "target")
+MOST_SCALE = 64
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a training run depends on. Unknown keys are errors.
+class DataRecipe:
+    """Files of the training pairs: one of `csv`, `npz`, `wells`, or `inputs` with `targets`.
 
     Attributes:
-        preset: str. A published architecture, whose published training numbers fill in
-            what is not given here.
-        model: mapping. Arguments of the network that differ from the preset; without a
-            preset, all of them and its `class`.
-        data: mapping. Where the pairs are: `root`, and one of `csv`, `npz`, `wells` (a folder of
-            the in-silico-labeling data, with `conditions`, `split` and `labels`), or `inputs`
-            with `targets`; `axes`, `target_axes`, `input_channels`, `target_channels`,
-            `pair_by`, and `regions`, a mapping from `train`, `validation`, `test` to
-            `{axis: [start, stop]}` in voxels; `resize`, factors along Z, Y and X by which
-            images are resized (cubic) once they were measured.
-        normalize: mapping with `input`, `target` (see `Normalizer`) and `denormalize`. The target
-            may also be `"input"`: by the numbers of its input, so that with `denormalize: input`
-            predictions have the units of the target.
-        patch: sequence of int. Voxels per spatial axis of the network.
-        scales: sequence of float. Extents at which the input is cut around the center of a
-            patch, see `multiscale.crop_multiscale`.
-        batch, steps: int. Patches per step, and steps in all, rounded up so that all
-            epochs have equally many.
-        loss: one of `LOSSES`.
-        optimizer: mapping. Arguments of Adam.
-        schedule: mapping with `rate`, and `decay` and `every` (steps), a staircase.
-        augment: mapping with `flip`, `rotate`, and `intensity`, itself a mapping with `gain`,
-            `offset`, `noise` and `drop`, see `Intensity`.
-        weighting: `"uniform"` or `"foreground"`: where patches are taken.
-        select: float. Share of the files kept for choosing the best weights, where the
-            data say nothing about it.
-        select_patches: int. At most so many patches of the select part are looked at.
-        epoch: int. Steps between two looks at the select part; at most one epoch is
-            lost by a kill.
-        seed: int.
+        root: str. Folder that the paths are relative to.
+        csv: str. Table of pairs.
+        npz: str. Training file of CARE or GVTNets, or a glob of them.
+        wells: str. Folder of the in-silico-labeling data set.
+        inputs, targets: str. Globs or folders.
+        conditions, split, labels: choices from `wells`, see `find_wells`.
+        axes, target_axes: str. Axes of the files in place of what they say; `target_axes` is
+            `axes` by default.
+        input_channels, target_channels: tuple of indices (from 0) or names; all by default.
+        pair_by: `"name"` or `"order"`.
+        regions: mapping from `train`, `validation`, `test` to `{axis: [start, stop]}` in voxels.
+        resize: tuple of float. Factors along Z, Y and X by which images are resized (cubic)
+            after their statistics were measured.
     """
 
-    preset: str | None = None
-    model: Mapping = field(default_factory=dict)
-    data: Mapping = field(default_factory=dict)
-    normalize: Mapping = field(default_factory=dict)
-    patch: tuple = (16, 64, 64)
-    scales: tuple = (1,)
-    batch: int = 16
-    steps: int = 10_000
-    loss: str = "mae"
-    optimizer: Mapping = field(default_factory=dict)
-    schedule: Mapping = field(default_factory=dict)
-    augment: Mapping = field(default_factory=dict)
-    weighting: str = "uniform"
-    select: float = 0.1
-    select_patches: int = 64
-    epoch: int = 500
-    seed: int = 0
+    root: str = "."
+    csv: str | None = None
+    npz: str | None = None
+    wells: str | None = None
+    inputs: str | None = None
+    targets: str | None = None
+    conditions: tuple[str, ...] | None = None
+    split: str | None = None
+    labels: tuple[str, ...] | None = None
+    axes: str | None = None
+    target_axes: str | None = None
+    input_channels: tuple[int | str, ...] | None = None
+    target_channels: tuple[int | str, ...] | None = None
+    pair_by: str = "name"
+    regions: Mapping[str, Any] = field(default_factory=dict)
+    resize: tuple[float, ...] | None = None
 
     def __post_init__(self):
-        if self.preset is None:
-            check_choice("model.class", self.model.get("class"), MODELS)
-        elif "class" in self.model:
-            raise ValueError(
-                f"A preset has a class of its own: leave `model.class` out, or the preset. "
-                f"Received: preset={self.preset!r}, class={self.model['class']!r}."
-            )
-        known = inspect.signature(self._class()).parameters.keys() - {"kwargs"}
-        _check_keys("model", self.model, ["class", *known])
-        check_choice("loss", self.loss, LOSSES)
-        check_choice("weighting", self.weighting, SAMPLING)
-        for name in ("batch", "steps", "epoch", "select_patches"):
-            check_at_least(name, getattr(self, name), 1)
-        if not 0 <= self.select < 1:
-            raise ValueError(
-                f"`select` must be a share from 0 to below 1. Received: {self.select!r}."
-            )
-        _check_keys("data", self.data, training_pairs.KEYS)
-        _check_keys("normalize", self.normalize, ("input", "target", "denormalize"))
-        _check_keys("augment", self.augment, ("flip", "rotate", "intensity"))
-        _check_keys("augment.intensity", self.augment.get("intensity") or {}, INTENSITY)
-        self._check_windows()
-        _check_keys("schedule", self.schedule, ("rate", "decay", "every"))
-        _check_keys("optimizer", self.optimizer, OPTIMIZER)
-        denormalize = check_choice(
-            "denormalize", self.normalize.get("denormalize", "input"), DENORMALIZE
-        )
-        if self.normalize.get("target") == "input" and denormalize == "stored":
+        check_choice("data.pair_by", self.pair_by, ("name", "order"))
+        for axes in (self.axes, self.target_axes):
+            check_axes(axes or "")
+        for split, region in self.regions.items():
+            check_choice("key of data.regions", split, SPLITS)
+            path = f"data.regions.{split}"
+            if not isinstance(region, Mapping):
+                raise wrong_type(path, region, "a mapping from axes to [start, stop]")
+            check_axes("".join(map(str, region)))
+            for axis, span in region.items():
+                if not _is_span(span):
+                    raise wrong_type(f"{path}.{axis}", span, "[start, stop], 0 <= start < stop")
+
+
+@dataclass(frozen=True)
+class NormalizeRecipe:
+    """Normalization of inputs and targets, and the units of predictions.
+
+    Attributes:
+        input: `Normalizer`.
+        target: `Normalizer`, or `None` for the statistics of the input (`target: input` in
+            YAML), so that with `denormalize: input` predictions have the units of the target.
+        denormalize: `"input"`, `"stored"` or `"none"`, see `Card`.
+    """
+
+    input: Normalizer = field(default_factory=Normalizer)
+    target: Normalizer | None = field(default_factory=Normalizer)
+    denormalize: str = "input"
+
+    def __post_init__(self):
+        check_choice("normalize.denormalize", self.denormalize, DENORMALIZE)
+        if self.target is None and self.denormalize == "stored":
             raise ValueError(
                 "A target normalized by the numbers of its input has none of its own to store: "
                 "use `denormalize: input` with `target: input`."
             )
-        for part, region in (self.data.get("regions") or {}).items():
-            check_choice("part", part, SPLITS)
-            check_axes("".join(region))
 
-    def _check_windows(self):
-        for name in ("patch", "scales"):
-            values = getattr(self, name)
-            if not all(isinstance(v, (int, float)) for v in values):
-                raise ValueError(f"`{name}` is a list of numbers. Received: {list(values)}.")
-        if len(self.patch) == len(self.axes):  # else the pipeline says so
-            check_scales(self.scales, self.patch, self.axes)
-        _ = self.intensity  # refuses what it cannot use
-        target = Normalizer.parse(self.rules["target"])
-        if self.loss in CLASSES and target.kind in ("zscore", "unit"):
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """Arguments of Adam; the defaults are those of Keras."""
+
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+    weight_decay: float | None = None
+
+    def __post_init__(self):
+        for name in ("beta_1", "beta_2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise wrong_type(f"optimizer.{name}", getattr(self, name), "from 0 to below 1")
+        _check_positive("optimizer.epsilon", self.epsilon)
+        check_at_least("optimizer.weight_decay", self.weight_decay or 0, 0)
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """A constant learning rate, or one that decays as a staircase.
+
+    Attributes:
+        initial: float.
+        decay_rate, decay_steps: float and int. The rate is multiplied by `decay_rate` after
+            every `decay_steps` steps; both or none of them.
+    """
+
+    initial: float = 4e-4
+    decay_rate: float | None = None
+    decay_steps: int | None = None
+
+    def __post_init__(self):
+        if (self.decay_rate is None) != (self.decay_steps is None):
+            raise ValueError(
+                "`learning_rate` decays by `decay_rate` every `decay_steps` steps: give both, or a "
+                f"number alone. Received: decay_rate={self.decay_rate}, "
+                f"decay_steps={self.decay_steps}."
+            )
+        _check_positive("learning_rate.initial", self.initial)
+        if self.decay_steps is not None:
+            _check_positive("learning_rate.decay_rate", self.decay_rate)
+            check_at_least("learning_rate.decay_steps", self.decay_steps, 1)
+
+
+@dataclass(frozen=True)
+class AugmentRecipe:
+    """Random changes of training patches.
+
+    Attributes:
+        flip: bool. Each spatial axis, input and target alike.
+        rotate: bool. Quarter turns in the Y-X plane, which need square patches.
+        intensity: `Intensity` of the inputs, or `None`.
+    """
+
+    flip: bool = False
+    rotate: bool = False
+    intensity: Intensity | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training run depends on. Made by `parse` or `load`.
+
+    Attributes:
+        preset: str. A published architecture, whose published training numbers replace the
+            defaults.
+        model: mapping. Arguments of the network that differ from the preset; without a
+            preset, all of them and its `class`.
+        data: `DataRecipe`.
+        normalize: `NormalizeRecipe`.
+        patch_size: tuple of int. Voxels along each spatial axis of the network.
+        scales: tuple of float. Extents at which the input is cut around the center of a
+            patch, see `multiscale.crop_multiscale`.
+        batch_size: int. Patches per step.
+        steps: int. Rounded up so that all epochs have equally many.
+        steps_per_epoch: int. Steps between two evaluations of the validation patches; at most
+            one epoch is lost by a kill.
+        validation_split: float. Share of the files kept to choose the best weights, where the
+            data name none for it.
+        validation_patches: int. Number of validation patches at most.
+        loss: one of `LOSSES`.
+        optimizer: `OptimizerRecipe`.
+        learning_rate: `LearningRate`; in YAML also a number.
+        augment: `AugmentRecipe`.
+        sampling: `"uniform"` or `"foreground"`: places that patches are taken from.
+        seed: int. Of the initial weights, the patches and their changes.
+
+    Examples:
+        >>> recipe = Recipe.parse({"preset": "denoising", "learning_rate": 1e-3, "steps": 500})
+        >>> recipe.loss, recipe.patch_size, recipe.learning_rate.initial
+        ('laplace', (16, 64, 64), 0.001)
+        >>> Recipe.parse({"preset": "denoising", "step": 500})
+        Traceback (most recent call last):
+        ...
+        ValueError: `key of recipe` cannot be 'step'. Did you mean 'steps'?
+    """
+
+    preset: str | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    normalize: NormalizeRecipe = field(default_factory=NormalizeRecipe)
+    patch_size: tuple[int, ...] = (16, 64, 64)
+    scales: tuple[float, ...] = (1.0,)
+    batch_size: int = 16
+    steps: int = 10_000
+    steps_per_epoch: int = 500
+    validation_split: float = 0.1
+    validation_patches: int = 64
+    loss: str = "mae"
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    learning_rate: LearningRate = field(default_factory=LearningRate)
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    sampling: str = "uniform"
+    seed: int = 0
+
+    def __post_init__(self):
+        self._check_model()
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("sampling", self.sampling, SAMPLING)
+        for name in ("batch_size", "steps", "steps_per_epoch", "validation_patches"):
+            check_at_least(name, getattr(self, name), 1)
+        if not 0 <= self.validation_split < 1:
+            raise wrong_type("validation_split", self.validation_split, "a share from 0 to below 1")
+        if not 0 <= self.seed < 2**32:
+            raise wrong_type("seed", self.seed, "a whole number from 0 to 4294967295")
+        self._check_windows()
+        kind = self.normalize.target.kind if self.normalize.target else "none"
+        if self.loss in CLASSES and kind in ("zscore", "unit"):
             raise ValueError(
                 f"The classes of {self.loss!r} go from 0 to 1: normalize the target by "
-                f"'percentile' or 'fixed'. Received: {target.kind!r}."
+                f"'percentile' or 'fixed'. Received: {kind!r}."
             )
 
+    def _check_model(self):
+        name = self.model.get("class")
+        if self.preset is None:
+            check_choice("model.class", name, list(MODELS))  # a list: `name` may be unhashable
+        elif "class" in self.model:
+            raise ValueError(
+                f"A preset has a class of its own: leave `model.class` out, or the preset. "
+                f"Received: preset={self.preset!r}, class={name!r}."
+            )
+        _check_arguments("model", self.model_class, self.arguments)
+        if self._rank not in (2, 3):
+            raise wrong_type("model.rank", self._rank, "2 or 3")
+
+    def _check_windows(self):
+        if len(self.patch_size) != len(self.axes) or min(self.patch_size) < 1:
+            raise ValueError(
+                f"`patch_size` must give at least one voxel for each of the axes {self.axes} of "
+                f"the network. Received: {list(self.patch_size)}."
+            )
+        if not all(0 < scale <= MOST_SCALE for scale in self.scales):
+            raise wrong_type("scales", list(self.scales), f"above 0 and at most {MOST_SCALE}")
+        check_scales(self.scales, self.patch_size, self.axes)
+
     @classmethod
-    def parse(cls, values):
-        """Fill a mapping in with the numbers of its preset.
+    def parse(cls, values: Mapping) -> "Recipe":
+        """Make a recipe from a mapping of its keys, as YAML holds them.
+
+        The numbers of the preset fill in what is not given, also inside `normalize`,
+        `optimizer` and `learning_rate`; a `learning_rate` that is a number is constant.
+
+        Args:
+            values: mapping. `learning_rate` may be a number, and `normalize.input` and
+                `normalize.target` a kind of `Normalizer` in place of its arguments.
+
+        Returns:
+            `Recipe`.
 
         Raises:
-            ValueError: naming an unknown key and the nearest one.
+            ValueError: in one line; for an unknown key or a wrong type with the path of the
+                key, what came in and what fits.
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"A recipe is a mapping. Received: {type(values).__name__}.")
-        _check_keys("recipe", values, [f.name for f in fields(cls)])
         name = values.get("preset")
+        if name is not None and not isinstance(name, str):
+            raise wrong_type("preset", name, "text or null")
         published = {} if name is None else PRESETS[check_choice("preset", name, PRESETS)].training
-        merged = {**published, **values}
-        for key in ("normalize", "schedule"):
-            merged[key] = {**published.get(key, {}), **values.get(key, {})}
-        for key in ("patch", "scales"):
-            value = merged.get(key, getattr(cls, key))
-            if not isinstance(value, (list, tuple)):
-                raise ValueError(f"`{key}` is a list of numbers. Received: {value!r}.")
-            merged[key] = tuple(value)
-        return cls(**merged)
+        return read_dataclass(cls, _expand_shorthands(_merge(published, values)))
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "Recipe":
         """Read a recipe from a YAML file; `data.root` is relative to the file.
 
         Raises:
@@ -167,109 +298,148 @@ class Recipe:
         if not path.is_file():
             raise FileNotFoundError(f"There is no recipe at {path}.")
         try:
-            values = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not YAML: {error}") from error
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError) as error:  # also text that is no UTF-8, or no date
+            raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
         recipe = cls.parse(values)
-        root = path.parent / Path(recipe.data.get("root", ".")).expanduser()
-        return recipe.changed(data={**recipe.data, "root": str(root)})
+        root = path.parent / os.path.expanduser(recipe.data.root)
+        return replace(recipe, data=replace(recipe.data, root=str(root)))
 
-    def changed(self, **changes):
-        """A copy with other values."""
-        return type(self)(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
+    def changed(self, **changes: Any) -> "Recipe":
+        """Copy the recipe with other values, given as to `parse`; mappings are merged by key.
 
-    def dump(self, folder="."):
-        """The filled-in recipe as YAML, with `data.root` relative to where it will lie."""
-        values = {k: v for k, v in asdict(self).items() if v not in (None, {})}
-        root = Path(self.data.get("root", ".")).expanduser()
-        values["data"] = {**self.data, "root": Path(os.path.relpath(root, folder)).as_posix()}
-        lists = {key: list(getattr(self, key)) for key in ("patch", "scales")}
-        return yaml.safe_dump(values | lists, sort_keys=False)
-
-    @property
-    def axes(self):
-        """Spatial axes of one input image of the network."""
-        if self.preset is None or "rank" in self.model:
-            return "YX" if self.model.get("rank", 3) == 2 else "ZYX"
-        return PRESETS[self.preset].axes
-
-    @property
-    def epochs(self):
-        """How many epochs the steps make, all of equal length, `epoch` steps at most."""
-        return -(-self.steps // self.epoch)
-
-    @property
-    def intensity(self):
-        """How the brightness of inputs is changed at random, or `None`."""
-        given = self.augment.get("intensity")
-        return Intensity(**given) if given else None
-
-    @property
-    def rules(self):
-        """Normalization of `input` and of `target`, as given or by percentiles."""
-        rules = {role: self.normalize.get(role, "percentile") for role in ("input", "target")}
-        return rules | {"target": "none"} if rules["target"] == "input" else rules
-
-    def build(self, channels):
-        """Make the network, with one output per target channel.
-
-        Args:
-            channels: `(input channels, target channels)`.
-
-        Returns:
-            A built `ImageModel`.
-
-        Raises:
-            ValueError: if the recipe asks for another number of output channels.
+        Examples:
+            >>> recipe = Recipe.parse({"preset": "unet"}).changed(steps=2, data={"axes": "ZYX"})
+            >>> recipe.steps, recipe.data.axes, recipe.loss
+            (2, 'ZYX', 'mae')
         """
-        arguments = {k: v for k, v in self.model.items() if k != "class"}
-        projects = self._class() is ProjectionGVTNet
-        target = dict(arguments.get("restoration", {})) if projects else arguments
-        if target.setdefault("out_channels", channels[1]) != channels[1]:
-            raise ValueError(
-                f"The targets have {channels[1]} channels. Received: "
-                f"out_channels={target['out_channels']}."
-            )
-        made = GVTNet if projects else self._class()
-        self._take("scale_head", self.loss in PROBABILISTIC, target, made)
-        self._take("classes", 256 if self.loss in CLASSES else None, target, made)
-        if projects:
-            known = PRESETS["projection"].config["restoration"] if self.preset else {}
-            arguments["restoration"] = {**known, **target}
-        model = self._class()(**arguments) if not self.preset else preset(self.preset, **arguments)
-        model.build((None, *(None,) * model.rank, channels[0] * len(self.scales)))
-        return model
+        return self.parse(_merge(self.to_dict(), changes))
 
-    def _take(self, name, wanted, arguments, made):
-        """Fill in an argument that the loss decides on, or refuse one that does not fit it."""
-        known = name in inspect.signature(made).parameters
-        if known or wanted:
-            given = arguments.setdefault(name, wanted)
-            if not known or bool(given) != bool(wanted):
-                raise ValueError(
-                    f"The loss {self.loss!r} needs a network with {name}={wanted}: leave `{name}` "
-                    f"out, or take another loss or network. Received: {given}."
-                )
+    def to_dict(self) -> dict:
+        """List every value, also the defaults, as YAML holds them."""
+        values = _plain(asdict(self))
+        values["normalize"]["target"] = values["normalize"]["target"] or "input"
+        return values
 
-    def _class(self):
+    def dump(self, folder: str | Path = ".") -> str:
+        """Write every value as YAML, with `data.root` relative to the folder it will lie in."""
+        values = self.to_dict()
+        root = os.path.relpath(os.path.expanduser(self.data.root), folder)
+        values["data"]["root"] = Path(root).as_posix()
+        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
+
+    @property
+    def axes(self) -> str:
+        """Spatial axes of one input image of the network, `"ZYX"` or `"YX"`."""
+        if self.preset and "rank" not in self.model:
+            return PRESETS[self.preset].axes
+        return "YX" if self._rank == 2 else "ZYX"
+
+    @property
+    def _rank(self):
+        default = inspect.signature(self.model_class).parameters.get("rank")
+        return self.model.get("rank", default.default if default else 3)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs, all of equal length, `steps_per_epoch` at most."""
+        return -(-self.steps // self.steps_per_epoch)
+
+    @property
+    def model_class(self) -> type:
+        """Class of the network."""
         return PRESETS[self.preset].model if self.preset else MODELS[self.model["class"]]
 
-    def samples(self):
-        """Open all pairs that the recipe names: list of `TrainingPair`.
-
-        Raises:
-            ValueError, FileNotFoundError: naming the file and what is wrong with it.
-        """
-        data = self.data
-        if self._class() is ProjectionGVTNet and data.get("axes"):
-            data = {"target_axes": data["axes"].upper().replace("Z", ""), **data}
-        return training_pairs.open_pairs(data)
-
-    def divided(self, found):
-        """Divide samples into those to train on and those to choose by, see `split_pairs`."""
-        return training_pairs.split_pairs(found, self.select, self.patch[-1])
+    @property
+    def arguments(self) -> dict:
+        """Arguments of the network that differ from the preset."""
+        return {k: v for k, v in self.model.items() if k != "class"}
 
 
-def _check_keys(name, values, known):
-    for key in values:
-        check_choice(f"key of {name}", key, known)
+def _merge(base, changes):
+    """Replace values of a mapping, and those of the mappings that are in it."""
+    merged = {
+        k: {**base[k], **v} if isinstance(v, Mapping) and isinstance(base.get(k), Mapping) else v
+        for k, v in changes.items()
+    }
+    return {**base, **merged}
+
+
+def _expand_shorthands(values):
+    """Replace a number, a kind or a name by the mapping or list it stands for."""
+    values = dict(values)
+    rate = values.get("learning_rate", {})
+    if not isinstance(rate, Mapping | LearningRate):
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
+            fits = f"a number, or {describe_type(LearningRate)}"
+            raise wrong_type("learning_rate", rate, fits)
+        values["learning_rate"] = {"initial": rate}
+    normalize, data = values.get("normalize"), values.get("data")
+    if isinstance(normalize, Mapping):
+        rules = {role: _expand_rule(role, normalize[role]) for role in RULES if role in normalize}
+        values["normalize"] = {**normalize, **rules}
+    if isinstance(data, Mapping):
+        names = {k: data[k] for k in ("conditions", "labels") if isinstance(data.get(k), str)}
+        values["data"] = {**data, **{k: (name,) for k, name in names.items()}}
+    return values
+
+
+def _expand_rule(role, value):
+    path = f"normalize.{role}"
+    if role == "target" and value == "input":
+        return None
+    if isinstance(value, Normalizer):
+        return value
+    if not isinstance(value, str | Mapping):
+        raise wrong_type(path, value, f"a kind such as percentile, or {describe_type(Normalizer)}")
+    value = {"kind": value} if isinstance(value, str) else dict(value)
+    for key in ("offset", "gain"):
+        if isinstance(value.get(key), int | float):
+            value[key] = (value[key],)
+    try:
+        return read_dataclass(Normalizer, value, path)
+    except ValueError as error:  # a message of `Normalizer` does not know the path
+        raise error if path in str(error) else ValueError(f"`{path}`: {error}") from None
+
+
+def _check_arguments(path, cls, values):
+    """Raise `ValueError` for arguments that a network does not have, or of another type."""
+    known = inspect.signature(cls).parameters.keys() - {"kwargs"}
+    for key, value in values.items():
+        # `class` is not an argument, but what is meant by `clas`.
+        check_choice(f"key of {path}", key, ["class", *known] if path == "model" else known)
+        default = inspect.signature(cls).parameters[key].default
+        if key in PARTS and value is not None:
+            if not isinstance(value, Mapping):
+                raise wrong_type(f"{path}.{key}", value, "a mapping")
+            _check_arguments(f"{path}.{key}", PARTS[key], value)
+        elif isinstance(default, bool | int | float | str) and value is not None:
+            several = isinstance(value, list | tuple)
+            for item in value if several else [value]:
+                if not _is_like(item, default):
+                    raise wrong_type(f"{path}.{key}", value, describe_type(type(default)))
+
+
+def _is_like(value, default):
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    return isinstance(value, int | float if isinstance(default, float) else type(default))
+
+
+def _is_span(value):
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in value)
+    return whole and 0 <= value[0] < value[1]
+
+
+def _check_positive(path, value):
+    if not value > 0:
+        raise wrong_type(path, value, "a number above 0")
+
+
+def _plain(values):
+    """Copy nested values with lists in place of tuples."""
+    if isinstance(values, Mapping):
+        return {key: _plain(value) for key, value in values.items()}
+    return [_plain(value) for value in values] if isinstance(values, list | tuple) else values

@@ -5,6 +5,7 @@ from laws import check_arguments, check_model, set_weights
 
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
+from gvtnets_tf.training.preparation import build_network
 from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
@@ -99,12 +100,14 @@ def test_it_learns(noise):
 
 def test_a_recipe_builds_it_with_the_published_numbers():
     recipe = Recipe.parse({"preset": "fnet", "model": {"filters": 2, "depth": 2}})
-    assert (recipe.patch, recipe.batch, recipe.steps) == ((32, 64, 64), 24, 50_000)
-    assert recipe.optimizer == {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8}
-    assert recipe.normalize == {"input": "zscore", "target": "zscore", "denormalize": "none"}
-    net = recipe.build((3, 2))
+    assert (recipe.patch_size, recipe.batch_size, recipe.steps) == ((32, 64, 64), 24, 50_000)
+    adam = {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": None}
+    assert vars(recipe.optimizer) == adam
+    rules = recipe.normalize
+    assert (rules.input.kind, rules.target.kind, rules.denormalize) == ("zscore", "zscore", "none")
+    net = build_network(recipe, (3, 2))
     assert net(np.zeros((1, 2, 2, 2, 3), "float32")).shape == (1, 2, 2, 2, 2)
-    assert recipe.changed(loss="laplace").build((1, 2)).scale_head
+    assert build_network(recipe.changed(loss="laplace"), (1, 2)).scale_head
 
 
 def test_a_model_folder_keeps_it(noise, tmp_path):

@@ -161,8 +161,8 @@ def test_virtual_staining_is_trained_as_printed():
     # Section IV-B, and the multi-scale input of section III-D.
     training = PRESETS["gpt_virtual_staining"].training
     assert training["loss"] == "masked_crossentropy"
-    assert (training["patch"], training["scales"]) == ([128, 128], [1, 2, 0.5])
-    assert (training["batch"], training["schedule"]) == (4, {"rate": 1e-5})
+    assert (training["patch_size"], training["scales"]) == ([128, 128], [1, 2, 0.5])
+    assert (training["batch_size"], training["learning_rate"]) == (4, 1e-5)
     # 16-bit labels become 0..255 by percentiles of the data set, undone on output.
     assert training["normalize"]["target"] == {
         "kind": "percentile", "low": 0.1, "high": 99.9, "scope": "dataset",
@@ -177,7 +177,7 @@ def test_a_preset_says_where_its_numbers_come_from_and_how_it_was_trained(name):
     assert one.training["loss"] in LOSSES
     assert keras.optimizers.Adam(**one.training["optimizer"])
     rank = len(one.axes)
-    assert len(one.training["patch"]) == rank == preset(name).rank
+    assert len(one.training["patch_size"]) == rank == preset(name).rank
     # A probabilistic loss needs a scale per voxel, a cross-entropy a distribution.
     net, loss = preset(name), one.training["loss"]
     assert getattr(net, "scale_head", False) == (loss in PROBABILISTIC)

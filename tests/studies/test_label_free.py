@@ -25,8 +25,8 @@ from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
 
 WORDS = (
-    "--structures nuclei --volumes 2 1 5 --shape 16 32 32 --filters 2 --steps 2 --batch 1 "
-    "--patch 16 16 16"
+    "--structures nuclei --volumes 2 1 5 --shape 16 32 32 --filters 2 --steps 2 --batch-size 1 "
+    "--patch-size 16 16 16"
 )
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SMALL = {key: value for key, value in MODEL.items() if key != "class"}
@@ -36,8 +36,8 @@ TINY = {
     "shape": (16, 32, 32),
     "filters": 2,
     "steps": 2,
-    "patch": (16, 16, 16),
-    "batch": 1,
+    "patch_size": (16, 16, 16),
+    "batch_size": 1,
     "progress": False,
 }
 
@@ -220,7 +220,8 @@ def test_a_study_goes_on_with_its_own_settings_only(tmp_path, untrained):
 
 def test_a_data_set_on_disk_is_resized_and_cropped_as_published(tmp_path, untrained, monkeypatch):
     root = data_set(tmp_path / "data")
-    settings = {key: TINY[key] for key in ("filters", "steps", "patch", "batch", "progress")}
+    kept = ("filters", "steps", "patch_size", "batch_size", "progress")
+    settings = {key: TINY[key] for key in kept}
     out = tmp_path / "s"
     (row,) = label_free.run_label_free_study(
         out, root, models=["fnet"], volumes=(2, 1, 2), **settings
@@ -253,9 +254,11 @@ def test_every_structure_has_a_recipe_with_the_published_numbers(tmp_path, name,
         recipe = Recipe.parse(
             label_free_data.make_recipe(structure, name, tmp_path, tmp_path / "a.csv")
         )
-        assert (recipe.batch, recipe.steps, recipe.patch) == (batch, steps, (32, 64, 64))
-        assert recipe.normalize == {"input": "zscore", "target": "zscore", "denormalize": "none"}
-        assert recipe.data["resize"] == list(known.resize)
+        assert (recipe.batch_size, recipe.steps, recipe.patch_size) == (batch, steps, (32, 64, 64))
+        rules = recipe.normalize
+        assert (rules.input.kind, rules.target.kind) == ("zscore", "zscore")
+        assert rules.denormalize == "none"
+        assert recipe.data.resize == tuple(known.resize)
     changed = label_free_data.make_recipe("dna", name, tmp_path, "a.csv", steps=7)
     assert (changed["steps"], changed["validation_split"]) == (7, 0)
 
@@ -265,7 +268,7 @@ def test_recipes_are_written_for_train_to_read(tmp_path):
     written = label_free.write_label_free_recipes(tmp_path / "r", root, volumes=(2, 1, 2), steps=7)
     assert [path.name for path in written] == ["dna_fnet.yaml", "dna_label_free.yaml"]
     values = yaml.safe_load(written[0].read_text())
-    assert (values["preset"], values["steps"], values["epoch"]) == ("fnet", 7, 1)
+    assert (values["preset"], values["steps"], values["steps_per_epoch"]) == ("fnet", 7, 1)
     assert values["data"]["resize"] == [1, 0.37241, 0.37241]
     rows = pairing.read_pairs_csv(values["data"]["csv"], values["data"]["root"])
     assert [row.split for row in rows] == ["train"] * 2 + ["validation"] + ["test"] * 2
@@ -277,8 +280,8 @@ def test_recipes_are_written_for_train_to_read(tmp_path):
 @pytest.mark.parametrize("name", label_free.MODELS)
 def test_the_recipes_of_the_examples_can_be_read(path, name):
     recipe = Recipe.load(EXAMPLES / path / f"{name}.yaml")
-    assert (recipe.preset, recipe.normalize["denormalize"]) == (name, "stored")
-    assert not any(n % 16 for n in recipe.patch)  # the divisor of `fnet`
+    assert (recipe.preset, recipe.normalize.denormalize) == (name, "stored")
+    assert not any(n % 16 for n in recipe.patch_size)  # the divisor of `fnet`
 
 
 @pytest.mark.parametrize(

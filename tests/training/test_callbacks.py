@@ -65,11 +65,11 @@ def test_the_state_names_what_dropout_draws_from(saved):
     model, path = saved
     with h5py.File(path / "resume" / "state-1.h5", "r") as store:
         kinds = {item.dtype.kind for item in store.values()}
-        assert len(store) == len(callbacks.state(model))
+        assert len(store) == len(callbacks.collect_state(model))
     assert kinds <= {"f", "i", "u"}
     seeds = [v for v in model.variables if "seed" in v.path]
     assert seeds
-    assert {id(v) for v in seeds} <= {id(v) for v in callbacks.state(model).values()}
+    assert {id(v) for v in seeds} <= {id(v) for v in callbacks.collect_state(model).values()}
 
 
 def test_the_last_state_replaces_the_one_before(saved):

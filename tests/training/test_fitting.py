@@ -18,6 +18,7 @@ from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.training import callbacks, fitting
 from gvtnets_tf.training.fitting import train
+from gvtnets_tf.training.preparation import build_network, prepare
 from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
 
@@ -57,7 +58,7 @@ def check_equal(a, b):
 
 
 def keep_scores(monkeypatch, *scores):
-    """Let the select part say these losses, one after the other."""
+    """Let the validation losses be these, one after the other."""
     scores = iter(scores)
 
     class Said(callbacks.KeepBest):
@@ -73,27 +74,46 @@ def keep_scores(monkeypatch, *scores):
 def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, capfd):
     out = train(recipe(data, augment={"flip": True, "rotate": True}), tmp_path / "run")
     assert sorted(p.name for p in out.iterdir()) == [
-        "history.csv", "model.json", "recipe.yaml", "resume", "weights.h5",
+        "history.csv", "model.json", "recipe.yaml", "resume", "training.png", "weights.h5",
     ]  # fmt: skip
     rows = history(out)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[0].keys() == {"epoch", "loss", "val_loss"}
 
-    model, card = model_folder.read_model(out)
+    model, card = model_folder.read(out)
     assert (card.axes, card.output_axes, card.denormalize) == ("ZYX", "ZYX", "input")
     assert card.voxel_size == {"Z": 0.58, "Y": 0.29, "X": 0.29}
     assert card.bytes_per_voxel == 123.5
     assert card.training["best"]["val_loss"] == min(row["val_loss"] for row in rows)
-    # The weights are those of the best epoch: they predict the select part as it says.
+    # The weights are those of the best epoch: they predict the validation patches as it says.
     made = Recipe.load(out / "recipe.yaml")
-    _, selection, _ = fitting._prepare(made)
-    held = fitting.validation_dataset(selection, made.patch, made.batch)
+    _, validation, _ = prepare(made)
+    held = fitting.grid(validation, made.patch_size, made.batch_size)
     model.compile(loss="mae")
     score = model.evaluate(held, verbose=0)
     assert score == pytest.approx(card.training["best"]["val_loss"], rel=1e-4)
 
     shown = capfd.readouterr()
     assert (shown.out, "Epoch 3/3" in shown.err) == ("", True)
+
+
+def test_the_learning_curve_is_drawn_of_all_epochs_of_the_run(tmp_path, data, monkeypatch):
+    drawn = []
+    real = fitting.plots.curves
+
+    def watched(path, columns, **options):
+        drawn.append(columns)
+        real(path, columns, **options)
+
+    monkeypatch.setattr(fitting.plots, "curves", watched)
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        stop_after(patch, 1)
+        run(tmp_path / "run", recipe(data))
+    assert drawn == []
+    out = run(tmp_path / "run", recipe(data), resume=True)
+    rows = history(out)
+    assert drawn == [{name: [row[name] for row in rows] for name in ("epoch", "loss", "val_loss")}]
+    assert (out / "training.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_weights_are_those_of_the_best_epoch(tmp_path, data, monkeypatch):
@@ -107,15 +127,17 @@ def test_the_weights_are_those_of_the_best_epoch(tmp_path, data, monkeypatch):
     monkeypatch.setattr(fitting.callbacks, "Backup", Look)
     keep_scores(monkeypatch, 3.0, 1.0, 2.0)
     out = run(tmp_path / "run", recipe(data))
-    assert model_folder.read_model(out)[1].training["best"] == {"epoch": 2, "val_loss": 1.0}
+    assert model_folder.read(out)[1].training["best"] == {"epoch": 2, "val_loss": 1.0}
     assert any((seen[1][n] != seen[2][n]).any() for n in seen[1])
     check_equal(seen[2], seen[3])
 
 
-def test_without_a_select_part_the_last_weights_count(tmp_path, data, capsys):
-    out = run(tmp_path / "run", recipe(data, select=0, epoch=3))
-    assert "nothing is kept for selection; the last weights count" in capsys.readouterr().err
-    assert model_folder.read_model(out)[1].training["best"] == {"epoch": 2}
+def test_without_validation_data_the_last_weights_count(tmp_path, data, caplog):
+    out = run(tmp_path / "run", recipe(data, validation_split=0, steps_per_epoch=3))
+    assert [record.message for record in caplog.records if record.name == "gvtnets_tf"] == [
+        "there is no validation data; the last weights count"
+    ]
+    assert model_folder.read(out)[1].training["best"] == {"epoch": 2}
     assert history(out)[0].keys() == {"epoch", "loss"}
 
 
@@ -129,18 +151,19 @@ def test_a_folder_is_not_replaced_unless_forced(tmp_path, data):
     (tmp_path / "run").mkdir()
     with pytest.raises(FileExistsError, match="run exists and is not overwritten"):
         run(tmp_path / "run", recipe(data))
-    run(tmp_path / "run", recipe(data, epoch=6), force=True)
+    run(tmp_path / "run", recipe(data, steps_per_epoch=6), force=True)
 
 
 def test_the_learning_rate_goes_down_in_stairs():
-    made = Recipe.parse(recipe(".", schedule={"rate": 0.1, "decay": 0.5, "every": 10}))
-    model = made.build((1, 1))
+    rate = {"initial": 0.1, "decay_rate": 0.5, "decay_steps": 10}
+    made = Recipe.parse(recipe(".", learning_rate=rate))
+    model = build_network(made, (1, 1))
     fitting._compile(model, made)
     rate = model.optimizer._learning_rate
     np.testing.assert_allclose([rate(s) for s in (0, 9, 10, 19, 25)], [0.1, 0.1, 0.05, 0.05, 0.025])
     assert model.optimizer.beta_1 == 0.9
     published = Recipe.parse({"preset": "label_free", "model": {"filters": 2}})
-    model = published.build((1, 1))
+    model = build_network(published, (1, 1))
     fitting._compile(model, published)
     assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
     assert (model.optimizer.beta_1, model.optimizer.epsilon) == (0.5, 1e-8)
@@ -150,7 +173,7 @@ def test_tensorboard_gets_scores_and_images(tmp_path, data):
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs [tensorboard]"
     )
-    out = run(tmp_path / "run", recipe(data, epoch=3), tensorboard=True)
+    out = run(tmp_path / "run", recipe(data, steps_per_epoch=3), tensorboard=True)
 
     def tags(path):
         found = event_accumulator.EventAccumulator(str(path)).Reload().Tags()
@@ -183,7 +206,7 @@ def test_stored_units_are_those_of_the_targets(tmp_path):
 
 
 def test_a_probabilistic_run_predicts_its_uncertainty(tmp_path, data):
-    values = recipe(data, loss="laplace", epoch=6)
+    values = recipe(data, loss="laplace", steps_per_epoch=6)
     predictor = load(run(tmp_path / "run", values))
     assert predictor.card.probabilistic
     x = readers.read(data / "in" / "0.tif").numpy()
@@ -193,14 +216,14 @@ def test_a_probabilistic_run_predicts_its_uncertainty(tmp_path, data):
 
 
 def test_planes_of_a_stack_train_a_network_of_planes(tmp_path, data):
-    values = recipe(data, model={**MODEL, "rank": 2}, patch=[16, 16], epoch=6)
+    values = recipe(data, model={**MODEL, "rank": 2}, patch_size=[16, 16], steps_per_epoch=6)
     out = run(tmp_path / "run", values)
     assert (load(out).card.axes, load(out).card.output_axes) == ("YX", "YX")
     assert load(out).card.training["pairs"] == 2
     x = readers.read(data / "in" / "0.tif")
     assert load(out).predict(x)[0].shape == x.shape
     # Each plane is normalized by the numbers of its stack, as it is in a prediction.
-    pairs, _, _ = fitting._prepare(Recipe.parse(values))
+    pairs, _, _ = prepare(Recipe.parse(values))
     assert len(pairs) == 2 * x.shape[0]
     first = {(float(p.input_affine.offset[0]), float(p.input_affine.gain[0])) for p in pairs[:8]}
     assert len(first) == 1
@@ -214,7 +237,7 @@ def test_channels_become_channels(tmp_path):
             names = tuple(f"{name}{c}" for c in range(channels))
             writers.write(tmp_path / name / f"{i}.ome.tif", Image(x[i], "ZYXC", {}, names))
     model = {**MODEL, "input_residual": False}
-    rules = {"normalize": {"denormalize": "stored"}, "model": model, "epoch": 6}
+    rules = {"normalize": {"denormalize": "stored"}, "model": model, "steps_per_epoch": 6}
     out = run(tmp_path / "run", recipe(tmp_path, **rules))
     card = load(out).card
     assert (card.input_channels, card.output_channels) == (("in0", "in1"), ("gt0", "gt1", "gt2"))
@@ -230,7 +253,8 @@ def test_the_projection_preset_is_trained(tmp_path):
         "projection": {"filters": 2},
         "restoration": {"filters": 2, "depth": 2, "encoder_blocks": 0, "decoder_blocks": 0},
     }
-    values = {"preset": "projection", **recipe(tmp_path, model=small, patch=[6, 32, 32], steps=1)}
+    changes = {"model": small, "patch_size": [6, 32, 32], "steps": 1}
+    values = {"preset": "projection", **recipe(tmp_path, **changes)}
     out = run(tmp_path / "run", values)
     assert load(out).card.output_axes == "YX"
     result, _ = load(out).predict(readers.read(tmp_path / "in" / "0.tif"))
@@ -264,7 +288,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_earlier_weights(
     monkeypatch.setattr(fitting.callbacks, "Backup", Spoil)
     with pytest.raises(ValueError, match=r"loss became nan at step 1 .*0\.0004: lower"):
         run(tmp_path / "run", recipe(data))
-    model, card = model_folder.read_model(tmp_path / "run")
+    model, card = model_folder.read(tmp_path / "run")
     assert card.training["best"]["epoch"] == 1
     assert all(np.isfinite(w).all() for w in model.get_weights())
     assert [row["epoch"] for row in history(tmp_path / "run")] == [1]
@@ -294,7 +318,7 @@ def test_a_worse_epoch_after_a_stop_does_not_replace_the_best(tmp_path, data, mo
     best = weights(tmp_path / "run" / "weights.h5")
     keep_scores(monkeypatch, 0.6, 0.7)
     out = run(tmp_path / "run", recipe(data), resume=True)
-    assert model_folder.read_model(out)[1].training["best"] == {"epoch": 1, "val_loss": 0.5}
+    assert model_folder.read(out)[1].training["best"] == {"epoch": 1, "val_loss": 0.5}
     check_equal(weights(out / "weights.h5"), best)
 
 
@@ -302,8 +326,17 @@ def test_a_run_goes_on_with_its_own_recipe_only(tmp_path, data, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(StopError):
         stop_after(patch, 1)
         run(tmp_path / "run", recipe(data))
-    with pytest.raises(ValueError, match="has another recipe: batch, seed differ"):
-        run(tmp_path / "run", recipe(data, batch=1, seed=1), resume=True)
+    with pytest.raises(ValueError, match="has another recipe: batch_size, seed differ"):
+        run(tmp_path / "run", recipe(data, batch_size=1, seed=1), resume=True)
+    # A default that was another one when the run began, and a value inside a mapping.
+    kept = tmp_path / "run" / "recipe.yaml"
+    text = kept.read_text()
+    kept.write_text(text.replace("initial: 0.0004", "initial: 0.001").replace("99.8", "99.9", 1))
+    with pytest.raises(
+        ValueError, match=r"recipe: learning_rate\.initial, normalize\.input\.high differ\."
+    ):
+        run(tmp_path / "run", recipe(data), resume=True)
+    kept.write_text(text)
     with pytest.raises(FileNotFoundError, match=r"none holds no run to continue: .*recipe\.yaml"):
         run(tmp_path / "none", recipe(data), resume=True)
     (tmp_path / "run" / "resume" / "state-1.h5").write_bytes(b"cut")
@@ -315,7 +348,7 @@ def test_a_run_goes_on_with_its_own_recipe_only(tmp_path, data, monkeypatch):
 
 
 def test_a_run_may_start_from_other_weights(tmp_path, data, monkeypatch):
-    first = run(tmp_path / "first", recipe(data, epoch=6))
+    first = run(tmp_path / "first", recipe(data, steps_per_epoch=6))
     started = {}
 
     class Look(callbacks.Backup):
@@ -325,12 +358,12 @@ def test_a_run_may_start_from_other_weights(tmp_path, data, monkeypatch):
             )
 
     monkeypatch.setattr(fitting.callbacks, "Backup", Look)
-    run(tmp_path / "second", recipe(data, seed=7, epoch=6), start=first)
+    run(tmp_path / "second", recipe(data, seed=7, steps_per_epoch=6), initial_weights=first)
     check_equal(started, weights(first / "weights.h5"))
     with pytest.raises(ValueError, match=r"are of another network: \d+ differ, such as"):
-        run(tmp_path / "wide", recipe(data, model={**MODEL, "filters": 4}), start=first)
+        run(tmp_path / "wide", recipe(data, model={**MODEL, "filters": 4}), initial_weights=first)
     with pytest.raises(FileNotFoundError, match="none is not a model folder"):
-        run(tmp_path / "wide", recipe(data), start=tmp_path / "none")
+        run(tmp_path / "wide", recipe(data), initial_weights=tmp_path / "none")
     assert not (tmp_path / "wide").exists()
 
 
@@ -348,7 +381,7 @@ def test_images_that_cannot_be_trained_on_are_named(tmp_path, data):
     with pytest.raises(ValueError, match=r"must have the same size along X: .*1 \(ZYX \(8, 32, 79"):
         run(tmp_path / "run", recipe(bad))
     with pytest.raises(ValueError, match="A patch of 16 voxels along Z does not fit into 0"):
-        run(tmp_path / "run", recipe(data, patch=[16, 16, 16]))
+        run(tmp_path / "run", recipe(data, patch_size=[16, 16, 16]))
     with pytest.raises(ValueError, match="No pair is left to train on"):
         values = recipe(data)
         values["data"]["regions"] = {"test": {"X": [0, 40]}}
@@ -367,7 +400,7 @@ def test_a_file_that_breaks_during_training_is_named(tmp_path, monkeypatch):
                     chunk.write_bytes(b"broken")
 
     monkeypatch.setattr(fitting.callbacks, "Backup", Breaking)
-    values = recipe(bad, steps=40, epoch=40)
+    values = recipe(bad, steps=40, steps_per_epoch=40)
     values["data"]["regions"] = {"train": {}}
     with pytest.raises(ValueError, match=r"in.0\.zarr cannot be read as Zarr; is it whole"):
         run(tmp_path / "run", values)
@@ -378,8 +411,8 @@ def test_a_file_that_breaks_during_training_is_named(tmp_path, monkeypatch):
 SCRIPT = """
 import json, os, sys
 import keras
-from gvtnets_tf import callbacks, training
-training.bytes_per_voxel = lambda *args: 1.0
+from gvtnets_tf.training import callbacks, fitting
+fitting.bytes_per_voxel = lambda *args: 1.0
 values, out, resume, stop = json.loads(sys.argv[1])
 
 class Backup(callbacks.Backup):
@@ -389,8 +422,8 @@ class Backup(callbacks.Backup):
         if epoch + 1 == stop:
             os._exit(9)
 
-training.callbacks.Backup = Backup
-training.train(values, out, resume=resume, deterministic=True, progress=False)
+fitting.callbacks.Backup = Backup
+fitting.train(values, out, resume=resume, deterministic=True, progress=False)
 """
 
 
@@ -419,7 +452,7 @@ def test_a_run_that_died_and_went_on_is_equal_to_the_last_bit(tmp_path, data):
 
 
 def test_a_kill_costs_at_most_one_epoch(tmp_path, data):
-    values = recipe(data, steps=20_000, epoch=2)
+    values = recipe(data, steps=20_000, steps_per_epoch=2)
     process = start(tmp_path / "run", values)
     for _ in range(3):
         line = process.stdout.readline()
@@ -427,11 +460,11 @@ def test_a_kill_costs_at_most_one_epoch(tmp_path, data):
     process.send_signal(signal.SIGKILL)
     rest = process.communicate()[0].decode().split()
     last = int(rest[-1] if rest else line.split()[1])
-    _, card = model_folder.read_model(tmp_path / "run")
+    _, card = model_folder.read(tmp_path / "run")
     assert 1 <= card.training["best"]["epoch"] <= last + 1
     progress = json.loads((tmp_path / "run" / "resume" / "progress.json").read_text())
     assert progress["epoch"] >= last >= 3
-    model = Recipe.parse(values).build((1, 1))
+    model = build_network(Recipe.parse(values), (1, 1))
     fitting._compile(model, Recipe.parse(values))
     assert callbacks.restore(tmp_path / "run", model) == progress
     assert int(model.optimizer.iterations) == 2 * progress["epoch"]

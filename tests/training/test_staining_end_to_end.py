@@ -13,6 +13,8 @@ from gvtnets_tf import load
 from gvtnets_tf.data.in_silico_labeling import wells
 from gvtnets_tf.training import callbacks, fitting
 from gvtnets_tf.training.fitting import train
+from gvtnets_tf.training.preparation import prepare
+from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
 
 MODEL = {
@@ -42,11 +44,11 @@ def recipe(place, labels=LABELS, model=None, **changes):
         "preset": "gpt_virtual_staining",
         "model": MODEL | (model or {}),
         "data": {"root": str(place), "wells": ".", "labels": labels},
-        "patch": [16, 16],
-        "batch": 2,
+        "patch_size": [16, 16],
+        "batch_size": 2,
         "steps": 4,
-        "epoch": 2,
-        "schedule": {"rate": 1e-2},
+        "steps_per_epoch": 2,
+        "learning_rate": 1e-2,
         **changes,
     }
 
@@ -66,7 +68,7 @@ def history(path):
 
 def test_wells_become_a_model_folder_that_predicts_labels_in_their_counts(tmp_path, data):
     out = run(tmp_path / "run", recipe(data))
-    model, card = model_folder.read_model(out)
+    model, card = model_folder.read(out)
     assert (model.out_channels, model.classes, card.classes) == (3, 16, 16)
     assert (card.scales, card.tile) == ((1.0, 2.0, 0.5), (16, 16))
     assert card.output_channels == tuple(LABELS)
@@ -99,7 +101,7 @@ def test_wells_become_a_model_folder_that_predicts_labels_in_their_counts(tmp_pa
 
 @pytest.mark.slow
 def test_it_learns_the_labels_of_a_well_it_has_not_seen(tmp_path, data):
-    values = recipe(data, [DAPI], steps=120, epoch=60, model={"filters": 8})
+    values = recipe(data, [DAPI], steps=120, steps_per_epoch=60, model={"filters": 8})
     predictor = load(run(tmp_path / "run", values))
     truth = one(data).target([DAPI]).numpy()
     found, _ = predictor.predict(one(data).input(), estimate="mean")
@@ -107,15 +109,15 @@ def test_it_learns_the_labels_of_a_well_it_has_not_seen(tmp_path, data):
     assert found.array.mean() == pytest.approx(truth.mean(), rel=0.25)
 
 
-def test_the_score_of_the_select_part_is_that_of_the_loss_on_its_patches(tmp_path, data):
+def test_the_validation_loss_is_that_of_the_loss_on_its_patches(tmp_path, data):
     out = run(tmp_path / "run", recipe(data, steps=2))
-    model, card = model_folder.read_model(out)
-    made = fitting.Recipe.load(out / "recipe.yaml")
-    _, selection, _ = fitting._prepare(made)
-    assert [pair.origin for pair in selection] == [{"X": 48}] * 2
-    assert all(pair.around.shape == (3, 48, 64) for pair in selection)
-    held = fitting.validation_dataset(
-        selection, made.patch, made.batch, axes="YX", scales=made.scales, classes=16
+    model, card = model_folder.read(out)
+    made = Recipe.load(out / "recipe.yaml")
+    _, validation, _ = prepare(made)
+    assert [pair.origin for pair in validation] == [{"X": 48}] * 2
+    assert all(pair.around.shape == (3, 48, 64) for pair in validation)
+    held = fitting.grid(
+        validation, made.patch_size, made.batch_size, "YX", scales=made.scales, classes=16
     )
     total = count = 0
     for x, y in held.as_numpy_iterator():
@@ -158,11 +160,12 @@ def test_a_loss_that_a_missing_label_would_stop_is_refused(tmp_path, data):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_select_image_that_lacks_a_label_is_refused_too(tmp_path):
+def test_a_validation_image_that_lacks_a_label_is_refused_too(tmp_path):
     place = tmp_path / "Finkbeiner" / "kevan_0_8"
     for name, labels in zip(("A1", "A2", "A3", "A4", "A5"), [[DAPI, MAP2]] * 4 + [[DAPI]]):
         well(place, name, labels, seed=0)
-    values = recipe(tmp_path, [DAPI, MAP2], model={"classes": None}, loss="mae", select=0.2)
+    changes = {"model": {"classes": None}, "loss": "mae", "validation_split": 0.2}
+    values = recipe(tmp_path, [DAPI, MAP2], **changes)
     with pytest.raises(ValueError, match=r"A5 lacks labels .*loss 'mae' cannot pass over"):
         run(tmp_path / "run", values)
 
@@ -174,7 +177,7 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
         "regions": {"train": {"X": [0, 32]}, "validation": {"X": [40, 64]}},
     }
     out = run(tmp_path / "run", values)
-    training_pairs, _, _ = fitting._prepare(fitting.Recipe.load(out / "recipe.yaml"))
+    training_pairs, _, _ = prepare(Recipe.load(out / "recipe.yaml"))
     x = training_pairs[0]
     assert (x.input.shape, x.around.shape) == ((3, 48, 32), (3, 48, 64))
     # Normalized by the numbers of the whole, as in a prediction.
@@ -185,13 +188,13 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
 
 def test_light_is_changed_in_training_only(tmp_path, data, monkeypatch):
     seen = []
-    real = fitting.training_dataset
+    real = fitting.patches
 
     def watched(*args, **kwargs):
         seen.append(kwargs["intensity"])
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(fitting, "training_dataset", watched)
+    monkeypatch.setattr(fitting, "patches", watched)
     light = {"gain": 0.2, "offset": 0.1, "noise": 0.05, "drop": 0.1}
     values = recipe(data, steps=1, augment={"flip": True, "rotate": True, "intensity": light})
     run(tmp_path / "run", values)
@@ -224,7 +227,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, data, monkeypatch):
 
 def test_a_patch_larger_than_a_well_is_named(tmp_path, data):
     with pytest.raises(ValueError, match=r"patch of 64 voxels along Y does not fit into .*_A4"):
-        run(tmp_path / "run", recipe(data, patch=[64, 16], select=0))
+        run(tmp_path / "run", recipe(data, patch_size=[64, 16], validation_split=0))
 
 
 def test_a_damaged_plane_is_named_with_its_file(tmp_path):

@@ -1,0 +1,184 @@
+"""From a recipe to what a training run needs: the network, the pairs, a card."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from gvtnets_tf.data.training_pairs import TrainingPair, open_pairs, split_pairs
+from gvtnets_tf.images.normalization import Normalizer
+from gvtnets_tf.models.base import ImageModel
+from gvtnets_tf.models.gvtnet import GVTNet
+from gvtnets_tf.models.losses import CLASSES, MASKED, PROBABILISTIC
+from gvtnets_tf.models.presets import PRESETS, preset
+from gvtnets_tf.models.projection import ProjectionGVTNet
+from gvtnets_tf.training.recipe import Recipe
+from gvtnets_tf.zoo.card import Card
+
+
+def build_network(recipe: Recipe, channels: Sequence[int]) -> ImageModel:
+    """Make the network of a recipe, with one output per target channel.
+
+    Args:
+        recipe: `Recipe`.
+        channels: number of input channels and of target channels.
+
+    Returns:
+        A built `ImageModel`.
+
+    Raises:
+        ValueError: if the recipe asks for another number of output channels, or for a network
+            that its loss cannot train.
+
+    Examples:
+        >>> model = {"class": "GVTNet", "rank": 2, "filters": 2, "depth": 2}
+        >>> recipe = Recipe.parse({"model": model, "patch_size": [32, 32]})
+        >>> build_network(recipe, (1, 3)).out_channels
+        3
+    """
+    arguments, cls = recipe.arguments, recipe.model_class
+    projects = cls is ProjectionGVTNet
+    head = dict(arguments.get("restoration") or {}) if projects else arguments
+    if head.setdefault("out_channels", channels[1]) != channels[1]:
+        raise ValueError(
+            f"The targets have {channels[1]} channels. Received: "
+            f"out_channels={head['out_channels']}."
+        )
+    head_class = GVTNet if projects else cls
+    _fit_to_loss("scale_head", recipe.loss in PROBABILISTIC, head, head_class, recipe.loss)
+    classes = 256 if recipe.loss in CLASSES else None
+    _fit_to_loss("classes", classes, head, head_class, recipe.loss)
+    if projects:
+        published = PRESETS["projection"].config["restoration"] if recipe.preset else {}
+        arguments["restoration"] = {**published, **head}
+    model = preset(recipe.preset, **arguments) if recipe.preset else cls(**arguments)
+    model.build((None, *(None,) * model.rank, channels[0] * len(recipe.scales)))
+    return model
+
+
+def open_splits(recipe: Recipe) -> tuple[list[TrainingPair], list[TrainingPair]]:
+    """Open the pairs of a recipe, and divide them into training and validation.
+
+    Returns:
+        Two lists of `TrainingPair`. The pixels stay on disk where the file format allows it.
+
+    Raises:
+        ValueError, FileNotFoundError: naming the file and what is wrong with it.
+    """
+    data = {key: value for key, value in asdict(recipe.data).items() if value is not None}
+    if recipe.model_class is ProjectionGVTNet and recipe.data.axes:
+        data.setdefault("target_axes", recipe.data.axes.upper().replace("Z", ""))
+    return split_pairs(open_pairs(data), recipe.validation_split, recipe.patch_size[-1])
+
+
+def prepare(recipe: Recipe) -> tuple[list[TrainingPair], list[TrainingPair], Card]:
+    """Open and measure the pairs of a recipe.
+
+    Returns:
+        Training pairs, validation pairs (possibly none), and a `Card` without scores.
+
+    Raises:
+        ValueError, FileNotFoundError: naming the image and what is wrong with it, or the key of
+            the recipe that does not fit the images.
+    """
+    training, validation = open_splits(recipe)
+    if not training:
+        raise ValueError(
+            "No pair is left to train on: look at `data.regions`, `data.split` and "
+            "`validation_split`."
+        )
+    rules = _measure_rules(recipe, training)
+    pairs = [
+        [measured for pair in split for measured in _measure_pairs(pair, rules, recipe)]
+        for split in (training, validation)
+    ]
+    _check_units(recipe.normalize.denormalize, pairs[0][0])
+    return *pairs, _make_card(recipe, training, validation, pairs[0][0], rules)
+
+
+def _fit_to_loss(name, wanted, arguments, cls, loss):
+    """Fill in an argument that the loss decides on, or refuse one that does not fit it."""
+    known = name in inspect.signature(cls).parameters
+    if known or wanted:
+        given = arguments.setdefault(name, wanted)
+        if not known or bool(given) != bool(wanted):
+            raise ValueError(
+                f"The loss {loss!r} needs a network with {name}={wanted}: leave `{name}` "
+                f"out, or take another loss or network. Received: {given}."
+            )
+
+
+def _measure_rules(recipe, training):
+    """Measure the rules over the whole data set, where they or the units ask for that."""
+    normalize = recipe.normalize
+    rules = {"input": normalize.input, "target": normalize.target or Normalizer("none")}
+    stored = {"input": False, "target": normalize.denormalize == "stored"}
+    for role, rule in rules.items():
+        if rule.kind != "fixed" and (stored[role] or rule.scope == "dataset"):
+            images = [getattr(sample, role) for sample in training]
+            rules[role] = rule.frozen(rule.measure_images(images, f"the training {role}s"))
+    return rules
+
+
+def _measure_pairs(pair, rules, recipe):
+    """Measure a pair; a network of planes then sees each plane, by the numbers of its stack."""
+    if len(recipe.scales) == 1:  # the network does not look beyond its region
+        pair = replace(pair, around=None, origin={})
+    pair = pair.measure(rules["input"], rules["target"])
+    if recipe.normalize.target is None:
+        pair = replace(pair, target_affine=pair.input_affine)
+    pair = pair.resize_to_network()  # as published: measured first
+    return [pair] if "Z" in recipe.axes else pair.along("Z")
+
+
+def _make_card(recipe, training, validation, pair, rules):
+    return Card(
+        axes=recipe.axes,
+        output_axes=recipe.axes.replace("Z", "") if pair.projects else recipe.axes,
+        input_normalizer=rules["input"],
+        target_normalizer=rules["target"],
+        denormalize=recipe.normalize.denormalize,
+        voxel_size={a: s for a, s in pair.input.voxel_size.items() if a in recipe.axes},
+        input_channels=_channel_names(training[0].input),
+        output_channels=_channel_names(training[0].target),
+        trained_channels=_trained_channels(recipe, training, validation),
+        probabilistic=recipe.loss in PROBABILISTIC,
+        scales=tuple(recipe.scales),
+        tile=recipe.patch_size if len(recipe.scales) > 1 else (),
+        training={
+            "steps": recipe.steps,
+            "batch_size": recipe.batch_size,
+            "patch_size": list(recipe.patch_size),
+            "loss": recipe.loss,
+            "seed": recipe.seed,
+            "pairs": len(training),
+        },
+        provenance="trained by the recipe beside this file",
+    )
+
+
+def _trained_channels(recipe, training, validation):
+    """Names of the labels that the training images have, where some images lack one."""
+    lacking = [s.target.name for s in (*training, *validation) if any(s.target.missing)]
+    if not lacking:
+        return ()
+    if recipe.loss not in MASKED:
+        raise ValueError(
+            f"{lacking[0]} lacks labels (NaN throughout), which the loss {recipe.loss!r} cannot "
+            f"pass over: use one of {', '.join(MASKED)}, or choose labels that all images have."
+        )
+    names, missing = _channel_names(training[0].target), [s.target.missing for s in training]
+    return tuple(name for i, name in enumerate(names) if not all(m[i] for m in missing))
+
+
+def _check_units(denormalize, pair):
+    inputs, targets, _ = pair.kind
+    if denormalize == "input" and inputs not in (1, targets):
+        raise ValueError(
+            f"Results of {targets} channels cannot take the units of {inputs} input channels: set "
+            f"`normalize.denormalize` to 'stored' (the units of the targets) or 'none'."
+        )
+
+
+def _channel_names(image):
+    count = image.sizes.get("C", 1)
+    return image.channel_names or tuple(f"channel {i}" for i in range(count))
