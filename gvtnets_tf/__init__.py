@@ -23,7 +23,7 @@ _HOMES = {
     "training.recipe": ("Recipe",),
     "training.fitting": ("train",),
     "prediction.files": ("predict",),
-    "prediction.many": ("predict_many",),
+    "prediction.options": ("PredictionOptions",),
     "prediction.predictor": ("Predictor",),
     "evaluation.scoring": ("evaluate",),
     "prediction.loading": ("load",),

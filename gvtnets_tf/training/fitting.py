@@ -15,7 +15,7 @@ from gvtnets_tf.data.pipeline import grid, patches
 from gvtnets_tf.data.training_pairs import Pair
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.losses import CLASSES, LOSSES, MASKED, PROBABILISTIC
-from gvtnets_tf.prediction.memory import bytes_per_voxel
+from gvtnets_tf.prediction.memory import measure_bytes_per_voxel
 from gvtnets_tf.training import callbacks
 from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
@@ -76,7 +76,7 @@ def train(
     classes = model.classes if recipe.loss in CLASSES else None
     source, held = _patches(recipe, training, selection, run["epoch"], classes)
     channels = training[0].kind[0] * len(recipe.scales)
-    each = bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
+    each = measure_bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
     card = card.changed(bytes_per_voxel=each, classes=classes)
     if not resume:
         _begin(out, recipe, force)  # Only now: what is wrong was found, and leaves nothing.

@@ -91,7 +91,9 @@ def test_wells_become_a_model_folder_that_predicts_labels_in_their_counts(tmp_pa
         np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)  # medians are classes
         assert steps.min() >= 0 and steps.max() <= 15
     assert (info["tile"], info["overlap"], info["blend"]) == ([16, 16], [8, 8], "average")
-    (value, spread), _ = predictor.predict(image, labels=[MAP2], estimate="mean", uncertainty=True)
+    (value, spread), _ = predictor.predict(
+        image, output_channels=[MAP2], estimate="mean", uncertainty=True
+    )
     assert value.shape == spread.shape == (1, 48, 64)
     assert (spread.array > 0).all()
     assert yaml.safe_load((out / "recipe.yaml").read_text())["scales"] == [1, 2, 0.5]
