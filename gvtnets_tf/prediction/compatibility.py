@@ -68,9 +68,6 @@ def check_units(denormalize: str, known: int, channels: int) -> None:
         denormalize: str. `card.denormalize`; `"none"` needs no map.
         known: int. Entries of the map.
         channels: int. Channels of the result; a map of one entry is for all of them.
-
-    Examples:
-        >>> check_units("stored", known=2, channels=2)
     """
     if denormalize != "none" and known not in (1, channels):
         raise ValueError(

@@ -39,11 +39,6 @@ def set_voxel_size(image: Image, voxel_size: Mapping | Sequence | None) -> Image
 
     Raises:
         ValueError: naming the axis, for a size that is none, or for another number of them.
-
-    Examples:
-        >>> import numpy as np
-        >>> set_voxel_size(Image(np.zeros((2, 8, 8)), "ZYX"), (1, 0.5, 0.5)).voxel_size
-        {'Z': 1, 'Y': 0.5, 'X': 0.5}
     """
     if voxel_size is None:
         return image

@@ -45,10 +45,6 @@ def measure_bytes_per_voxel(
 
     Returns:
         float, bytes per input voxel, at least those of the input and the result.
-
-    Examples:
-        >>> measure_bytes_per_voxel(lambda x: 2 * x, divisor=1, channels=1, rank=2) >= 8
-        True
     """
     divisor = (divisor,) * rank if isinstance(divisor, int) else tuple(divisor)
     run = compile_model(model)
@@ -128,10 +124,6 @@ def measure_available(
     Returns:
         int. The least of what the machine has available and what the limit of each
         enclosing control group leaves.
-
-    Examples:
-        >>> measure_available() > 0
-        True
     """
     return min([psutil.virtual_memory().available, *_read_groups(Path(groups), Path(own))])
 
@@ -175,10 +167,6 @@ def parse_size(text: str | float) -> int:
 
     Raises:
         ValueError: naming the text, if it is no positive size.
-
-    Examples:
-        >>> parse_size("4 kB"), parse_size("1.5MiB")
-        (4000, 1572864)
     """
     match = re.fullmatch(r"\s*([\d.]+)\s*([a-z]*)\s*", str(text), re.I)
     unit = UNITS.get(match[2].upper()) if match else None
@@ -195,11 +183,6 @@ def parse_size(text: str | float) -> int:
 
 
 def format_size(size: float) -> str:
-    """Return bytes as text for people.
-
-    Examples:
-        >>> format_size(3.25 * 2**30)
-        '3.2 GiB'
-    """
+    """Return bytes as text for people."""
     power = min(max(int(np.log2(max(size, 1)) // 10), 0), 4)
     return f"{size / 1024**power:.{1 if power else 0}f} {['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}"

@@ -112,10 +112,6 @@ class PredictionOptions:
 
         Returns:
             Mapping from option to value, without `max_memory` and `batch_size`.
-
-        Examples:
-            >>> PredictionOptions().resume_key() == PredictionOptions(batch_size=4).resume_key()
-            True
         """
         return {name: value for name, value in asdict(self).items() if name not in INDEPENDENT}
 
@@ -129,10 +125,6 @@ def collect_options(options: PredictionOptions | None, changes: Mapping) -> Pred
 
     Raises:
         ValueError: for an unknown option (with the nearest one), or as `PredictionOptions`.
-
-    Examples:
-        >>> collect_options(None, {"tile": 32}).tile
-        32
     """
     known = [field.name for field in fields(PredictionOptions)]
     for name in changes:

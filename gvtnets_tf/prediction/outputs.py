@@ -64,11 +64,6 @@ def plan_outputs(
 
     Raises:
         ValueError: for an unknown suffix, several inputs for one file, or two of one name.
-
-    Examples:
-        >>> cells = Source("cells", Path("cells.npy"))
-        >>> plan_outputs([cells], Path("out.tif"), uncertainty=True)[0].uncertainty.name
-        'out_uncertainty.tif'
     """
     movie = _check_gif(gif, len(sources))
     results = _plan_results(sources, out, several)

@@ -53,12 +53,7 @@ class Parts:
 
 
 def parts_folder(out: Path) -> Path:
-    """Return the hidden folder beside an output that its parts wait in.
-
-    Examples:
-        >>> parts_folder(Path("a.tif")).name
-        '.a.tif.parts'
-    """
+    """Return the hidden folder beside an output that its parts wait in."""
     return out.with_name(f".{out.name}.parts")
 
 

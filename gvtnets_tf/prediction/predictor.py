@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import multiscale
@@ -12,9 +11,8 @@ from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.prediction import compatibility, memory, results, stitching, tiling, time_series
-from gvtnets_tf.prediction.engines.keras import compile_model
 from gvtnets_tf.prediction.options import PredictionOptions, collect_options
-from gvtnets_tf.prediction.test_time_augmentation import average_flips
+from gvtnets_tf.prediction.tiled_network import TiledNetwork
 from gvtnets_tf.zoo.card import Card
 
 SHARE = 0.8  # of the available memory, that a call may take by default
@@ -51,7 +49,7 @@ class Predictor:
         self.divisor = tiling.check_per_axis("model.divisor", divisor, card.axes)
         self.memory = memory.measure_available()
         self._bytes_per_voxel = card.bytes_per_voxel
-        self._networks = {}  # by the channels of the result, and whether flips are averaged
+        self._network = TiledNetwork(model, card)
 
     def __call__(
         self,
@@ -176,14 +174,14 @@ class Predictor:
         x = rearrange(frame.array, frame.axes, plan.grid + "C")
         if len(self.card.scales) == 1:  # several scales are reflected as they are cut
             x = tiling.pad(x, plan.divisor)
-        answers = self._predict_tiles(x, affine, plan, channels, options, progress)
+        answers = self._network.predict_tiles(x, affine, plan, channels, options, progress)
         if self.card.classes:
             kind = options.estimate, options.uncertainty
             y = stitching.stitch_distributions(answers, plan, blend, *kind)
         else:
             y = stitching.stitch(answers, plan, blend)
         y = tiling.crop(y, plan.select_output(plan.shape), plan.select_output(plan.divisor))
-        self._denormalize(y, affine, channels, options.uncertainty)
+        results.denormalize(y, affine, self.card, channels, options.uncertainty)
         names = self.card.output_channels
         names = names if channels is None or not names else [names[i] for i in channels]
         operators = getattr(self.model, "operators", ())
@@ -196,23 +194,10 @@ class Predictor:
         """Return the peak memory of a call per voxel of its input: the card's, or measured once."""
         if self._bytes_per_voxel is None:
             self._bytes_per_voxel = memory.measure_bytes_per_voxel(
-                self._network(None), self.divisor, channels * len(self.card.scales),
-                len(self.card.axes), self.card.tile,
+                self._network.compile(), self.divisor, channels * len(self.card.scales),
+                len(self.card.axes), self.card.tile
             )  # fmt: skip
         return self._bytes_per_voxel
-
-    def _network(self, channels, flip_average=False):
-        """Return the network of some channels as a function of arrays, made once."""
-        key = channels, flip_average
-        if key not in self._networks:
-            part = self.model
-            if channels is not None and hasattr(part, "select_outputs"):
-                part = part.select_outputs(channels)
-            run = compile_model(part, softmax=bool(self.card.classes))
-            if flip_average:
-                run = average_flips(run, self.card.axes, self.card.output_axes)
-            self._networks[key] = run
-        return self._networks[key]
 
     def _output_indices(self, options):
         """Return the indices of the channels of the result, or `None` for all there are."""
@@ -254,91 +239,3 @@ class Predictor:
             count = len(self.card.output_channels) if channels is None else len(channels)
             held = 4 * stitching.count_band_voxels(plan) * count * self.card.classes
         compatibility.check_memory(image.name, plan, batch_size, each, held, limit)
-
-    def _predict_tiles(self, x, affine, plan, channels, options, progress):
-        """Yield the index of each place, and the answer of the network to it."""
-        run, count = self._network(channels, options.flip_average), len(plan.places)
-        with tqdm(total=count, unit="tile", disable=not progress) as bar:
-            for first in range(0, count, options.batch_size):
-                batch = range(first, min(first + options.batch_size, count))
-                tiles = [self._read_tile(x, affine, plan, plan.places[i].read) for i in batch]
-                y = self._call(run, np.stack(tiles), plan)
-                yield from zip(batch, self._select_outputs(y, channels, options.uncertainty))
-                bar.update(len(batch))
-
-    def _read_tile(self, x, affine, plan, place):
-        """Read and normalize a tile.
-
-        An affine map of the whole image is applied where it is read: the image need not be
-        held a second time.
-        """
-        if len(self.card.scales) == 1:
-            return affine.apply(x[place])
-        own = len(place) - len(self.card.axes)
-        plane, window = x[tuple(s.start for s in place[:own])], place[own:]
-        before = [b for b, _ in tiling.pad_amounts(plan.shape, plan.divisor)][own:]
-        start = [s.start - b for s, b in zip(window, before)]
-        size = [s.stop - s.start for s in window]
-        read = lambda slices: affine.apply(plane[slices])
-        return multiscale.crop_multiscale(read, plane.shape[:-1], start, size, self.card.scales)
-
-    def _call(self, run, x, plan):
-        """Call the network on `(batch, *tile, channels)`; refuse an answer of another grid."""
-        x = x.reshape(len(x), *plan.tile, x.shape[-1])
-        y = run(x)
-        sizes = dict(zip(self.card.axes, plan.tile))
-        expected = (len(x), *(sizes[letter] for letter in self.card.output_axes))
-        inner = y.shape[len(expected) :]
-        if y.shape[: len(expected)] != expected or len(inner) != 1 + bool(self.card.classes):
-            raise ValueError(
-                f"The model answers images of shape {x.shape} with shape {y.shape}, and its card "
-                f"promises {expected} and channels (axes {self.card.axes} to "
-                f"{self.card.output_axes}){' and classes' if self.card.classes else ''}."
-            )
-        return y.reshape(len(x), *plan.select_output(plan.size), *inner)
-
-    def _select_outputs(self, y, chosen, uncertainty):
-        """Select channels of a result, with their scales; refuse those not on the card."""
-        if chosen is not None and hasattr(self.model, "select_outputs"):
-            return y
-        axis = -2 if self.card.classes else -1
-        channels, names = y.shape[axis], self.card.output_channels
-        if self.card.probabilistic:
-            if channels % 2:
-                raise ValueError(
-                    f"A probabilistic model answers with a location and a scale per channel. "
-                    f"Received: {channels} channels."
-                )
-            channels //= 2
-        if names and len(names) != channels:
-            raise ValueError(
-                f"The card names {len(names)} output channels ({', '.join(names)}), and the "
-                f"model answers with {channels}."
-            )
-        chosen = list(range(channels) if chosen is None else chosen)
-        for channel in chosen:
-            check_choice("output channel", channel, range(channels))
-        scales = uncertainty and self.card.probabilistic
-        return np.take(y, chosen + [channels + i for i in chosen] * scales, axis)
-
-    def _denormalize(self, y, affine, chosen, uncertainty):
-        """Give a result `(*grid, channels)` its units, in place; a scale has no offset."""
-        channels = y.shape[-1] // (1 + uncertainty)
-        affine = self._output_affine(affine, channels, chosen)
-        for plane in y:  # One at a time, so that no second copy is made.
-            plane[..., :channels] = affine.undo(plane[..., :channels])
-            if uncertainty:
-                plane[..., channels:] *= affine.gain
-
-    def _output_affine(self, affine, channels, chosen):
-        """Return the map that gives a result with so many channels its units."""
-        card = self.card
-        if card.denormalize == "none":
-            return Affine(np.zeros(1), np.ones(1))
-        if card.denormalize == "stored":
-            rule = card.target_normalizer
-            affine = Affine(np.asarray(rule.offset), np.asarray(rule.gain))
-        if chosen is not None and np.size(affine.gain) > 1:
-            affine = Affine(affine.offset[list(chosen)], affine.gain[list(chosen)])
-        compatibility.check_units(card.denormalize, np.size(affine.gain), channels)
-        return affine

@@ -9,6 +9,7 @@ import numpy as np
 from gvtnets_tf.images.axes import ORDER, rearrange
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine
+from gvtnets_tf.prediction.compatibility import check_units
 from gvtnets_tf.prediction.options import PredictionOptions
 from gvtnets_tf.prediction.tiling import Plan
 from gvtnets_tf.zoo.card import Card
@@ -22,16 +23,36 @@ def choose_axes(axes: str, grid: str, channels: int) -> str:
         grid: str. Spatial axes of the result.
         channels: int. Channels of the result. Where the input has no axis C, several
             channels stand in front of the spatial axes.
-
-    Examples:
-        >>> choose_axes("TZYX", "YX", 1), choose_axes("TZYX", "ZYX", 2)
-        ('TYX', 'TCZYX')
     """
     axes = "".join(letter for letter in axes if letter in "TC" + grid)
     if "C" in axes or channels == 1:
         return axes
     first = min(axes.index(letter) for letter in grid)
     return f"{axes[:first]}C{axes[first:]}"
+
+
+def denormalize(
+    y: np.ndarray, affine: Affine, card: Card, chosen: tuple | None, uncertainty: bool
+) -> None:
+    """Give a result its units, in place; a scale has a gain and no offset.
+
+    Args:
+        y: float32 array `(*grid, channels)`; with `uncertainty` the scales follow the
+            locations.
+        affine: `Affine` of the input.
+        card: `Card` of the network.
+        chosen: tuple of int, the channels that the result holds, or `None` for all.
+        uncertainty: bool. Whether there are scales.
+
+    Raises:
+        ValueError: as `compatibility.check_units`.
+    """
+    channels = y.shape[-1] // (1 + uncertainty)
+    affine = _output_affine(affine, card, channels, chosen)
+    for plane in y:  # One at a time, so that no second copy is made.
+        plane[..., :channels] = affine.undo(plane[..., :channels])
+        if uncertainty:
+            plane[..., channels:] *= affine.gain
 
 
 def to_images(
@@ -147,3 +168,16 @@ def _channel_names(model, image):
 
 def _floats(values):
     return [float(v) for v in np.atleast_1d(values)]
+
+
+def _output_affine(affine, card, channels, chosen):
+    """Return the map that gives a result with so many channels its units."""
+    if card.denormalize == "none":
+        return Affine(np.zeros(1), np.ones(1))
+    if card.denormalize == "stored":
+        rule = card.target_normalizer
+        affine = Affine(np.asarray(rule.offset), np.asarray(rule.gain))
+    if chosen is not None and np.size(affine.gain) > 1:
+        affine = Affine(affine.offset[list(chosen)], affine.gain[list(chosen)])
+    check_units(card.denormalize, np.size(affine.gain), channels)
+    return affine

@@ -94,10 +94,6 @@ def estimate_from_distribution(
 
     Returns:
         Float32 array `(...)`, with `with_std` `(2, ...)`, in 0..1 from the first class to the last.
-
-    Examples:
-        >>> estimate_from_distribution(np.array([[0.1, 0.2, 0.7]]), "mean").round(2)
-        array([0.8])
     """
     classes = probabilities.shape[-1]
     values = np.linspace(0, 1, classes, dtype=np.float32)

@@ -100,10 +100,6 @@ def split(
 
     Raises:
         ValueError: as `split_axis`.
-
-    Examples:
-        >>> len(split((8, 10), size=(8, 6), margin=(0, 1)))
-        2
     """
     align = align or (1,) * len(shape)
     letters = [*(f"axis {i}" for i in range(len(shape) - 3)), *"ZYX"[-len(shape) :]]
@@ -125,10 +121,6 @@ def blend_weights(tiles: list[Tile], blend: str) -> list[tuple]:
 
     Raises:
         ValueError: for an unknown `blend`.
-
-    Examples:
-        >>> [weights.tolist() for (weights,) in blend_weights(split((4,), (3,), (0,)), "average")]
-        [[1.0, 0.5, 0.5], [0.5, 0.5, 1.0]]
     """
     shape_of = WEIGHTS[check_choice("blend", blend, WEIGHTS)]
     axes = []
@@ -147,11 +139,6 @@ def outer_weight(lines: tuple) -> np.ndarray:
 
     Returns:
         Float32 array over the `read` region of the tile.
-
-    Examples:
-        >>> outer_weight((np.array([1, 2]), np.array([1, 3])))
-        array([[1., 3.],
-               [2., 6.]], dtype=float32)
     """
     result = np.ones((), np.float32)
     for weights in lines:
@@ -255,11 +242,6 @@ def plan_tiles(
 
     Raises:
         ValueError: naming the option that does not fit.
-
-    Examples:
-        >>> plan = plan_tiles({"Y": 30, "X": 40}, "YX", "YX", (4, 4), tile=18)
-        >>> plan.padded, plan.tile, plan.overlap, len(plan.places)
-        ((32, 40), (20, 20), (8, 8), 6)
     """
     repeated = "".join(a for a in sizes if a in "ZYX" and a not in axes)
     grid, ones = repeated + axes, (1,) * len(repeated)
@@ -301,10 +283,6 @@ def check_per_axis(name: str, value: int | Sequence, axes: str, least: int = 1) 
 
     Raises:
         ValueError: naming the argument, the axes and the value.
-
-    Examples:
-        >>> check_per_axis("tile", 8, "ZYX")
-        (8, 8, 8)
     """
     values = (value,) * len(axes) if isinstance(value, (int, np.integer)) else tuple(value)
     if len(values) != len(axes):
@@ -315,12 +293,7 @@ def check_per_axis(name: str, value: int | Sequence, axes: str, least: int = 1) 
 
 
 def round_up(shape: Sequence, divisor: Sequence) -> tuple:
-    """Round each size up to a multiple of its divisor.
-
-    Examples:
-        >>> round_up((30, 32), (8, 8))
-        (32, 32)
-    """
+    """Round each size up to a multiple of its divisor."""
     return tuple(map(_round_up, shape, divisor))
 
 
@@ -335,10 +308,6 @@ def pad_amounts(shape: Sequence, divisor: Sequence) -> list:
 
     Raises:
         ValueError: if an axis is empty or a divisor is not positive.
-
-    Examples:
-        >>> pad_amounts((5, 8), (8, 8))
-        [(1, 2), (0, 0)]
     """
     for size, factor in zip(shape, divisor, strict=True):
         check_at_least("size of the image", size, 1)
@@ -359,10 +328,6 @@ def pad(array: np.ndarray, divisor: Sequence) -> np.ndarray:
 
     Returns:
         Array of the same dtype; `array` itself where nothing is missing.
-
-    Examples:
-        >>> pad(np.arange(5), (8,))
-        array([1, 0, 1, 2, 3, 4, 3, 2])
     """
     amounts = pad_amounts(array.shape[: len(divisor)], divisor)
     if not np.any(amounts):
@@ -377,10 +342,6 @@ def crop(array: np.ndarray, shape: Sequence, divisor: Sequence) -> np.ndarray:
         array: array `(*padded grid, ...)`.
         shape: one int per axis of the grid, before padding.
         divisor: as in `pad`.
-
-    Examples:
-        >>> crop(pad(np.arange(5), (8,)), (5,), (8,))
-        array([0, 1, 2, 3, 4])
     """
     amounts = pad_amounts(shape, divisor)
     return array[tuple(slice(before, before + n) for (before, _), n in zip(amounts, shape))]

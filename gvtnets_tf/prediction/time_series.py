@@ -123,7 +123,7 @@ def predict_frames(
     statistics, count = series.statistics, series.count
     numbers = tqdm(
         range(count), desc=series.image.name, unit="frame", leave=False,
-        disable=not (progress and count > 1),
+        disable=not (progress and count > 1)
     )  # fmt: skip
     first, arrays, info = None, [], {"statistics": []}
     for number in numbers:

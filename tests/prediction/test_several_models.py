@@ -14,8 +14,7 @@ from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.formats import tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.prediction import predictor as predictor_module
-from gvtnets_tf.prediction import time_series
+from gvtnets_tf.prediction import tiled_network, time_series
 from gvtnets_tf.prediction.engines.keras import compile_model
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo import model_folder
@@ -155,7 +154,7 @@ def test_each_model_is_loaded_once_for_all_inputs(tmp_path, monkeypatch):
         return compile_model(model, **kwargs)
 
     monkeypatch.setattr(model_folder, "read", counted)
-    monkeypatch.setattr(predictor_module, "compile_model", compiled)
+    monkeypatch.setattr(tiled_network, "compile_model", compiled)
     with pytest.warns(UserWarning, match="trained on"):
         outs = predict(tmp_path / "in", models, tmp_path / "out", **QUIET)
     assert calls == ["dna", "er"]

@@ -17,11 +17,6 @@ def compile_model(model: Callable, softmax: bool = False) -> Callable:
 
     Returns:
         Function from a float32 array to a float32 array.
-
-    Examples:
-        >>> double = compile_model(lambda x: 2 * x)
-        >>> double(np.ones((1, 2, 1), np.float32)).ravel()
-        array([2., 2.], dtype=float32)
     """
     finish = functools.partial(scipy.special.softmax, axis=-1) if softmax else np.asarray
     keras = sys.modules.get("keras")
