@@ -151,12 +151,12 @@ def measure_one(preset, changes, channels, quick, rounds):
     import numpy as np
 
     from gvtnets_tf import export
-    from gvtnets_tf.prediction import memory
+    from gvtnets_tf.prediction.engines.keras import compile_model
 
     made = predictor(preset, changes, channels, quick)
     grid = (QUICK if quick else TIMED)[made.card.axes]
     x = np.random.default_rng(0).standard_normal((1, *grid, channels), np.float32)
-    numbers, ways = {}, {"keras": memory.runner(made.model)}
+    numbers, ways = {}, {"keras": compile_model(made.model)}
     with tempfile.TemporaryDirectory() as folder:
         for label, (form, quantize) in FORMATS.items():
             try:

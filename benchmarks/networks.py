@@ -63,10 +63,10 @@ def stack(grid):
 
 def call(model, kind):
     """A prediction or a step, as a function of a stack."""
-    from gvtnets_tf.prediction import memory
+    from gvtnets_tf.prediction.engines.keras import compile_model
 
     if kind == "predict":
-        return memory.runner(model)
+        return compile_model(model)
     return lambda x: model.train_on_batch(x, x)
 
 

@@ -74,9 +74,9 @@ def prediction(quick):
     predictor = Predictor(model, card)
     planes = np.random.default_rng(0).integers(0, 4096, (PLANES, *(size["image"],) * 2), np.uint16)
     image = Image(planes, "CYX")
-    predictor.predict(image.crop({"Y": (0, size["window"])}), labels=ASKED)
+    predictor.predict(image.crop({"Y": (0, size["window"])}), output_channels=ASKED)
     start = time.perf_counter()
-    predictor.predict(image, labels=ASKED)
+    predictor.predict(image, output_channels=ASKED)
     return time.perf_counter() - start, timing.measure_high_water()
 
 

@@ -22,7 +22,6 @@ from .models.presets import preset as preset
 from .models.projection import ProjectionGVTNet as ProjectionGVTNet
 from .prediction.files import predict as predict
 from .prediction.loading import load as load
-from .prediction.many import predict_many as predict_many
 from .prediction.predictor import Predictor as Predictor
 from .training.fitting import train as train
 from .training.recipe import Recipe as Recipe

@@ -33,7 +33,7 @@ def fast_training(monkeypatch, bytes_per_voxel):
         model.run_eagerly = True
 
     monkeypatch.setattr(fitting, "_compile", compile_eager)
-    monkeypatch.setattr(fitting, "bytes_per_voxel", lambda *args: bytes_per_voxel)
+    monkeypatch.setattr(fitting, "measure_bytes_per_voxel", lambda *args: bytes_per_voxel)
 
 
 def recipe(folder, **changes):

@@ -222,7 +222,7 @@ def test_many_structures_of_a_series_go_into_one_image_by_one_command(here, caps
     }
     monkeypatch.setattr("gvtnets_tf.prediction.loading.load", lambda name, precision: models[name])
     line = (
-        "predict movie.tif --model dna --model actin --out out.ome.tif --resample --average-flips "
+        "predict movie.tif --model dna --model actin --out out.ome.tif --resample --flip-average "
         "--frames=-3: --statistics series --gif out.gif --gif-plane 2 --tile 4 16 16"
     )
     cli.main(line.split())
@@ -231,7 +231,7 @@ def test_many_structures_of_a_series_go_into_one_image_by_one_command(here, caps
     assert (found.axes, found.shape) == ("TCZYX", (3, 2, 8, 32, 40))
     assert found.channel_names == ("dna", "actin")
     said = readers.read_metadata("out.ome.tif")
-    assert (said["frames"], said["flips"]) == ("-3:", True)
+    assert (said["frames"], said["flip_average"]) == ("-3:", True)
     first = said["models"][0]
     assert (first["statistics_of"], first["tile"]) == ("series", [4, 16, 16])
     assert first["resampled_to"] == card.voxel_size

@@ -4,7 +4,7 @@ import argparse
 import logging
 import re
 
-from gvtnets_tf import cli
+from gvtnets_tf.cli import main as cli
 
 MARK = "<!-- commands -->"
 # What a browser would fetch by itself; links that a reader follows are not meant.

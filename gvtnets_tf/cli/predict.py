@@ -4,73 +4,72 @@ from pathlib import Path
 
 from gvtnets_tf.cli.arguments import channel, scalar_or_list, start_tensorflow
 
-FLAGS = (
-    "axes", "input_channels", "voxel_size", "resample", "frames", "statistics", "gif", "gif_plane",
-    "whole", "blend", "labels", "estimate", "max_memory", "batch", "precision", "dtype",
-    "uncertainty", "resume", "force",
+OPTIONS = (
+    "axes", "input_channels", "output_channels", "voxel_size", "resample", "flip_average",
+    "frames", "statistics", "tile", "whole", "overlap", "blend", "estimate", "max_memory",
+    "batch_size", "precision", "dtype", "uncertainty",
 )  # fmt: skip
+OTHERS = ("gif", "gif_plane", "resume", "force")
 
 
 def add_arguments(parser):
-    parser.add_argument("input", help="file, quoted glob, folder or .zarr")
-    parser.add_argument(
+    add = parser.add_argument
+    add("input", help="file, quoted glob, folder or .zarr")
+    add(
         "--model", action="append", required=True,
         help="zoo name or model folder; several, each after its own --model, go into one image",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="file or folder to write")
-    parser.add_argument("--axes", help="axes of the input, e.g. ZYX")
-    parser.add_argument("--input-channels", type=channel, nargs="+", metavar="C")
-    parser.add_argument(
-        "--voxel-size", type=float, nargs="+", metavar="UM",
-        help="micrometers along Z, Y and X, in place of what the input says",
+    add("--out", type=Path, required=True, help="file or folder to write")
+    _add_input_arguments(add)
+    _add_tile_arguments(parser)
+    add(
+        "--output-channels", type=channel, nargs="+", metavar="C",
+        help="names or numbers of the channels to predict",
     )  # fmt: skip
-    parser.add_argument("--resample", action="store_true", help="to the model's voxels, and back")
-    parser.add_argument("--average-flips", action="store_true", help="mean over 4 mirror images")
-    parser.add_argument(
-        "--frames", metavar="A:B:STEP", help="of a series, e.g. ::2, or --frames=-5:"
-    )
-    parser.add_argument("--statistics", choices=["frame", "series"], default="frame")
-    parser.add_argument("--gif", type=Path, metavar="FILE", help="also write one plane of a series")
-    parser.add_argument(
-        "--gif-plane", type=int, metavar="N", help="of Z; the central one by default"
-    )
+    add("--flip-average", action="store_true", help="mean over 4 mirror images")
+    add("--estimate", choices=["median", "mean"], default="median", help="of classes")
+    add("--precision", choices=["float32", "bfloat16"], default="float32")
+    add("--dtype", help="type of the result, e.g. uint16; float32 by default")
+    add("--uncertainty", action="store_true", help="also write the predicted scale")
+    add("--gif", type=Path, metavar="FILE", help="also write one plane of a series")
+    add("--gif-plane", type=int, metavar="N", help="of Z; the central one by default")
+    add("--resume", action="store_true", help="go on: write the missing results only")
+    add("--force", action="store_true", help="replace what is there")
+
+
+def _add_input_arguments(add):
+    add("--axes", help="axes of the input, e.g. ZYX")
+    add("--input-channels", type=channel, nargs="+", metavar="C")
+    add(
+        "--voxel-size", type=float, nargs="+", metavar="UM",
+        help="micrometers along Z, Y and X, in place of those of the file",
+    )  # fmt: skip
+    add("--resample", action="store_true", help="to the model's voxels, and back")
+    add("--frames", metavar="A:B:STEP", help="of a series, e.g. ::2, or --frames=-5:")
+    add("--statistics", choices=["frame", "series"], default="frame")
+
+
+def _add_tile_arguments(parser):
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--whole", action="store_true", help="at once, without asking if it fits")
     size.add_argument("--tile", type=int, nargs="+", metavar="VOXELS", help="e.g. 32 256 256")
-    parser.add_argument("--overlap", type=int, nargs="+", metavar="VOXELS", help="shared by tiles")
-    parser.add_argument(
-        "--blend", choices=["crop", "average", "ramp"], help="crop by default; of windows, average"
-    )
-    parser.add_argument(
-        "--labels", nargs="+", metavar="NAME", help="channels of the result to predict"
-    )
-    parser.add_argument(
-        "--estimate", choices=["median", "mean"], default="median", help="of classes"
-    )
-    parser.add_argument("--max-memory", metavar="SIZE", help="e.g. 4GiB")
-    parser.add_argument("--batch", type=int, default=1, help="tiles or planes at a time")
-    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--dtype", help="type of the result, e.g. uint16; float32 by default")
-    parser.add_argument("--uncertainty", action="store_true", help="also write the predicted scale")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on: write the missing results only"
-    )
-    parser.add_argument("--force", action="store_true", help="replace what is there")
+    add = parser.add_argument
+    add("--overlap", type=int, nargs="+", metavar="VOXELS", help="shared by tiles")
+    add("--blend", choices=["crop", "average", "ramp"], help="crop by default; of windows, average")
+    add("--max-memory", metavar="SIZE", help="e.g. 4GiB")
+    add("--batch-size", type=int, default=1, metavar="N", help="tiles or planes at a time")
 
 
 def run(args):
-    from gvtnets_tf.prediction.files import predict
-    from gvtnets_tf.prediction.many import predict_many
-    from gvtnets_tf.prediction.outputs import found
+    from gvtnets_tf.data.sources import find
 
-    found(args.input)  # a wrong name need not wait for TensorFlow
+    sources = find(args.input)  # a wrong name need not wait for TensorFlow
     start_tensorflow()
-    how = {name: getattr(args, name) for name in FLAGS}
-    how |= {
-        "tile": scalar_or_list(args.tile),
-        "overlap": scalar_or_list(args.overlap),
-        "flips": args.average_flips,
-    }
-    verb, model = (predict_many, args.model) if args.model[1:] else (predict, args.model[0])
-    written = verb(args.input, model, args.out, **how)
+    from gvtnets_tf.prediction.files import predict
+    from gvtnets_tf.prediction.options import PredictionOptions
+
+    values = {name: getattr(args, name) for name in OPTIONS}
+    values |= {name: scalar_or_list(values[name]) for name in ("tile", "overlap")}
+    others = {name: getattr(args, name) for name in OTHERS}
+    written = predict(sources, args.model, args.out, PredictionOptions(**values), **others)
     print("\n".join(map(str, written)))

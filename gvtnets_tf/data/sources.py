@@ -40,7 +40,8 @@ def find(spec: str | Path | Sequence) -> list[Source]:
 
     Args:
         spec: str or `Path` of a file, a folder, a `.zarr` or a folder of the in-silico
-            labeling data set (which stands for its wells), a quoted glob, or a list of these.
+            labeling data set (which stands for its wells), a quoted glob, a `Source`, or a list of
+            these.
 
     Returns:
         List of `Source` in natural order (`z2` before `z10`), wells by name; a list keeps its
@@ -59,6 +60,8 @@ def find(spec: str | Path | Sequence) -> list[Source]:
         >>> [source.name for source in find(folder)]
         ['z2', 'z10']
     """
+    if isinstance(spec, Source):
+        return [spec]
     if isinstance(spec, (list, tuple)):
         return [source for entry in spec for source in find(entry)]
     if is_wells(spec):

@@ -1,27 +1,32 @@
-"""Whether an image, a network and the memory fit together: refused before the first call."""
+"""Check that an image, a network and the memory fit together, before the first call."""
 
 import math
 import warnings
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.prediction.memory import format_size
+from gvtnets_tf.prediction.options import PredictionOptions
+from gvtnets_tf.prediction.tiling import Plan
+from gvtnets_tf.zoo.card import Card
 
 VOXEL_TOLERANCE = 0.1
 
 
-def check_image(image, model, card, uncertainty=False, statistics=None):
-    """Refuse an image that the network cannot read; warn of a voxel size far from its own.
+def check_image(image: Image, model: Callable, card: Card, options: PredictionOptions) -> None:
+    """Raise `ValueError` for an image that the network cannot read; warn of other voxel sizes.
 
     Args:
         image: `Image`.
         model: callable, see `Predictor`.
         card: `Card`.
-        uncertainty: bool. Whether the scale is asked for.
-        statistics: `Affine` of the input, or `None`.
+        options: `PredictionOptions`; `statistics` and `uncertainty` are checked.
 
     Raises:
-        ValueError: naming the image, what it has, and what the network wants.
+        ValueError: naming the image, its axes or channels, and those of the network.
     """
     name = image.name or "the image"
     missing = [letter for letter in card.axes if letter not in image.axes]
@@ -33,32 +38,37 @@ def check_image(image, model, card, uncertainty=False, statistics=None):
         )
     if 0 in image.shape:
         raise ValueError(f"{name} is empty. Received: shape={image.shape}.")
-    channels, expected = image.sizes.get("C", 1), _channels(model, card)
+    channels, expected = image.sizes.get("C", 1), _count_input_channels(model, card)
     if expected not in (None, channels):
         named = f" ({', '.join(card.input_channels)})" if card.input_channels else ""
         raise ValueError(
             f"The model reads {expected} channels{named}, and {name} has {channels}: select "
             f"its channels. Received: axes={image.axes!r}, shape={image.shape}."
         )
-    if statistics is not None and np.size(statistics.gain) not in (1, channels):
-        raise ValueError(
-            f"`statistics` are for {np.size(statistics.gain)} channels, and {name} has {channels}."
-        )
-    if uncertainty and not (card.probabilistic or card.classes):
+    given = isinstance(options.statistics, Affine)
+    known = np.size(options.statistics.gain) if given else channels
+    if known not in (1, channels):
+        raise ValueError(f"`statistics` are for {known} channels, and {name} has {channels}.")
+    if options.uncertainty and not (card.probabilistic or card.classes):
         raise ValueError(
             "The model predicts no scale: `uncertainty` needs one that was trained with a "
             "scale head (loss 'laplace' or 'gaussian') or with classes."
         )
     if card.output_channels:
-        known = channels if statistics is None else np.size(statistics.gain)
         if card.denormalize == "stored":
             known = len(card.target_normalizer.gain)
         check_units(card.denormalize, known, len(card.output_channels))
     _check_voxel_size(image, card.voxel_size, name)
 
 
-def check_units(denormalize, known, channels):
-    """Refuse to give so many channels of a result the units of the known ones."""
+def check_units(denormalize: str, known: int, channels: int) -> None:
+    """Raise `ValueError` if the affine map does not have one entry per output channel.
+
+    Args:
+        denormalize: str. `card.denormalize`; `"none"` needs no map.
+        known: int. Entries of the map.
+        channels: int. Channels of the result; a map of one entry is for all of them.
+    """
     if denormalize != "none" and known not in (1, channels):
         raise ValueError(
             f"The result has {channels} channels and cannot take the units of {known} "
@@ -67,29 +77,32 @@ def check_units(denormalize, known, channels):
         )
 
 
-def check_memory(image, plan, batch, each, held, limit):
-    """Refuse a call that does not fit the memory, and say which tile would.
+def check_memory(
+    name: str, plan: Plan, batch_size: int, each: float, held: int, limit: float
+) -> None:
+    """Raise `ValueError` for a call that does not fit the memory, with a tile that does.
 
     Args:
-        image: `Image`.
-        plan: `tiles.Plan`.
-        batch: int. Tiles at a time.
+        name: str. Name of the image.
+        plan: `tiling.Plan`.
+        batch_size: int. Tiles at a time.
         each: float. Bytes that a call needs per voxel.
         held: int. Bytes that are held besides.
         limit: int. Bytes that may be used.
 
     Raises:
-        ValueError: naming the image, what it needs, what there is and what to do.
+        ValueError: naming the image, the bytes it needs, the limit, and the option to change.
     """
-    voxels = math.prod(plan.tile) * batch
+    voxels = math.prod(plan.tile) * batch_size
     if each * voxels + held <= limit:
         return
     advice = "No tile is small enough: allow more with --max-memory (`max_memory`)."
-    size = plan.shrink((limit - held) / each / batch) if limit > held else None
+    size = plan.smaller_tile((limit - held) / each / batch_size) if limit > held else None
     if held:
         advice = (
-            "Ask for fewer labels with --labels (`labels`), for fewer windows at a time with "
-            "--batch (`batch`), or allow more with --max-memory (`max_memory`)."
+            "Ask for fewer channels with --output-channels (`output_channels`), for fewer windows "
+            "at a time with --batch-size (`batch_size`), or allow more with --max-memory "
+            "(`max_memory`)."
         )
     elif size:
         advice = (
@@ -97,14 +110,14 @@ def check_memory(image, plan, batch, each, held, limit):
             f"allow more with --max-memory (`max_memory`)."
         )
     raise ValueError(
-        f"{image.name or 'The image'} does not fit the memory: {batch} x {plan.tile} voxels "
+        f"{name or 'The image'} does not fit the memory: {batch_size} x {plan.tile} voxels "
         f"need about {format_size(each * voxels + held)} ({each:.0f} bytes per voxel), and "
         f"{format_size(limit)} may be used. {advice}"
     )
 
 
-def _channels(model, card):
-    """How many channels the network reads, or `None` where nothing says so."""
+def _count_input_channels(model, card):
+    """Count the channels that the network reads; `None` where nothing tells."""
     if card.input_channels:
         return len(card.input_channels)
     built = getattr(model, "get_build_config", dict)() or {}
@@ -122,4 +135,23 @@ def _check_voxel_size(image, trained, name):
             f"{name} has voxels of {sizes}, and the model was trained on {known}: resample it, or "
             f"expect a worse result.",
             stacklevel=4,
+        )
+
+
+def warn_thin(sizes: Mapping, card: Card, divisor: tuple, name: str = "") -> None:
+    """Warn of an axis so short that most of what the network sees is a mirror image.
+
+    Args:
+        sizes: mapping from axis letter to voxels.
+        card: `Card`.
+        divisor: tuple of int, one per letter of `card.axes`.
+        name: str. Name of the image.
+    """
+    thin = [(a, sizes[a], d) for a, d in zip(card.axes, divisor) if sizes[a] < d]
+    if thin:
+        short = " and ".join(f"{n} voxels along {a}, fewer than {d}" for a, n, d in thin)
+        warnings.warn(
+            f"{name or 'the image'} has {short}, the least that the network can halve: it is "
+            f"padded by reflection, and the result is worth less. Received: {dict(sizes)}.",
+            stacklevel=5,
         )

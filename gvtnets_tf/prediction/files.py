@@ -1,102 +1,214 @@
-"""Files through a predictor, into files."""
+"""Predict files, and write the results to files."""
 
-import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gvtnets_tf.checks import check_choice
+import numpy as np
+from tqdm import tqdm
+
+from gvtnets_tf.data.sources import find
 from gvtnets_tf.images import display, writers
-from gvtnets_tf.prediction import outputs, partial_results, time_series
+from gvtnets_tf.prediction import time_series
+from gvtnets_tf.prediction.inputs import open_input, select_channels
+from gvtnets_tf.prediction.loading import load_models, name_models
+from gvtnets_tf.prediction.options import PredictionOptions, collect_options
+from gvtnets_tf.prediction.outputs import check_result, list_missing, plan_outputs
+from gvtnets_tf.prediction.partial_results import keep_parts
+from gvtnets_tf.prediction.predictor import Predictor
+from gvtnets_tf.prediction.results import merge_structures
 
 
 def predict(
-    inputs, model, out, *, axes=None, input_channels=None, voxel_size=None, resample=False,
-    flips=False, frames=None, statistics="frame", gif=None, gif_plane=None, dtype=None,
-    uncertainty=False, precision="float32", resume=False, force=False, progress=True, **options,
-):  # fmt: skip
-    """Predict files and write the results.
+    inputs: str | Path | Sequence,
+    models: str | Path | Predictor | Sequence | Mapping,
+    out: str | Path,
+    options: PredictionOptions | None = None,
+    *,
+    gif: str | Path | None = None,
+    gif_plane: int | None = None,
+    colors: Sequence[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = True,
+    **fields,
+) -> list[Path]:
+    """Predict files with one model or with several, and write the results.
+
+    Each model is loaded once, and stays in memory until all files are predicted. With
+    several, an input is read once and gives one image with a channel per structure; it is
+    measured and resampled once for all models that want it alike (rule of normalization,
+    voxel size, channels). They may differ in depth, padding and normalization, not in the
+    axes of their results. A time series is read frame by frame for each model.
 
     Args:
         inputs: a file, a quoted glob, a folder, a `.zarr`, or a list of these; or a folder of
             the in-silico labeling data set, whose wells are predicted.
-        model: zoo name, model folder, or `Predictor`.
+        models: zoo name, model folder, or `Predictor`; a list of these; or a mapping to these
+            from the names that they get.
         out: for one input and with a suffix, the file to write; else a folder, in which
-            each result has the stem of its input and `.tif` (`.zarr` for a Zarr input).
-        axes: str. Axes of the inputs, in place of what the files say.
-        input_channels: list of int or str. The channels the network wants, in its order.
-            By default those that its card names, where the file names them too.
-        voxel_size: micrometers in place of what the files say: a mapping from axis letter,
-            or one number per spatial axis, in the order Z, Y, X.
-        resample: bool. Resample an input whose voxels differ from those the model was
-            trained on, and the result back to the grid of the input.
-        flips: bool. Predict the mean over the four mirror images along Y and X.
-        frames: str `"A:B:STEP"` or slice. Frames of a time series, as Python counts.
-        statistics: of a time series: `"frame"`, each frame is normalized by its own;
-            `"series"`, by those of all frames. Or an `Affine` measured elsewhere.
+            each result has the stem of its input and `.tif`, of several models `.ome.tif`
+            (`.zarr` for a Zarr input).
+        options: `PredictionOptions`.
         gif: file to write one plane of a time series to, with one contrast for all frames.
-        gif_plane: int. Which plane along Z that is; the central one by default.
-        dtype: type of the results; float32 where `None`. Values are rounded and
-            clipped, and the clipped share is said on standard error.
-        uncertainty: bool. Also write the scale of a probabilistic network, to a file
-            whose stem ends in `_uncertainty`.
-        precision: `"float32"` or `"bfloat16"`, which is faster and less exact.
+        gif_plane: int. Index of that plane along Z; the central one by default.
+        colors: list of `"#rrggbb"`, one per channel, for display; of several models.
         resume: bool. Leave the inputs whose results are there, and write the missing ones.
-            A time series that was stopped goes on with the next frame.
+            A run that was stopped goes on with the next frame or model.
         force: bool. Whether existing files are replaced.
         progress: bool. Show progress on standard error.
-        **options: `tile`, `whole`, `overlap`, `blend`, `max_memory`, `batch`, `labels`,
-            `estimate`: see `Predictor.predict`.
+        **fields: of `PredictionOptions`, in place of `options` or of some of them.
 
     Returns:
-        List of the `Path` of every result, in the order of the inputs; with `uncertainty`
-        each is followed by that of its scale. The GIF comes last.
+        List of the `Path` of every result, in the order of the inputs; each is followed by
+        that of its scale (with `uncertainty`; the stem ends in `_uncertainty`), or by a
+        figure of several structures (`.png`), each the maximum over Z in its color. The GIF
+        comes last. A channel of several models has the name that the model's card gives,
+        with the model's name in front where two would be the same.
 
     Raises:
-        FileNotFoundError, FileExistsError, ValueError: naming the file and the reason.
+        FileNotFoundError, FileExistsError, ValueError: naming the file, the model or the
+            option, and the reason.
+
+    Examples:
+        >>> import tempfile
+        >>> from gvtnets_tf.images.readers import read
+        >>> from gvtnets_tf.images.normalization import Normalizer
+        >>> from gvtnets_tf.zoo.card import Card
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> np.save(folder / "cells.npy", np.ones((8, 8)))
+        >>> card = Card("YX", "YX", Normalizer("none"), denormalize="none")
+        >>> double = Predictor(lambda x: 2 * x, card)
+        >>> (path,) = predict(folder / "cells.npy", double, folder / "out.tif", axes="YX")
+        >>> read(path).numpy().mean()
+        np.float32(2.0)
     """
-    paths = outputs.found(inputs)
-    if dtype is not None:
-        check_choice("dtype", str(dtype), writers.DTYPES)
-    endings = ("", "_uncertainty") if uncertainty else ("",)
-    movie = outputs.check_gif(gif, paths)
-    results = [
-        [outputs.beside(place, ending) for ending in endings] + movie
-        for place in outputs.places(paths, Path(out))
-    ]
-    todo = outputs.todo(paths, results, dtype, resume=resume, force=force)
-    # Only now, so that a wrong file name does not wait for TensorFlow.
-    from tqdm import tqdm
+    options = collect_options(options, fields)
+    named = name_models(models)
+    several = len(named) > 1
+    _check_count(several, options, colors)
+    sources = find(inputs)
+    outputs = plan_outputs(
+        sources, Path(out), several=several, uncertainty=options.uncertainty, gif=gif
+    )
+    missing = list_missing(sources, outputs, options.dtype, resume=resume, force=force)
+    if missing:
+        predictors = load_models(named, options.precision)
+        run = _Run(predictors, options, gif_plane, colors, resume, force)
+        many = progress and len(missing) > 1
+        for source, one in tqdm(missing, desc="predict", unit="file", disable=not many):
+            run.predict(source, one, progress and not many)
+    return [path for one in outputs for path in one.paths]
 
-    from gvtnets_tf.prediction.loading import load
-    from gvtnets_tf.prediction.predictor import Predictor
-    from gvtnets_tf.prediction.test_time_augmentation import averaged
 
-    predictor = model if isinstance(model, Predictor) else load(model, precision=precision)
-    predictor = averaged(predictor) if flips else predictor
-    about = {
-        "model": "" if isinstance(model, Predictor) else str(model),
-        **outputs.about(precision, flips, frames),
-    }
-    options |= {"uncertainty": uncertainty}
-    how = {"statistics": statistics, "resample": resample}
-    many = progress and len(todo) > 1
-    for path, written in tqdm(todo, desc="predict", unit="file", disable=not many):
-        image = outputs.opened(path, axes, voxel_size, frames)
-        image = outputs.channels(image, predictor.card, input_channels)
-        labels = options.get("labels")
-        outputs.check_result(image, predictor.card, written[0], movie, gif_plane, labels)
-        asked = {**about, **how, "input_channels": input_channels}
-        settings = outputs.settings(path, image, predictor.card.to_dict(), options, **asked)
-        kept = partial_results.parts(written[0], settings, resume=resume, force=force)
-        with kept if "T" in image.axes else contextlib.nullcontext() as finished:
-            prepared = time_series.prepare(image, predictor.card, **how)
-            images, info = time_series.run(
-                prepared, predictor, finished, progress=progress and not many, **options
+@dataclass(frozen=True)
+class _Run:
+    """The models and options of a run, for one input after the other."""
+
+    predictors: dict[str, Predictor]
+    options: PredictionOptions
+    gif_plane: int | None
+    colors: Sequence | None
+    resume: bool
+    force: bool
+
+    def predict(self, source, outputs, progress):
+        """Predict one input, and write its results."""
+        image = open_input(source, self.options)
+        several = len(self.predictors) > 1
+        if several and "T" not in image.axes:  # read once for all models
+            image = replace(image, array=np.asarray(image.array[...]))
+        images = {}
+        for name, predictor in self.predictors.items():
+            images[name] = select_channels(image, predictor.card, self.options.input_channels)
+            check_result(images[name], predictor.card, outputs, self.options, self.gif_plane)
+        settings = self._settings(source, image)
+        kept = keep_parts(outputs.result, settings, resume=self.resume, force=self.force)
+        with kept as parts:
+            answers = self._predict_models(images, parts, progress)
+            if several:
+                self._write_structures(answers, outputs)
+            else:
+                ((name, (results, info)),) = answers.items()
+                self._write(results, outputs, {"model": name, **info}, None)
+
+    def _settings(self, source, image):
+        """Return all that parts of a result depend on."""
+        stamp = [str(source), source.path.stat().st_mtime_ns]
+        return {
+            "input": [*stamp, image.axes, image.shape, dict(image.voxel_size)],
+            "cards": {name: p.card.to_dict() for name, p in self.predictors.items()},
+            **self.options.resume_key(),
+        }
+
+    def _predict_models(self, images, parts, progress):
+        """Predict with one model after the other, those that want the input alike in a row.
+
+        Returns:
+            Mapping from name to `(results, info)`, in the order of the models.
+        """
+        groups, answers, series = {}, {}, None
+        for name, image in images.items():
+            groups.setdefault(self._preparation(name, image), []).append(name)
+        for names in groups.values():
+            series = time_series.prepare(
+                images[names[0]], self.predictors[names[0]].card, self.options
             )
-            # The movie first: where the result is, everything is.
-            for file in movie:
-                display.movie(file, images[0], gif_plane, force=force or resume)
-            for output, part in zip(written, images):
-                writers.write(
-                    output, part, dtype=dtype, metadata={**about, **info}, force=force or resume
+            for name in names:
+                # A single result is not worth a part: it is written at once.
+                kept = parts if "T" in series.image.axes else None
+                if len(images) > 1:
+                    kept = parts.inner(list(images).index(name))
+                predictor = self.predictors[name]
+                answers[name] = time_series.predict_frames(
+                    series, predictor, self.options, kept, progress
                 )
-    return [output for written in results for output in written]
+        return {name: answers[name] for name in images}
+
+    def _preparation(self, name, image):
+        """Return all that the preparation of an input depends on."""
+        card = self.predictors[name].card
+        voxel_size = dict(card.voxel_size) if self.options.resample else None
+        return str([image.channel_names, card.input_normalizer, voxel_size])
+
+    def _write_structures(self, answers, outputs):
+        merged = merge_structures({name: images[0] for name, (images, _) in answers.items()})
+        names = merged.channel_names
+        if self.colors and len(self.colors) != len(names):
+            raise ValueError(
+                f"`colors` must be one '#rrggbb' for each of the {len(names)} channels "
+                f"({', '.join(names)}). Received: {list(self.colors)}."
+            )
+        colors = tuple(self.colors or display.colors(len(names)))
+        about = {"models": [{"model": name, **info} for name, (_, info) in answers.items()]}
+        self._write([merged], outputs, about, colors)
+
+    def _write(self, images, outputs, about, colors):
+        """Write the results last: where they are, everything is."""
+        force = self.force or self.resume
+        asked = {"precision": next(iter(self.predictors.values())).precision}
+        if self.options.flip_average:
+            asked["flip_average"] = True
+        if self.options.frames is not None:
+            asked["frames"] = str(self.options.frames)
+        if outputs.movie:
+            display.movie(outputs.movie, images[0], self.gif_plane, colors, force=force)
+        if outputs.figure:
+            display.merged(outputs.figure, images[0], colors, force=force)
+        for path, image in zip((outputs.result, outputs.uncertainty), images):
+            writers.write(
+                path, image, dtype=self.options.dtype, metadata={**asked, **about},
+                colors=colors, force=force,
+            )  # fmt: skip
+
+
+def _check_count(several, options, colors):
+    if several and options.uncertainty:
+        raise ValueError(
+            "The scale (--uncertainty, `uncertainty`) is written for one model at a time, and here "
+            "are several: predict them apart for it."
+        )
+    if colors is not None and not several:
+        raise ValueError(
+            f"`colors` are of an image of several models, and here is one. Received: {colors}."
+        )

@@ -1,21 +1,22 @@
-"""How a network is called, what a call needs and what there is, known before the first."""
+"""Measure the memory that a prediction takes, and the memory that is available."""
 
 import re
 import sys
 import threading
 import tracemalloc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from gvtnets_tf.prediction.engines.keras import runner
+from gvtnets_tf.prediction.engines.keras import compile_model
 from gvtnets_tf.prediction.tiling import round_up
 
 # Grid of the image that is predicted to see what a voxel costs. Powers of two: TensorFlow
 # hands out blocks that are up to twice as large as an odd size asks for.
 PROBES = {2: (256, 512), 3: (32, 64, 64)}
-PROBE = 2**17  # its voxels
+PROBE_VOXELS = 2**17
 # What TensorFlow's pool takes from the system per byte it hands out. Measured as 1.4 to 1.6
 # in fresh processes, with the published networks on 0.1 to 4 million voxels.
 POOL = 1.6
@@ -23,7 +24,9 @@ UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
 UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 
 
-def bytes_per_voxel(model, divisor, channels, rank, grid=None):
+def measure_bytes_per_voxel(
+    model: Callable, divisor: int | Sequence, channels: int, rank: int, grid: Sequence = ()
+) -> float:
     """Measure the peak memory of a prediction, per voxel of its input.
 
     A small image warms the model up (compilation, thread pools), then one of
@@ -34,17 +37,17 @@ def bytes_per_voxel(model, divisor, channels, rank, grid=None):
     of the GPU.
 
     Args:
-        model: callable `(1, *grid, channels) -> array`, called through `runner`.
-        divisor: int or tuple of int. What each spatial axis must be a multiple of.
+        model: callable `(1, *grid, channels) -> array`, called through `compile_model`.
+        divisor: int or tuple of int. Each spatial axis must be a multiple of it.
         channels: int. Channels of the input.
         rank: int. Spatial axes of the input, 2 or 3.
-        grid: tuple of int. What the model reads at a time, where that is fixed.
+        grid: tuple of int. Voxels that the model reads at a time, where that is fixed.
 
     Returns:
         float, bytes per input voxel, at least those of the input and the result.
     """
     divisor = (divisor,) * rank if isinstance(divisor, int) else tuple(divisor)
-    run = runner(model)
+    run = compile_model(model)
     # Two sizes, so that a model that compiles per shape settles on one for all.
     for factor in (1, 2):
         run(_probe(grid or [d * factor for d in divisor], channels))
@@ -59,9 +62,9 @@ def _probe(grid, channels):
 
 
 def _peak(function):
-    """Return `(bytes, result)`: how far memory in use rises while `function` runs."""
+    """Return `(bytes, result)`: by how much memory in use rises while `function` runs."""
     process, done = psutil.Process(), threading.Event()
-    start, allocated = process.memory_info().rss, _allocated(reset=True)
+    start, allocated = process.memory_info().rss, _tensorflow_peak(reset=True)
     resident = [start]
 
     def watch():
@@ -71,16 +74,16 @@ def _peak(function):
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        traced, result = _traced(function)
+        traced, result = _trace(function)
     finally:
         done.set()
         watcher.join()
     resident.append(process.memory_info().rss)
-    return max(max(resident) - start, traced, POOL * (_allocated() - allocated)), result
+    return max(max(resident) - start, traced, POOL * (_tensorflow_peak() - allocated)), result
 
 
-def _traced(function):
-    """Return `(bytes, result)`: how far the allocations of Python and NumPy rise."""
+def _trace(function):
+    """Return `(bytes, result)`: by how much the allocations of Python and NumPy rise."""
     ours = not tracemalloc.is_tracing()
     if ours:
         tracemalloc.start()
@@ -94,8 +97,8 @@ def _traced(function):
             tracemalloc.stop()
 
 
-def _allocated(reset=False):
-    """Most bytes TensorFlow had handed out on its first device since the last reset."""
+def _tensorflow_peak(reset=False):
+    """Return the most bytes TensorFlow has handed out on its first device since the reset."""
     tf = sys.modules.get("tensorflow")
     if tf is None:
         return 0
@@ -109,8 +112,10 @@ def _allocated(reset=False):
         return 0  # Not every build keeps count; the resident memory remains.
 
 
-def available(groups="/sys/fs/cgroup", own="/proc/self/cgroup"):
-    """Bytes of memory that may still be taken: the machine's, or less in a container.
+def measure_available(
+    groups: str | Path = "/sys/fs/cgroup", own: str | Path = "/proc/self/cgroup"
+) -> int:
+    """Measure the bytes that may still be taken: the machine's, or less in a container.
 
     Args:
         groups: where control groups (v1 or v2) are mounted.
@@ -120,10 +125,10 @@ def available(groups="/sys/fs/cgroup", own="/proc/self/cgroup"):
         int. The least of what the machine has available and what the limit of each
         enclosing control group leaves.
     """
-    return min([psutil.virtual_memory().available, *_group_room(Path(groups), Path(own))])
+    return min([psutil.virtual_memory().available, *_read_groups(Path(groups), Path(own))])
 
 
-def _group_room(groups, own):
+def _read_groups(groups, own):
     lines = own.read_text().splitlines() if own.is_file() else []
     for _, controllers, path in (line.split(":", 2) for line in lines):
         if controllers and "memory" not in controllers.split(","):
@@ -136,10 +141,10 @@ def _group_room(groups, own):
         # of the host, and its files lie at the root.
         for folder in [inner, *inner.parents]:
             if folder.is_relative_to(root) and (folder / limit).is_file():
-                yield from _room(folder, limit, usage)
+                yield from _read_group(folder, limit, usage)
 
 
-def _room(folder, limit, usage):
+def _read_group(folder, limit, usage):
     most = (folder / limit).read_text().strip()
     if not most.isdigit():
         return  # "max": no limit.
@@ -150,7 +155,7 @@ def _room(folder, limit, usage):
     yield max(0, int(most) - used + (int(cached[1]) if cached else 0))
 
 
-def parse_size(text):
+def parse_size(text: str | float) -> int:
     """Read a size such as `"4GiB"`, `"500 MB"` or a number of bytes.
 
     Args:
@@ -161,7 +166,7 @@ def parse_size(text):
         int, bytes.
 
     Raises:
-        ValueError: naming what came in, if it is no positive size.
+        ValueError: naming the text, if it is no positive size.
     """
     match = re.fullmatch(r"\s*([\d.]+)\s*([a-z]*)\s*", str(text), re.I)
     unit = UNITS.get(match[2].upper()) if match else None
@@ -177,7 +182,7 @@ def parse_size(text):
     return size
 
 
-def format_size(size):
-    """Write bytes for people: `"3.2 GiB"`."""
+def format_size(size: float) -> str:
+    """Return bytes as text for people."""
     power = min(max(int(np.log2(max(size, 1)) // 10), 0), 4)
     return f"{size / 1024**power:.{1 if power else 0}f} {['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}"

@@ -1,272 +1,181 @@
-"""What is to be done: inputs as they are wanted, and where results go."""
+"""Output paths of a prediction run, and which of them are still missing."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gvtnets_tf.atomic_files import check_writable, remove
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.data.in_silico_labeling import file_names, wells
-from gvtnets_tf.data.sources import find
-from gvtnets_tf.images import display, readers, writers
-from gvtnets_tf.images.axes import spatial
-from gvtnets_tf.images.frames import select
+from gvtnets_tf.data.sources import Source
+from gvtnets_tf.images import display, writers
+from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.metadata import stem
-from gvtnets_tf.prediction import partial_results
+from gvtnets_tf.prediction.options import PredictionOptions
+from gvtnets_tf.prediction.partial_results import check_no_parts, parts_folder
+from gvtnets_tf.zoo.card import Card
 
-# What a result does not depend on: a run that stopped may go on with other values.
-FREE = ("max_memory", "batch")
+# Files that hold a channel per structure, with names and colors.
+SEVERAL = (".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr")
 
 
 @dataclass(frozen=True)
-class WellInput:
-    """A well of the in-silico labeling data set, in place of the path of a file."""
+class Outputs:
+    """Files that one input becomes.
 
-    well: wells.Well
-    suffix = ""
+    Attributes:
+        result: `Path` of the prediction.
+        uncertainty: `Path` of its scale, or `None`.
+        figure: `Path` of a picture of all structures, or `None`.
+        movie: `Path` of a GIF, or `None`.
+    """
+
+    result: Path
+    uncertainty: Path | None = None
+    figure: Path | None = None
+    movie: Path | None = None
 
     @property
-    def name(self):
-        return self.well.name
-
-    def __str__(self):
-        return self.well.name
-
-    def stat(self):
-        return self.well.planes[0].stat()
+    def paths(self) -> list[Path]:
+        """Files in the order of the attributes."""
+        every = (self.result, self.uncertainty, self.figure, self.movie)
+        return [path for path in every if path]
 
 
-def found(inputs):
-    """List what is to be predicted.
+def plan_outputs(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    several: bool = False,
+    uncertainty: bool = False,
+    gif: str | Path | None = None,
+) -> list[Outputs]:
+    """Choose the paths of the results.
 
     Args:
-        inputs: what `sources.find` takes; or a folder of the in-silico labeling data set,
-            which stands for its wells.
+        sources: list of `Source`.
+        out: `Path`. With a suffix, and for one input, a file; else a folder, in which a result
+            has the stem of its input.
+        several: bool. Whether a result holds several structures.
+        uncertainty: bool. Whether the scale is written, to a stem that ends in `_uncertainty`.
+        gif: path of a movie, or `None`.
 
     Returns:
-        List of `Path`, or of `WellInput`, which have a name, a suffix and `stat` as well.
+        List of `Outputs`, one per input.
 
     Raises:
-        FileNotFoundError, ValueError: as `sources.find` and `isl.wells`.
+        ValueError: for an unknown suffix, several inputs for one file, or two of one name.
     """
-    one = isinstance(inputs, (str, Path))
-    if one and Path(inputs).is_dir() and file_names.is_dataset(inputs):
-        return [WellInput(well) for well in wells.find_wells(inputs)]
-    return [source.path for source in find(inputs)]
-
-
-def opened(path, axes=None, voxel_size=None, frames=None):
-    """Open an input.
-
-    Args:
-        path: one of `found`.
-        axes: str. In place of what the file says.
-        voxel_size: micrometers in place of what the file says: a mapping from axis letter,
-            or one number per spatial axis of the file, in the order Z, Y, X.
-        frames: see `data.frames.select`.
-
-    Returns:
-        `Image`.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file and the reason.
-    """
-    image = path.well.input() if isinstance(path, WellInput) else readers.read(path, axes)
-    if voxel_size is not None:
-        steps = _steps(voxel_size, spatial("".join(sorted(image.axes, reverse=True))), path)
-        image = replace(image, voxel_size={**image.voxel_size, **steps})
-    return select(image, frames)
-
-
-def channels(image, card, asked=None):
-    """Choose the channels that a network reads.
-
-    Args:
-        image: `Image`.
-        card: `Card` of the network.
-        asked: list of int or str, the channels by index or name. By default those that the
-            card names, where the image names them too; else all there are.
-
-    Returns:
-        `Image`.
-
-    Raises:
-        ValueError: naming the channel that is missing, and those there are.
-    """
-    names, count = card.input_channels, image.sizes.get("C", 1)
-    if asked is not None or not names or not image.channel_names:
-        return image.select_channels(asked)
-    missing = [name for name in names if name not in image.channel_names]
-    if not missing:
-        return image.select_channels(list(names))
-    if count == len(names):
-        return image  # as many as it reads, under other names
-    raise ValueError(
-        f"{image.name or 'The image'} has no channel {missing[0]!r}, which the model reads: choose "
-        f"with --input-channels (`input_channels`) among its {count} "
-        f"({', '.join(image.channel_names)}). The model reads {len(names)} ({', '.join(names)})."
-    )
-
-
-def about(precision, flips, frames):
-    """What the metadata of a result say of how it was asked for."""
-    said = {"precision": precision}
-    if flips:
-        said["flips"] = True
-    if frames is not None:
-        said["frames"] = str(frames)
-    return said
-
-
-def settings(path, image, card, options, **others):
-    """What a result depends on, so that a run goes on with its own parts only.
-
-    Args:
-        path: `Path` of the input.
-        image: `Image` that it holds.
-        card: mapping that describes the network, or the networks.
-        options: mapping of what `Predictor.predict` is given.
-        **others: what else was asked for.
-
-    Returns:
-        Mapping.
-    """
-    return {
-        "input": [str(path), path.stat().st_mtime_ns, image.axes, image.shape],
-        "voxel_size": dict(image.voxel_size),
-        "cards": card,
-        "options": {
-            key: value
-            for key, value in options.items()
-            if key not in FREE and value is not None and value is not False
-        },
-        **others,
-    }
-
-
-def places(paths, out, suffix=".tif", known=writers.WRITERS):
-    """Where each result goes; two inputs of one name would overwrite each other.
-
-    Args:
-        paths: list of `Path`, the inputs.
-        out: `Path`. With a suffix, and for one input, a file; else a folder.
-        suffix: str. Of results in a folder; that of a Zarr input is `.zarr`.
-        known: suffixes that a result may have.
-
-    Returns:
-        List of `Path`.
-
-    Raises:
-        ValueError: for an unknown suffix, or names that do not go together.
-    """
-    ending = out.name[len(stem(out)) :].lower() or out.suffix.lower()
-    one = len(paths) == 1 and out.suffix and not out.is_dir()
-    if one or ending in writers.WRITERS:
-        check_choice("suffix of the output", ending, known)
-        if len(paths) > 1:
-            raise ValueError(
-                f"{out} is one file, and there are {len(paths)} inputs: name a folder instead."
-            )
-        return [out]
-    found = [out / (stem(p) + (".zarr" if p.suffix == ".zarr" else suffix)) for p in paths]
-    twice = sorted({p.name for p in found if found.count(p) > 1})
-    if twice:
-        raise ValueError(
-            f"Several inputs have one name, so their results would replace each other: "
-            f"{', '.join(twice)}. Predict them into folders of their own."
+    movie = _check_gif(gif, len(sources))
+    results = _plan_results(sources, out, several)
+    return [
+        Outputs(
+            path,
+            _insert(path, "_uncertainty") if uncertainty else None,
+            path.with_name(stem(path) + ".png") if several else None,
+            movie,
         )
-    return found
+        for path in results
+    ]
 
 
-def beside(place, ending):
-    """A file beside a result: its name with something after the stem."""
-    name = stem(place)
-    return place.with_name(name + ending + place.name[len(name) :])
-
-
-def todo(paths, results, dtype, *, resume=False, force=False):
-    """List the inputs whose results are missing; refuse what could not be written.
+def list_missing(
+    sources: Sequence[Source],
+    outputs: Sequence[Outputs],
+    dtype: str | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+) -> list[tuple]:
+    """List the inputs whose results are missing; refuse those that could not be written.
 
     Args:
-        paths: list of `Path`, the inputs.
-        results: list of lists of `Path`. What each input becomes, the result first.
+        sources: list of `Source`.
+        outputs: list of `Outputs`, one per input.
         dtype: str or `None`. Type of the results.
         resume: bool. Pass over the inputs whose results are there.
         force: bool. Whether existing files may be replaced.
 
     Returns:
-        List of `(path, outputs)`.
+        List of `(source, outputs)`.
 
     Raises:
         FileExistsError, PermissionError, ValueError: naming the output.
     """
-    found = []
-    for path, outputs in zip(paths, results):
-        if resume and all(output.exists() for output in outputs):
-            remove(partial_results.place(outputs[0]))
+    missing = []
+    for source, one in zip(sources, outputs):
+        if resume and all(path.exists() for path in one.paths):
+            remove(parts_folder(one.result))
             continue
-        for output in outputs:
-            check_writable(output, force or resume)
-        writers.check_dtype(outputs[0], dtype or "float32")
-        partial_results.check_none(outputs[0], resume=resume, force=force)
-        found.append((path, outputs))
-    return found
+        for path in one.paths:
+            check_writable(path, force or resume)
+        writers.check_dtype(one.result, dtype or "float32")
+        check_no_parts(one.result, resume=resume, force=force)
+        missing.append((source, one))
+    return missing
 
 
-def check_gif(gif, paths):
-    """Where a movie goes: nowhere, or a list of one file.
-
-    Raises:
-        ValueError: for another suffix, or for more than one input.
-    """
-    if gif is None:
-        return []
-    gif = Path(gif)
-    check_choice("suffix of --gif", gif.suffix.lower(), [".gif"])
-    if len(paths) > 1:
-        raise ValueError(
-            f"{gif} shows one series, and there are {len(paths)} inputs: predict one of them with "
-            f"--gif (`gif`)."
-        )
-    return [gif]
-
-
-def check_result(image, card, out, movie=(), plane=None, labels=None):
-    """Refuse what could not be written or shown, as far as it is known before predicting.
+def check_result(
+    image: Image,
+    card: Card,
+    outputs: Outputs,
+    options: PredictionOptions,
+    gif_plane: int | None = None,
+) -> None:
+    """Refuse a result that could not be written or shown, as far as is known beforehand.
 
     Args:
         image: `Image`, the input.
         card: `Card` of the network.
-        out: `Path` of the result.
-        movie: what `check_gif` gave.
-        plane: int or `None`. The plane that the movie shows.
-        labels: the channels of the result that were asked for.
+        outputs: `Outputs` of the input.
+        options: `PredictionOptions`.
+        gif_plane: int or `None`. The plane along Z that the movie shows.
 
     Raises:
         ValueError: as `writers.check_planes` and `display.check_movie`.
     """
-    gone = set(card.axes) - set(card.output_axes)
-    sizes = {letter: n for letter, n in image.sizes.items() if letter not in gone | {"C"}}
-    known = labels or card.trained_channels or card.output_channels
-    writers.check_planes(out, sizes | {"C": len(known) or 1})
-    if movie:
-        display.check_movie(sizes, plane, image.name)
+    gone = {"C", *card.axes} - set(card.output_axes)
+    sizes = {letter: n for letter, n in image.sizes.items() if letter not in gone}
+    channels = options.output_channels or card.trained_channels or card.output_channels
+    writers.check_planes(outputs.result, sizes | {"C": len(channels) or 1})
+    if outputs.movie:
+        display.check_movie(sizes, gif_plane, image.name)
 
 
-def _steps(voxel_size, letters, path):
-    if not isinstance(voxel_size, Mapping):
-        values = list(voxel_size)
-        if len(values) != len(letters):
+def _plan_results(sources, out, several):
+    ending = out.name[len(stem(out)) :].lower() or out.suffix.lower()
+    one = len(sources) == 1 and out.suffix and not out.is_dir()
+    if one or ending in writers.WRITERS:
+        check_choice("suffix of the output", ending, SEVERAL if several else writers.WRITERS)
+        if len(sources) > 1:
             raise ValueError(
-                f"--voxel-size (`voxel_size`) has one number for each of the axes {letters} of "
-                f"{path}. Received: {values}."
+                f"{out} is one file, and there are {len(sources)} inputs: name a folder instead."
             )
-        voxel_size = dict(zip(letters, values))
-    for letter, size in voxel_size.items():
-        if letter not in "TZYX" or not 0 < size < math.inf:
-            raise ValueError(
-                f"--voxel-size (`voxel_size`) is in micrometers, above zero, along Z, Y or X. "
-                f"Received: {letter} {size}, for {path}."
-            )
-    return voxel_size
+        return [out]
+    suffix = ".ome.tif" if several else ".tif"
+    paths = [out / (s.name + (".zarr" if s.path.suffix == ".zarr" else suffix)) for s in sources]
+    twice = sorted({path.name for path in paths if paths.count(path) > 1})
+    if twice:
+        raise ValueError(
+            f"Several inputs have one name, so their results would replace each other: "
+            f"{', '.join(twice)}. Predict them into folders of their own."
+        )
+    return paths
+
+
+def _insert(path, ending):
+    """Return a path with an ending after its stem."""
+    name = stem(path)
+    return path.with_name(name + ending + path.name[len(name) :])
+
+
+def _check_gif(gif, inputs):
+    if gif is None:
+        return None
+    gif = Path(gif)
+    check_choice("suffix of --gif", gif.suffix.lower(), [".gif"])
+    if inputs > 1:
+        raise ValueError(
+            f"{gif} shows one series, and there are {inputs} inputs: predict one of them with "
+            f"--gif (`gif`)."
+        )
+    return gif

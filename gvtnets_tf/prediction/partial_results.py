@@ -1,7 +1,8 @@
-"""Results that wait in a hidden folder until all of them are there."""
+"""Keep finished parts of a result in a hidden folder until all of them are there."""
 
 import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,28 +18,28 @@ class Parts:
 
     Attributes:
         folder: `Path`, made when the first part is put there.
-        settings: mapping of what all parts depend on, in values that JSON can hold.
-        prefix: str. What the names of these parts begin with.
+        settings: mapping that all parts depend on, in values that JSON can hold.
+        prefix: str. The names of these parts begin with it.
     """
 
     folder: Path
     settings: dict
     prefix: str = ""
 
-    def inner(self, prefix):
-        """Parts with numbers of their own in the same folder."""
+    def inner(self, prefix: str | int) -> "Parts":
+        """Return parts with numbers of their own in the same folder."""
         return Parts(self.folder, self.settings, f"{self.prefix}{prefix}-")
 
-    def get(self, number):
-        """What `put` kept under a number: `(images, info)`, or `None`."""
+    def get(self, number: int) -> tuple | None:
+        """Return what `put` kept under a number: `(images, info)`, or `None`."""
         about = self._file(number)
         if not about.is_file():
             return None
         kept = json.loads(about.read_text())
         return [readers.read(self.folder / name) for name in kept["files"]], kept["info"]
 
-    def put(self, number, images, info):
-        """Keep the images of a part, and how they were made."""
+    def put(self, number: int, images: list, info: dict) -> None:
+        """Keep the images of a part, and the mapping that says how they were made."""
         _write(self.folder / f"{SETTINGS}.json", self.settings)
         about = self._file(number)
         names = [f"{about.stem}_{i}.tif" for i in range(len(images))]
@@ -51,26 +52,28 @@ class Parts:
         return self.folder / f"{self.prefix}{number:06}.json"
 
 
-def place(out):
-    """Where the parts of an output wait: a hidden folder beside it."""
+def parts_folder(out: Path) -> Path:
+    """Return the hidden folder beside an output that its parts wait in."""
     return out.with_name(f".{out.name}.parts")
 
 
-def check_none(out, *, resume=False, force=False):
-    """Refuse to lose what a stopped run has left, unless it is asked for.
+def check_no_parts(out: Path, *, resume: bool = False, force: bool = False) -> None:
+    """Raise `FileExistsError` rather than lose the parts that a stopped run has left.
 
     Raises:
         FileExistsError: saying how to go on, and how to start anew.
     """
-    if place(out).exists() and not (resume or force):
+    if parts_folder(out).exists() and not (resume or force):
         raise FileExistsError(
-            f"A run that stopped left parts of {out} in {place(out)}: go on with --resume "
+            f"A run that stopped left parts of {out} in {parts_folder(out)}: go on with --resume "
             f"(`resume=True`), or start anew with --force (`force=True`)."
         )
 
 
 @contextlib.contextmanager
-def parts(out, settings, *, resume=False, force=False):
+def keep_parts(
+    out: Path, settings: dict, *, resume: bool = False, force: bool = False
+) -> Iterator[Parts]:
     """Open the parts of an output; they are removed when all is done.
 
     On an error, or when the process is stopped, finished parts stay where they are, so
@@ -78,7 +81,7 @@ def parts(out, settings, *, resume=False, force=False):
 
     Args:
         out: `Path` that the parts will become.
-        settings: mapping of what the parts depend on. A run goes on only with its own.
+        settings: mapping that the parts depend on. A run goes on only with its own.
         resume: bool. Go on with what is there.
         force: bool. Start anew.
 
@@ -86,20 +89,20 @@ def parts(out, settings, *, resume=False, force=False):
         `Parts`.
 
     Raises:
-        FileExistsError: as `check_none`.
+        FileExistsError: as `check_no_parts`.
         ValueError: naming the settings that the stopped run had otherwise.
     """
-    check_none(out, resume=resume, force=force)
-    folder, settings = place(out), json.loads(json.dumps(settings, default=str))
-    if not (resume and _same(out, settings, force)):
+    check_no_parts(out, resume=resume, force=force)
+    folder, settings = parts_folder(out), json.loads(json.dumps(settings, default=_plain))
+    if not (resume and _check_same(out, settings, force)):
         remove(folder)
     yield Parts(folder, settings)
     remove(folder)
 
 
-def _same(out, settings, force):
-    """Whether the parts that are there belong to these settings."""
-    file = place(out) / f"{SETTINGS}.json"
+def _check_same(out, settings, force):
+    """Tell whether the parts that are there belong to these settings."""
+    file = parts_folder(out) / f"{SETTINGS}.json"
     if not file.is_file():
         return False
     before = json.loads(file.read_text())
@@ -115,3 +118,8 @@ def _same(out, settings, force):
 def _write(file, values):
     with atomic_write(file, force=True) as beside:
         beside.write_text(json.dumps(values))
+
+
+def _plain(value):
+    """Return an array as a list, and what JSON does not know as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

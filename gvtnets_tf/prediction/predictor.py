@@ -1,50 +1,71 @@
-"""An image of any size through a network: normalized, padded, tiled and brought back."""
+"""Run an image of any size through a network: normalize, pad, tile, and bring back."""
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
 
-from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import multiscale
 from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.normalization import Affine, Normalizer
-from gvtnets_tf.prediction import compatibility, memory, stitching, tiling
-from gvtnets_tf.prediction.engines.keras import runner
+from gvtnets_tf.images.normalization import Affine
+from gvtnets_tf.prediction import compatibility, memory, results, stitching, tiling, time_series
+from gvtnets_tf.prediction.options import PredictionOptions, collect_options
+from gvtnets_tf.prediction.tiled_network import TiledNetwork
+from gvtnets_tf.zoo.card import Card
 
-BLENDS = ("crop", *tiling.WEIGHTS)
-SHARE = 0.8  # of the available memory, what a call may take unasked
+SHARE = 0.8  # of the available memory, that a call may take by default
 
 
 class Predictor:
-    """A network and what must be known of it, ready for images.
+    """A network with its card, ready for images.
 
-    Attributes:
+    Args:
         model: callable `(batch, *grid, channels) -> (batch, *grid_out, channels_out)`,
             a Keras model or any other; with `card.classes`, of logits with one axis more. Read
-            from it where present: `divisor`, what each axis of the grid must be a multiple
-            of, `operators`, the places where it looks at the whole image at once, and
-            `select_outputs(labels)`, the network of some of its channels.
+            from it where present: `divisor`, of which each axis of the grid must be a multiple,
+            `operators`, the places where it looks at the whole image at once, and
+            `select_outputs(channels)`, the network of some of its channels.
         card: `Card`.
+
+    Attributes:
+        model, card: as given.
+        divisor: tuple of int, one per letter of `card.axes`.
+        memory: int. Bytes available when the predictor was made. A process keeps memory
+            that a call has freed, so that later it would look taken.
+
+    Examples:
+        >>> from gvtnets_tf.images.normalization import Normalizer
+        >>> card = Card("YX", "YX", Normalizer("none"), denormalize="none")
+        >>> Predictor(lambda x: 2 * x, card)(np.ones((2, 3)))
+        array([[2., 2., 2.],
+               [2., 2., 2.]], dtype=float32)
     """
 
-    def __init__(self, model, card):
+    def __init__(self, model: Callable, card: Card):
         divisor = getattr(model, "divisor", 1)
         self.model, self.card = model, card
-        self.divisor = tiling.per_axis("model.divisor", divisor, card.axes)
+        self.divisor = tiling.check_per_axis("model.divisor", divisor, card.axes)
+        self.memory = memory.measure_available()
         self._bytes_per_voxel = card.bytes_per_voxel
-        self._held = memory.PROBE  # voxels of the largest call that is known to fit
-        self._runners = {}  # by the labels asked for
+        self._network = TiledNetwork(model, card)
 
-    def __call__(self, array, axes=None, **options):
+    def __call__(
+        self,
+        array: np.ndarray,
+        axes: str | None = None,
+        options: PredictionOptions | None = None,
+        *,
+        progress: bool = False,
+        **fields,
+    ) -> np.ndarray | tuple:
         """Predict an array.
 
         Args:
-            array: array in camera counts, or whatever the network was trained on.
+            array: array in camera counts, or in the units that the network was trained on.
             axes: str. One letter of `TCZYX` per axis; by default `card.axes`.
-            **options: as in `predict`.
+            options, progress, **fields: as in `predict`.
 
         Returns:
             Float32 array, in the axis order described in `predict`; with `uncertainty`
@@ -54,332 +75,167 @@ class Predictor:
             ValueError: as `predict`.
         """
         image = Image(np.asarray(array), self.card.axes if axes is None else axes)
-        result, _ = self.predict(image, **options)
+        result, _ = self.predict(image, options, progress=progress, **fields)
         return tuple(r.array for r in result) if isinstance(result, tuple) else result.array
 
     def predict(
         self,
-        image,
+        image: Image,
+        options: PredictionOptions | None = None,
         *,
-        tile=None,
-        whole=False,
-        overlap=None,
-        blend=None,
-        max_memory=None,
-        batch=1,
-        uncertainty=False,
-        progress=False,
-        statistics=None,
-        labels=None,
-        estimate="median",
-    ):
-        """Predict an image.
+        progress: bool = False,
+        **fields,
+    ) -> tuple:
+        """Predict an image or a time series.
 
         It is normalized by statistics of the whole image (each frame of a time series by
         its own), padded by reflection, predicted whole or in tiles, cropped, and given its
         units by `card.denormalize`. A network of planes predicts a stack plane by plane, with the
-        statistics of the stack. Frames are read one at a time, first all of them to be measured
-        (a blank one is named before hours of work), then each to be predicted.
+        statistics of the stack.
 
         Args:
             image: `Image`.
-            tile: int or one int per letter of `card.axes`. Voxels that the network reads at
-                a time, rounded up to its divisor. A projection holds the whole stack.
-            whole: bool. Predict whole, without asking whether it fits.
-            overlap: int or one int per letter of `card.axes`. Voxels that neighbouring
-                tiles share at least. By default twice an eighth of the tile, which is
-                rounded up to the divisor and at most a quarter; half of the tile for a
-                network that learned windows (`card.tile`), as published (Liu et al. 2020).
-            blend: what becomes of shared voxels. `"crop"`: each tile gives up its half;
-                `"average"`: the mean of the tiles (as published, with an overlap of 64);
-                `"ramp"`: a linear cross-fade. By default `"crop"`, of windows `"average"`.
-            max_memory: bytes, or str such as `"4GiB"`, that a call of the network may take.
-                By default 0.8 of what is available, unless `tile` or `whole` is given.
-            batch: int. Tiles, or planes, predicted at a time.
-            uncertainty: bool. Return the scale of a probabilistic network as well, or the
-                standard deviation of a distribution over classes.
+            options: `PredictionOptions`.
             progress: bool. Show a bar on standard error.
-            statistics: `Affine` of the input, measured elsewhere.
-            labels: sequence of str or int. Which channels of the result, in this order; by
-                default those that the training images had (`card.trained_channels`).
-            estimate: `"median"` or `"mean"` of a distribution over classes.
+            **fields: of `PredictionOptions`, in place of `options` or of some of them.
 
         Returns:
             `(result, info)`. `result` is an `Image` (float32) with the axes of the input;
             a projection drops Z. Axis C stays where the input had it. Where it had none, a
             result with several channels gets one in front of its spatial axes, as in
             `"TCZYX"`. With `uncertainty`, `result` is a tuple of two such images, location
-            and scale. `info` says how it was done, in values that JSON can hold: `mode`
-            (`"whole"` or `"tiles"`), `tile`, `overlap`, `blend`, `denormalize`, `statistics`
-            (offset and gain of the input, one entry per frame) and, where the result depends on the
-            tiles, `note`.
+            and scale. `info` is that of `results.describe`, with the statistics of every frame.
 
         Raises:
-            ValueError: for axes or channels that do not fit the network, NaN, a constant
-                image, an image that does not fit the memory, a tile that leaves nothing
-                between its halos, or options that exclude each other.
+            ValueError: for an option that does not fit, axes or channels that the network does
+                not read, NaN, a constant image, or an image that does not fit the memory.
 
         Reference:
             Order of the steps, padding and average as in Wang, Xie & Ji (2021).
             https://doi.org/10.1038/s42256-020-00283-x
         """
-        blend = check_choice("blend", blend or self._blend, BLENDS)
-        check_choice("estimate", estimate, stitching.ESTIMATES)
-        check_at_least("batch", batch, 1)
-        compatibility.check_image(image, self.model, self.card, uncertainty, statistics)
-        labels = self._labels(labels)
-        plan = self._plan(image, tile, whole, overlap)
-        batch = min(batch, len(plan.places))
-        if max_memory is not None or (tile is None and not whole):
-            self._check_fits(image, plan, batch, max_memory, labels)
+        options = collect_options(options, fields)
+        if options.dtype:
+            raise ValueError(
+                f"`dtype` is of files, and an array is float32: write it with `gvtnets_tf.write`. "
+                f"Received: dtype={options.dtype!r}."
+            )
+        images, info = time_series.predict_series(image, self, options, progress=progress)
+        return tuple(images) if options.uncertainty else images[0], info
 
-        how = {"blend": blend, "estimate": estimate, "uncertainty": uncertainty, "labels": labels}
-        frames, order = image.sizes.get("T", 1), plan.grid + "C"
-        used = [self._measure(_read(image, t, order), image, t, statistics) for t in range(frames)]
-        with tqdm(total=frames * len(plan.places), unit="tile", disable=not progress) as bar:
-            for t in range(frames):
-                y = self._predict_frame(
-                    _read(image, t, order),
-                    used[t],
-                    plan,
-                    batch=batch,
-                    bar=bar,
-                    **how,
-                )
-                if t == 0:
-                    result = np.empty((frames, *y.shape), np.float32) if frames > 1 else y[None]
-                result[t] = y
-        self._held = max(self._held, math.prod(plan.tile) * batch)
-        return self._images(result, image, plan, uncertainty, labels), self._info(plan, used, how)
+    @property
+    def precision(self) -> str:
+        """Type in which the layers of the network compute."""
+        return getattr(self.model, "compute_dtype", "float32")
 
-    def bytes_per_voxel(self, channels=1):
-        """Peak memory of a call per voxel of its input: the card's, or measured once."""
+    def check(self, image: Image, options: PredictionOptions) -> None:
+        """Refuse an image or an option that does not fit, before anything is read.
+
+        Args:
+            image: `Image`, with the channels and the voxel size that the network reads.
+            options: `PredictionOptions`.
+
+        Raises:
+            ValueError: naming the image or the option, and what to do.
+        """
+        if options.precision not in ("float32", self.precision):
+            raise ValueError(
+                f"`precision` is chosen when a model is loaded: `load(model, "
+                f"precision={options.precision!r})`. Received: a predictor of {self.precision}."
+            )
+        compatibility.check_image(image, self.model, self.card, options)
+        channels = self._output_indices(options)
+        plan = self._plan(image, options)
+        batch_size = min(options.batch_size, len(plan.places))
+        if options.max_memory is not None or (options.tile is None and not options.whole):
+            self._check_memory(image, plan, batch_size, channels, options.max_memory)
+        compatibility.warn_thin(image.sizes, self.card, self.divisor, image.name)
+
+    def predict_frame(
+        self, frame: Image, affine: Affine, options: PredictionOptions, progress: bool = False
+    ) -> tuple:
+        """Predict one frame that was checked and measured.
+
+        Args:
+            frame: `Image` without axis T, with its pixels in memory.
+            affine: `Affine` of the frame.
+            options: `PredictionOptions`.
+            progress: bool. Show a bar of tiles on standard error.
+
+        Returns:
+            `(images, info)`: a list of `Image` (the location and, with `uncertainty`, the
+            scale), and the mapping of `results.describe`.
+
+        Raises:
+            ValueError: for a network that does not answer as its card promises.
+        """
+        plan, channels = self._plan(frame, options), self._output_indices(options)
+        blend = options.blend or ("average" if self.card.tile else "crop")
+        x = rearrange(frame.array, frame.axes, plan.grid + "C")
+        if len(self.card.scales) == 1:  # several scales are reflected as they are cut
+            x = tiling.pad(x, plan.divisor)
+        answers = self._network.predict_tiles(x, affine, plan, channels, options, progress)
+        if self.card.classes:
+            kind = options.estimate, options.uncertainty
+            y = stitching.stitch_distributions(answers, plan, blend, *kind)
+        else:
+            y = stitching.stitch(answers, plan, blend)
+        y = tiling.crop(y, plan.select_output(plan.shape), plan.select_output(plan.divisor))
+        results.denormalize(y, affine, self.card, channels, options.uncertainty)
+        names = self.card.output_channels
+        names = names if channels is None or not names else [names[i] for i in channels]
+        operators = getattr(self.model, "operators", ())
+        return (
+            results.to_images(y, frame, plan, names, options.uncertainty),
+            results.describe(plan, self.card, options, blend, affine, operators),
+        )
+
+    def bytes_per_voxel(self, channels: int = 1) -> float:
+        """Return the peak memory of a call per voxel of its input: the card's, or measured once."""
         if self._bytes_per_voxel is None:
-            self._bytes_per_voxel = memory.bytes_per_voxel(
-                self._run(None), self.divisor, channels * len(self.card.scales),
-                len(self.card.axes), self.card.tile,
+            self._bytes_per_voxel = memory.measure_bytes_per_voxel(
+                self._network.compile(), self.divisor, channels * len(self.card.scales),
+                len(self.card.axes), self.card.tile
             )  # fmt: skip
         return self._bytes_per_voxel
 
-    def _run(self, labels):
-        """The network of some labels as a function of arrays, made once."""
-        if labels not in self._runners:
-            part = self.model
-            if labels is not None and hasattr(part, "select_outputs"):
-                part = part.select_outputs(labels)
-            self._runners[labels] = runner(part, softmax=bool(self.card.classes))
-        return self._runners[labels]
-
-    def _labels(self, labels):
-        """Indices of the channels that are wanted, or `None` for all there are."""
-        if labels is None:
-            labels = self.card.trained_channels or None
-        elif not len(labels):
-            raise ValueError("Ask for at least one label, or leave `labels` out. Received: [].")
-        if labels is None:
+    def _output_indices(self, options):
+        """Return the indices of the channels of the result, or `None` for all there are."""
+        channels, names = options.output_channels, self.card.output_channels
+        channels = self.card.trained_channels or None if channels is None else channels
+        if channels is None:
             return None
-        names = self.card.output_channels
-        for label in labels:
-            if names or isinstance(label, str):
-                check_choice("label", label, [*names, *range(len(names))])
-        return tuple(names.index(x) if isinstance(x, str) else int(x) for x in labels)
+        for channel in channels:
+            if names or isinstance(channel, str):
+                check_choice("output channel", channel, [*names, *range(len(names))])
+        return tuple(names.index(x) if isinstance(x, str) else int(x) for x in channels)
 
-    @property
-    def _blend(self):
-        return "average" if self.card.tile else "crop"
-
-    def _plan(self, image, tile, whole, overlap):
-        if whole and (tile is not None or self.card.tile):
-            given = f"tile={tile}" if tile is not None else f"a model of {self.card.tile} windows"
-            raise ValueError(f"Pass `whole` or `tile`, not both. Received: {given}.")
-        card, divisor = self.card, self.divisor
+    def _plan(self, image, options):
+        card, divisor, tile, overlap = self.card, self.divisor, options.tile, options.overlap
         if card.tile:
-            tile = tiling.per_axis("tile", card.tile if tile is None else tile, card.axes)
+            if options.whole:
+                raise ValueError(
+                    f"`whole` is of networks that read images of any size. Received: a model of "
+                    f"{card.tile} windows."
+                )
+            tile = tiling.check_per_axis("tile", card.tile if tile is None else tile, card.axes)
             tile = tiling.round_up(tile, divisor)
             multiscale.check_scales(card.scales, tile, card.axes)
             overlap = [n // 2 for n in tile] if overlap is None else overlap
             # A smaller image is padded to one window.
-            divisor = tuple(
-                t if image.sizes[a] < t else d for a, t, d in zip(card.axes, tile, divisor)
-            )
-        axes = (card.axes, card.output_axes)
-        return tiling.plan(image.sizes, *axes, divisor, tile=tile, overlap=overlap)
+            sizes = zip((image.sizes[a] for a in card.axes), tile, divisor)
+            divisor = tuple(t if n < t else d for n, t, d in sizes)
+        return tiling.plan_tiles(
+            image.sizes, card.axes, card.output_axes, divisor, tile=tile, overlap=overlap
+        )
 
-    def _check_fits(self, image, plan, batch, max_memory, labels):
-        voxels = math.prod(plan.tile) * batch
-        if max_memory is None:
-            if voxels <= self._held and not self.card.classes:
-                return
-            limit = SHARE * memory.available()
-        else:
-            limit = memory.parse_size(max_memory)
+    def _check_memory(self, image, plan, batch_size, channels, max_memory):
+        small = math.prod(plan.tile) * batch_size <= memory.PROBE_VOXELS
+        if max_memory is None and small and self._bytes_per_voxel is None:
+            return  # To measure takes as much.
+        limit = SHARE * self.memory if max_memory is None else memory.parse_size(max_memory)
         each, held = self.bytes_per_voxel(image.sizes.get("C", 1)), 0
         if self.card.classes:
-            labels = len(self.card.output_channels) if labels is None else len(labels)
-            held = 4 * stitching.band_voxels(plan) * labels * self.card.classes
-        compatibility.check_memory(image, plan, batch, each, held, limit)
-
-    def _measure(self, frame, image, t, statistics):
-        name = image.name or "the image"
-        name = f"frame {t} of {name}" if "T" in image.axes else name
-        if statistics is None:
-            return self.card.input_normalizer.measure(frame, name)
-        Normalizer("none").measure(frame, name)  # It refuses NaN, and measures nothing.
-        return statistics
-
-    def _predict_frame(
-        self, frame, affine, plan, *, blend, estimate, uncertainty, labels, batch, bar
-    ):  # fmt: skip
-        """Predict an array `(*grid, channels)`; the result has its units."""
-        if len(self.card.scales) == 1:  # several scales are reflected as they are cut
-            frame = tiling.pad(frame, plan.divisor)
-        answers = self._answers(frame, affine, plan, uncertainty, labels, batch, bar)
-        if self.card.classes:
-            out = stitching.stitch_distributions(answers, plan, blend, estimate, uncertainty)
-        else:
-            out = stitching.stitch(answers, plan, blend)
-        out = tiling.crop(out, plan.result(plan.shape), plan.result(plan.divisor))
-        locations = out.shape[-1] // (1 + uncertainty)
-        back = self._back(affine, locations, labels)
-        for plane in out:  # One at a time, so that no second copy is made.
-            plane[..., :locations] = back.undo(plane[..., :locations])
-            if uncertainty:
-                plane[..., locations:] *= back.gain
-        return out
-
-    def _answers(self, frame, affine, plan, uncertainty, labels, batch, bar):
-        """Yield the index of each place and what the network says of it."""
-        run = self._run(labels)
-        for first in range(0, len(plan.places), batch):
-            some = range(first, min(first + batch, len(plan.places)))
-            x = np.stack([self._window(frame, affine, plan, plan.places[i].read) for i in some])
-            yield from zip(some, self._select(self._call(run, x, plan), uncertainty, labels))
-            bar.update(len(some))
-
-    def _window(self, frame, affine, plan, place):
-        """What the network reads of a place, normalized.
-
-        An affine map of the whole image is applied where it is read: the image need not be
-        held a second time.
-        """
-        if len(self.card.scales) == 1:
-            return affine.apply(frame[place])
-        own = len(place) - len(self.card.axes)
-        plane, window = frame[tuple(s.start for s in place[:own])], place[own:]
-        before = [b for b, _ in tiling.pad_amounts(plan.shape, plan.divisor)][own:]
-        start = [s.start - b for s, b in zip(window, before)]
-        size = [s.stop - s.start for s in window]
-        read = lambda slices: affine.apply(plane[slices])
-        return multiscale.crop_multiscale(read, plane.shape[:-1], start, size, self.card.scales)
-
-    def _call(self, run, x, plan):
-        """Call the network on `(batch, *tile, channels)`; refuse an answer of another grid."""
-        x = x.reshape(len(x), *plan.tile, x.shape[-1])
-        y = run(x)
-        sizes = dict(zip(self.card.axes, plan.tile))
-        expected = (len(x), *(sizes[letter] for letter in self.card.output_axes))
-        inner = y.shape[len(expected) :]
-        if y.shape[: len(expected)] != expected or len(inner) != 1 + bool(self.card.classes):
-            raise ValueError(
-                f"The model answers images of shape {x.shape} with shape {y.shape}, and its card "
-                f"promises {expected} and channels (axes {self.card.axes} to "
-                f"{self.card.output_axes}){' and classes' if self.card.classes else ''}."
-            )
-        return y.reshape(len(x), *plan.result(plan.size), *inner)
-
-    def _select(self, y, uncertainty, labels):
-        """Keep the channels that are wanted, with their scales; refuse those not on the card."""
-        if labels is not None and hasattr(self.model, "select_outputs"):
-            return y
-        axis = -2 if self.card.classes else -1
-        channels, names = y.shape[axis], self.card.output_channels
-        if self.card.probabilistic:
-            if channels % 2:
-                raise ValueError(
-                    f"A probabilistic model answers with a location and a scale per channel. "
-                    f"Received: {channels} channels."
-                )
-            channels //= 2
-        if names and len(names) != channels:
-            raise ValueError(
-                f"The card names {len(names)} output channels ({', '.join(names)}), and the "
-                f"model answers with {channels}."
-            )
-        wanted = list(range(channels) if labels is None else labels)
-        for label in wanted:
-            check_choice("label", label, range(channels))
-        scales = uncertainty and self.card.probabilistic
-        return np.take(y, wanted + [channels + i for i in wanted] * scales, axis)
-
-    def _back(self, affine, channels, labels):
-        """The map that gives a result with so many channels its units."""
-        if self.card.denormalize == "none":
-            return Affine(np.zeros(1), np.ones(1))
-        if self.card.denormalize == "stored":
-            stored = (
-                np.asarray(v)
-                for v in (self.card.target_normalizer.offset, self.card.target_normalizer.gain)
-            )
-            affine = Affine(*stored)
-        if labels is not None and np.size(affine.gain) > 1:
-            affine = Affine(affine.offset[list(labels)], affine.gain[list(labels)])
-        compatibility.check_units(self.card.denormalize, np.size(affine.gain), channels)
-        return affine
-
-    def _images(self, result, image, plan, uncertainty, labels):
-        grid = "".join(plan.result(plan.grid))
-        channels = result.shape[-1] // (1 + uncertainty)
-        axes = "".join(a for a in image.axes if a in "TC" + grid)
-        if "C" not in axes and channels > 1:
-            first = min(axes.index(letter) for letter in grid)
-            axes = f"{axes[:first]}C{axes[first:]}"
-        parts = (result[..., :channels], result[..., channels:])[: 1 + uncertainty]
-        names = self.card.output_channels
-        if labels is not None and names:
-            names = tuple(names[i] for i in labels)
-        images = tuple(
-            replace(
-                image,
-                array=rearrange(part, f"T{grid}C", axes),
-                axes=axes,
-                voxel_size={a: size for a, size in image.voxel_size.items() if a in axes},
-                channel_names=names,
-            )
-            for part in parts
-        )
-        return images if uncertainty else images[0]
-
-    def _info(self, plan, used, how):
-        whole = plan.whole and not self.card.tile
-        info = {
-            "mode": "whole" if whole else "tiles",
-            "tile": None if whole else list(plan.tile),
-            "overlap": None if whole else list(plan.overlap),
-            "blend": None if whole else how["blend"],
-            "denormalize": self.card.denormalize,
-            "statistics": [
-                {"offset": _floats(affine.offset), "gain": _floats(affine.gain)} for affine in used
-            ],
-        }
-        if self.card.classes:
-            info["estimate"] = how["estimate"]
-        if self.card.tile:
-            info["note"] = "The network reads windows of one size: the result depends on them."
-            return info
-        operators = getattr(self.model, "operators", {})
-        if operators and not whole:
-            info["note"] = (
-                f"The network looks at the whole image at once ({', '.join(operators)}), and saw "
-                f"only a tile: the result depends on the tile."
-            )
-        return info
-
-
-def _read(image, t, order):
-    """Read one frame of a time series, or what there is, in the given axis order."""
-    index = tuple(t if letter == "T" else slice(None) for letter in image.axes)
-    return rearrange(np.asarray(image.array[index]), image.axes.replace("T", ""), order)
-
-
-def _floats(values):
-    return [float(v) for v in np.atleast_1d(values)]
+            count = len(self.card.output_channels) if channels is None else len(channels)
+            held = 4 * stitching.count_band_voxels(plan) * count * self.card.classes
+        compatibility.check_memory(image.name, plan, batch_size, each, held, limit)

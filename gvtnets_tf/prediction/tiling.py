@@ -1,21 +1,23 @@
-"""Geometry of prediction: tiles, their weights, padding."""
+"""Geometry of tiles: places, weights and padding."""
 
 import functools
 import itertools
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gvtnets_tf.checks import check_at_least, check_choice
 
-# How much a tile says about each of its voxels, along one axis, before the tiles that
+# Weight that a tile has in each of its voxels, along one axis, before the tiles that
 # share a voxel are brought to a sum of one. Triangles that are brought to a sum of one
 # are a linear cross-fade (alpha blending) where two tiles meet.
 WEIGHTS = {
     "average": np.ones,
     "ramp": lambda size: np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)),
 }
+BLENDS = ("crop", *WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Tile:
             slice(w.start - r.start, w.stop - r.start) for r, w in zip(self.read, self.write)
         )
 
-    def along(self, axes):
-        """The tile on some of its axes, given by their indices."""
+    def along(self, axes: Sequence) -> "Tile":
+        """Return the tile on some of its axes, given by their indices."""
         return Tile(tuple(self.read[i] for i in axes), tuple(self.write[i] for i in axes))
 
 
-def split_axis(length, size, margin, align=1, letter="this axis"):
+def split_axis(
+    length: int, size: int, margin: int, align: int = 1, letter: str = "this axis"
+) -> list:
     """Cut one axis into `(read, write)` slices; the writes meet without overlap.
 
     Args:
@@ -54,7 +58,7 @@ def split_axis(length, size, margin, align=1, letter="this axis"):
         margin: int. Least number of voxels dropped on each inner side of a tile.
         align: int. Tiles begin at multiples of this, so that a network that strides
             sees the same phase in each of them. The last one ends with the axis.
-        letter: str. What to call the axis in messages.
+        letter: str. Name of the axis in messages.
 
     Returns:
         List of `(read, write)` slice pairs, in order. Two neighbours meet in the
@@ -62,6 +66,10 @@ def split_axis(length, size, margin, align=1, letter="this axis"):
 
     Raises:
         ValueError: if `size` leaves less than `align` once both margins are dropped.
+
+    Examples:
+        >>> split_axis(10, size=6, margin=1)
+        [(slice(0, 6, None), slice(0, 5, None)), (slice(4, 10, None), slice(5, 10, None))]
     """
     size = min(size, length)
     step = (size - 2 * margin) // align * align
@@ -78,7 +86,9 @@ def split_axis(length, size, margin, align=1, letter="this axis"):
     return [(slice(start, start + size), slice(*write)) for start, write in zip(starts, writes)]
 
 
-def split(shape, size, margin, align=None):
+def split(
+    shape: Sequence, size: Sequence, margin: Sequence, align: Sequence | None = None
+) -> list[Tile]:
     """Cut a grid of any rank into tiles of equal size: the product of its axes.
 
     Args:
@@ -97,7 +107,7 @@ def split(shape, size, margin, align=None):
     return [Tile(*zip(*chosen)) for chosen in itertools.product(*pairs)]
 
 
-def shares(tiles, blend):
+def blend_weights(tiles: list[Tile], blend: str) -> list[tuple]:
     """Weight the voxels of tiles that overlap, so that all tiles sum to one in each voxel.
 
     Args:
@@ -107,7 +117,7 @@ def shares(tiles, blend):
 
     Returns:
         List with one tuple per tile: a 1-D float array per axis, whose outer product
-        (`weight`) is the weight of the tile over its `read` region.
+        (`outer_weight`) is the weight of the tile over its `read` region.
 
     Raises:
         ValueError: for an unknown `blend`.
@@ -124,26 +134,30 @@ def shares(tiles, blend):
     return [tuple(axis[r.start] for axis, r in zip(axes, tile.read)) for tile in tiles]
 
 
-def weight(share):
-    """Multiply out one entry of `shares`: float32 array over the tile's `read` region."""
+def outer_weight(lines: tuple) -> np.ndarray:
+    """Multiply out one entry of `blend_weights`.
+
+    Returns:
+        Float32 array over the `read` region of the tile.
+    """
     result = np.ones((), np.float32)
-    for weights in share:
+    for weights in lines:
         result = np.multiply.outer(result, weights.astype(np.float32))
     return result
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the voxels of one frame go. No pixels live here; `plan` makes one.
+    """Where the voxels of one frame go. No pixels live here; `plan_tiles` makes one.
 
     Attributes:
         grid: str. Axes of a frame: the one that a network of planes is repeated along, if
             any, and then the network's own.
         rank: int. How many of them are the network's own.
         shape, padded: tuples of int. Voxels of the frame, before and after padding.
-        divisor: tuple of int. What a tile must be a multiple of.
+        divisor: tuple of int. A tile is a multiple of it.
         size, margin: tuples of int. Voxels of a tile, and of each of its inner margins.
-        kept: tuple of int. Indices of the axes that the result has.
+        output_indices: tuple of int. Axes of the grid that the result has.
     """
 
     grid: str
@@ -153,43 +167,45 @@ class Plan:
     divisor: tuple
     size: tuple
     margin: tuple
-    kept: tuple
+    output_indices: tuple
 
     @functools.cached_property
-    def places(self):
-        """List of `Tile`."""
+    def places(self) -> list[Tile]:
+        """Tiles in the order in which the grid lies in memory."""
         return split(self.padded, self.size, self.margin, self.divisor)
 
     @property
-    def tile(self):
-        """What the network reads at a time, along its own axes."""
+    def tile(self) -> tuple:
+        """Voxels that the network reads at a time, along its own axes."""
         return self.size[-self.rank :]
 
     @property
-    def overlap(self):
-        """Voxels that neighbouring tiles share at least, along the network's own axes."""
+    def overlap(self) -> tuple:
+        """Voxels that neighboring tiles share at least, along the network's own axes."""
         return tuple(2 * m for m in self.margin[-self.rank :])
 
     @property
-    def whole(self):
+    def whole(self) -> bool:
+        """One tile holds the frame."""
         return self.tile == self.padded[-self.rank :]
 
-    def result(self, sizes):
-        """Of one value per axis of the grid, those of the result."""
-        return tuple(sizes[i] for i in self.kept)
+    def select_output(self, values: Sequence) -> tuple:
+        """Return those values, one per axis of the grid, that belong to axes of the result."""
+        return tuple(values[i] for i in self.output_indices)
 
-    def shrink(self, voxels):
+    def smaller_tile(self, voxels: float) -> tuple | None:
         """Find a smaller tile: halve the longest axis until it holds at most `voxels`.
 
         Returns:
             Tuple of int, or `None` where no tile is small enough.
         """
         size, align = list(self.tile), self.divisor[-self.rank :]
-        own = range(len(self.grid) - self.rank, len(self.grid))
+        first = len(self.grid) - self.rank
         while math.prod(size) > voxels:
             # A tile of twice `align` is the least of which the default margin leaves
             # something; a projection holds its whole axis.
-            free = [i for i, j in enumerate(own) if j in self.kept and size[i] > 2 * align[i]]
+            large = [i for i in range(self.rank) if size[i] > 2 * align[i]]
+            free = [i for i in large if first + i in self.output_indices]
             if not free:
                 return None
             longest = max(free, key=lambda i: size[i])
@@ -198,19 +214,27 @@ class Plan:
         return tuple(size)
 
 
-def plan(sizes, axes, output_axes, divisor, *, tile=None, overlap=None):
+def plan_tiles(
+    sizes: Mapping,
+    axes: str,
+    output_axes: str,
+    divisor: Sequence,
+    *,
+    tile: int | Sequence | None = None,
+    overlap: int | Sequence | None = None,
+) -> Plan:
     """Lay out one frame for a network.
 
     Args:
         sizes: mapping from axis letter to voxels; letters other than Z, Y, X are ignored.
-            One of Z, Y, X that is not in `axes` is gone along one by one.
+            The network is repeated along one of Z, Y, X that is not in `axes`.
         axes, output_axes: str. Spatial axes of the network's input and of its result.
         divisor: one int per letter of `axes`.
         tile: int, or one per letter of `axes`, rounded up to the divisor; `None` for the
             whole frame. An axis that the result lacks must be held whole.
-        overlap: int, or one per letter of `axes`. Voxels that neighbours share at least.
+        overlap: int, or one per letter of `axes`. Voxels that neighbors share at least.
             By default each side gives up an eighth of the tile, but at least the divisor,
-            so that what the coarsest level saw of a border is dropped, and at most a
+            which drops the voxels that the coarsest level saw beside a border, and at most a
             quarter, so that half of the tile answers.
 
     Returns:
@@ -231,20 +255,20 @@ def plan(sizes, axes, output_axes, divisor, *, tile=None, overlap=None):
     if overlap is None:
         margin = [min(max(d, s // 8), s // 4) for s, d in zip(size, divisor)]
     else:
-        margin = [-(-o // 2) for o in per_axis("overlap", overlap, axes, least=0)]
+        margin = [-(-o // 2) for o in check_per_axis("overlap", overlap, axes, least=0)]
     # One tile along an axis has no neighbours to share anything with.
     margin = tuple(m if s < n else 0 for m, s, n in zip(margin, size, length))
-    kept = tuple(i for i, letter in enumerate(grid) if letter in repeated + output_axes)
+    output = tuple(i for i, letter in enumerate(grid) if letter in repeated + output_axes)
     zeros = (0,) * len(ones)
     return Plan(
-        grid, len(axes), shape, padded, ones + tuple(divisor), ones + size, zeros + margin, kept
+        grid, len(axes), shape, padded, ones + tuple(divisor), ones + size, zeros + margin, output
     )
 
 
 def _size(tile, axes, length, divisor, whole):
     if isinstance(tile, (int, np.integer)):
         tile = [n if all_of_it else tile for n, all_of_it in zip(length, whole)]
-    tile = per_axis("tile", tile, axes)
+    tile = check_per_axis("tile", tile, axes)
     for letter, n, t, all_of_it in zip(axes, length, tile, whole):
         if all_of_it and t < n:
             raise ValueError(
@@ -254,11 +278,11 @@ def _size(tile, axes, length, divisor, whole):
     return tuple(map(min, round_up(tile, divisor), length))
 
 
-def per_axis(name, value, axes, least=1):
-    """Spread one number over the axes, or check that there is one for each.
+def check_per_axis(name: str, value: int | Sequence, axes: str, least: int = 1) -> tuple:
+    """Return one int per axis from one number for all, or from one for each.
 
     Raises:
-        ValueError: naming the argument, the axes and what came in.
+        ValueError: naming the argument, the axes and the value.
     """
     values = (value,) * len(axes) if isinstance(value, (int, np.integer)) else tuple(value)
     if len(values) != len(axes):
@@ -268,7 +292,7 @@ def per_axis(name, value, axes, least=1):
     return tuple(int(check_at_least(name, v, least)) for v in values)
 
 
-def round_up(shape, divisor):
+def round_up(shape: Sequence, divisor: Sequence) -> tuple:
     """Round each size up to a multiple of its divisor."""
     return tuple(map(_round_up, shape, divisor))
 
@@ -277,8 +301,8 @@ def _round_up(size, divisor):
     return size + (-size) % divisor
 
 
-def pad_amounts(shape, divisor):
-    """Voxels to add `(before, after)` each axis to make it a multiple of its divisor.
+def pad_amounts(shape: Sequence, divisor: Sequence) -> list:
+    """Count the voxels to add `(before, after)` each axis to make it a multiple of its divisor.
 
     Half of them go before, and the odd one after, as published (Wang et al. 2021).
 
@@ -292,7 +316,7 @@ def pad_amounts(shape, divisor):
     return [(p // 2, p - p // 2) for p in missing]
 
 
-def pad(array, divisor):
+def pad(array: np.ndarray, divisor: Sequence) -> np.ndarray:
     """Pad the leading axes by reflection to multiples of `divisor`.
 
     An axis shorter than its padding is reflected again and again; a single plane is
@@ -311,8 +335,8 @@ def pad(array, divisor):
     return np.pad(array, amounts + [(0, 0)] * (array.ndim - len(divisor)), mode="reflect")
 
 
-def crop(array, shape, divisor):
-    """Take off what `pad` added to a grid of this shape; the result is a view.
+def crop(array: np.ndarray, shape: Sequence, divisor: Sequence) -> np.ndarray:
+    """Crop the padding of `pad` off a grid of this shape; the result is a view.
 
     Args:
         array: array `(*padded grid, ...)`.

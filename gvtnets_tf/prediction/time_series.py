@@ -1,214 +1,236 @@
-"""Frames of a time series, or one image, through a predictor, one after the other."""
+"""Predict the frames of a time series, or one image, one after the other."""
 
-import warnings
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
 
-from gvtnets_tf.checks import check_choice
-from gvtnets_tf.images import resampling as grids
+from gvtnets_tf.images import resampling
 from gvtnets_tf.images.axes import rearrange, spatial
-from gvtnets_tf.images.frames import join, select
+from gvtnets_tf.images.frames import join
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.normalization import Affine
-
-SCOPES = ("frame", "series")
+from gvtnets_tf.images.normalization import Affine, Normalizer
+from gvtnets_tf.prediction.inputs import open_input, select_channels
+from gvtnets_tf.prediction.options import PredictionOptions, collect_options
+from gvtnets_tf.prediction.partial_results import Parts
+from gvtnets_tf.prediction.results import choose_axes
+from gvtnets_tf.zoo.card import Card
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """An input as a network wants it, without its values being normalized yet.
+class Series:
+    """Frames on the voxels that a network knows, and their statistics.
+
+    Frames are read one at a time, first all of them to be measured, so that a blank one is
+    named before hours of work, then each to be predicted.
 
     Attributes:
         image: `Image`, the input. The result gets its grid.
-        frames: list of `Image` without axis T, of the voxel size that the network knows.
-        statistics: list of `Affine`, one per frame, measured before any resampling.
-        info: mapping. What was done, in values that JSON can hold.
+        scaled: `Image` with the voxel size that the network knows, computed when it is read.
+        normalizer: `Normalizer` of the input.
+        scope: `"frame"`, `"series"`, or an `Affine` measured elsewhere.
     """
 
     image: Image
-    frames: list
-    statistics: list
-    info: dict
+    scaled: Image
+    normalizer: Normalizer
+    scope: str | Affine
+
+    @property
+    def count(self) -> int:
+        """Number of frames; one where there is no axis T."""
+        return self.image.sizes.get("T", 1)
+
+    @functools.cached_property
+    def statistics(self) -> list[Affine]:
+        """Statistics of each frame, measured before any resampling."""
+        return _measure(self)
+
+    @functools.cached_property
+    def info(self) -> dict:
+        """Choices that all frames share, in values that JSON can hold."""
+        scope = "elsewhere" if isinstance(self.scope, Affine) else self.scope
+        info = {"statistics_of": scope} if "T" in self.image.axes else {}
+        if self.scaled is not self.image:
+            sizes = self.scaled.voxel_size
+            info["resampled_to"] = {a: float(sizes[a]) for a in "ZYX" if a in sizes}
+        return info
+
+    def read_frame(self, number: int) -> Image:
+        """Read a frame; that of an image without axis T is kept."""
+        return _read(self.scaled, number) if "T" in self.image.axes else self._still
+
+    @functools.cached_property
+    def _still(self):
+        return _read(self.scaled, 0)
 
 
-def prepare(image, card, *, statistics="frame", resample=False):
-    """Measure the statistics of an input, and bring it to the voxels of a network.
-
-    Frames are read one at a time; all are measured now, so that a blank one is named
-    before hours of work, and resampled when they are predicted.
+def prepare(image: Image, card: Card, options: PredictionOptions) -> Series:
+    """Bring an input to the voxels of a network, frame by frame as they are read.
 
     Args:
-        image: `Image`, with or without axis T.
+        image: `Image`, with or without axis T. An image without is held in memory.
         card: `Card` of the network.
-        statistics: `"frame"`, each frame has its own; `"series"`, those of all frames
-            together; or an `Affine` measured elsewhere.
-        resample: bool. Resample to the card's voxel size, where that differs.
+        options: `PredictionOptions`; `resample` and `statistics` count here.
 
     Returns:
-        `Prepared`. What is no series is held in memory.
+        `Series`, which models of one rule of normalization, voxel size and channels share.
 
     Raises:
-        ValueError: for NaN or a constant image, or if a voxel size is missing.
+        ValueError: if a voxel size is missing.
     """
-    frames = image.along("T")
-    if len(frames) == 1:  # A series may be larger than memory; one frame is read once.
-        frames = [replace(frames[0], array=np.asarray(frames[0].array))]
-    measured = _measure(frames, image, card, statistics)
-    info = {} if "T" not in image.axes else {"statistics_of": _scope(statistics)}
-    if resample:
+    if "T" not in image.axes:  # A series may be larger than memory; one frame is read once.
+        image = replace(image, array=np.asarray(image.array[...]))
+    scaled = image
+    if options.resample:
         if not card.voxel_size:
             raise ValueError(
                 "The model does not say the voxel size that it was trained on, so nothing can be "
                 "resampled to it: leave out --resample (`resample`), or write `voxel_size` into "
                 "its model.json."
             )
-        info["resampled_to"] = {
-            a: float(card.voxel_size[a]) for a in spatial(image.axes) if a in card.voxel_size
-        }
-        frames = [grids.resample(replace(f, name=image.name), card.voxel_size) for f in frames]
-        if len(frames) == 1:
-            frames = [replace(frames[0], array=np.asarray(frames[0].array))]
-    return Prepared(image, frames, measured, info)
+        scaled = resampling.resample(image, card.voxel_size)
+    return Series(image, scaled, card.input_normalizer, options.statistics)
 
 
-def run(prepared, predictor, parts=None, *, uncertainty=False, progress=False, **options):
-    """Predict what was prepared, and bring the result to the grid of the input.
+def predict_frames(
+    series: Series,
+    predictor,
+    options: PredictionOptions,
+    parts: Parts | None = None,
+    progress: bool = False,
+) -> tuple:
+    """Predict each frame, and bring the results to the grid of the input.
 
     Args:
-        prepared: `Prepared`.
+        series: `Series`.
         predictor: `Predictor`.
-        parts: `Parts` that keep each frame as soon as it is done; what is there already
-            is taken from there.
-        uncertainty: bool. Return the scale of a probabilistic network as well.
+        options: `PredictionOptions`.
+        parts: `Parts` that keep each frame as soon as it is done; frames that are there
+            are not predicted again.
         progress: bool. Show a bar on standard error.
-        **options: of `Predictor.predict`.
 
     Returns:
         `(results, info)`: a list of `Image` (the location and, with `uncertainty`, the
-        scale), and what `Predictor.predict` says of all frames together.
+        scale), and a mapping that says how all frames were predicted.
 
     Raises:
         ValueError: as `Predictor.predict`.
     """
-    name, count = prepared.image.name, len(prepared.frames)
-    _warn_thin(prepared.frames[0], predictor, name)
+    predictor.check(series.scaled, options)
+    statistics, count = series.statistics, series.count
     numbers = tqdm(
-        range(count), desc=name, unit="frame", disable=not (progress and count > 1), leave=False
-    )
-    options |= {"uncertainty": uncertainty, "progress": progress and count == 1}
-    info = {**prepared.info, "statistics": []}
-    arrays = None
+        range(count), desc=series.image.name, unit="frame", leave=False,
+        disable=not (progress and count > 1)
+    )  # fmt: skip
+    first, arrays, info = None, [], {"statistics": []}
     for number in numbers:
         done = parts.get(number) if parts else None
         if done is None:
-            done = _frame(prepared, number, predictor, options)
+            frame, one = series.read_frame(number), progress and count == 1
+            images, about = predictor.predict_frame(frame, statistics[number], options, one)
+            done = [_restore_grid(image, series.image) for image in images], about
             if parts:
                 parts.put(number, *done)
         images, about = done
-        info = {**about, **info, "statistics": info["statistics"] + about["statistics"]}
-        if arrays is None:
-            first = images
-            arrays = [np.empty((count, *image.shape), np.float32) for image in images]
-        for array, image in zip(arrays, images):
-            array[number] = image.array
-    return [_series(*pair, prepared.image) for pair in zip(arrays, first)], info
+        info = {**about, **series.info, "statistics": info["statistics"] + about["statistics"]}
+        if first is None:
+            first, arrays = images, [_allocate(image, count) for image in images]
+        for array, image in zip(arrays, images if count > 1 else ()):
+            array[number] = rearrange(image.array, image.axes, first[0].axes)
+    return [_join_results(*pair, series.image) for pair in zip(arrays, first)], info
 
 
-def predict(image, predictor, *, frames=None, statistics="frame", resample=False, **options):
-    """Predict an image or a time series: `select`, `prepare` and `run`.
+def predict_series(
+    image: Image | Sequence,
+    predictor,
+    options: PredictionOptions | None = None,
+    *,
+    progress: bool = False,
+    **fields,
+) -> tuple:
+    """Predict an image or a time series.
 
     Args:
-        image: `Image`, or a list of frames as `join` takes it (arrays with the axes of
-            `predictor.card`).
+        image: `Image`, or a list of frames (arrays with the axes of `predictor.card`).
         predictor: `Predictor`.
-        frames, statistics, resample: see `select` and `prepare`.
-        **options: see `run`.
+        options: `PredictionOptions`.
+        progress: bool. Show a bar on standard error.
+        **fields: of `PredictionOptions`, in place of `options` or of some of them.
 
     Returns:
-        `(results, info)`; see `run`.
+        `(results, info)` as `predict_frames`.
 
     Raises:
-        ValueError: as these.
+        ValueError: as `Predictor.predict`.
+
+    Examples:
+        >>> from gvtnets_tf.prediction.predictor import Predictor
+        >>> card = Card("YX", "YX", Normalizer("zscore"), denormalize="input")
+        >>> frames = [np.eye(4), 2 * np.eye(4)]
+        >>> (result,), info = predict_series(frames, Predictor(lambda x: x, card))
+        >>> result.axes, result.shape, len(info["statistics"])
+        ('TYX', (2, 4, 4), 2)
     """
+    options = collect_options(options, fields)
     if isinstance(image, (list, tuple)):
         image = join(image, predictor.card.axes)
-    chosen = select(image, frames)
-    prepared = prepare(chosen, predictor.card, statistics=statistics, resample=resample)
-    return run(prepared, predictor, **options)
+    image = open_input(image, options)
+    image = select_channels(image, predictor.card, options.input_channels)
+    series = prepare(image, predictor.card, options)
+    return predict_frames(series, predictor, options, progress=progress)
 
 
-def _frame(prepared, number, predictor, options):
-    """Predict one frame, back on the grid of the input."""
-    image, frame = prepared.image, prepared.frames[number]
-    # Under one name for all frames, so that a warning about them is given once.
-    frame = replace(frame, array=np.asarray(frame.array), name=image.name)
-    found, info = predictor.predict(frame, statistics=prepared.statistics[number], **options)
+def _read(image, number):
+    """Read one frame. All have the name of the series, so that a warning is given once."""
+    index = tuple(number if letter == "T" else slice(None) for letter in image.axes)
+    return replace(image, array=np.asarray(image.array[index]), axes=image.axes.replace("T", ""))
+
+
+def _restore_grid(result, image):
+    """Bring the result of a frame back to the grid and the order of axes of the input."""
+    back = resampling.resample(result, like=image)
     axes = image.axes.replace("T", "")
-    images = []
-    for result in found if isinstance(found, tuple) else (found,):
-        back = grids.resample(result, like=image)
-        images.append(_ordered(replace(back, array=np.asarray(back.array)), axes))
-    return images, info
+    axes = choose_axes(axes, spatial(back.axes), back.sizes.get("C", 1))
+    return replace(back, array=rearrange(np.asarray(back.array), back.axes, axes), axes=axes)
 
 
-def _ordered(image, axes):
-    """Give the axes the order that they have in `axes`, if it names all of them."""
-    to = "".join(letter for letter in axes if letter in image.axes)
-    if len(to) < len(image.axes):
-        return image
-    return replace(image, array=rearrange(image.array, image.axes, to), axes=to)
+def _allocate(image, count):
+    """Return an array for the results of all frames; of one frame it is its own, not a copy."""
+    if count == 1:
+        return np.asarray(image.array)[None]
+    return np.empty((count, *image.shape), np.float32)
 
 
-def _series(array, first, image):
-    """The frames of a result together, in the order of axes of the input."""
+def _join_results(array, first, image):
+    """Join the frames of a result, in the order of axes of the input."""
     if "T" not in image.axes:
         return replace(first, array=array[0], name=image.name)
+    axes = choose_axes(image.axes, spatial(first.axes), first.sizes.get("C", 1))
     steps = {a: size for a, size in image.voxel_size.items() if a == "T"}
-    result = replace(
+    return replace(
         first,
-        array=array,
-        axes="T" + first.axes,
+        array=rearrange(array, "T" + first.axes, axes),
+        axes=axes,
         voxel_size={**steps, **first.voxel_size},
         name=image.name,
     )
-    return _ordered(result, image.axes)
 
 
-def _measure(frames, image, card, statistics):
-    if isinstance(statistics, Affine):
-        return [statistics] * len(frames)
-    check_choice("statistics", statistics, SCOPES)
+def _measure(series):
+    rule, scope, image = series.normalizer, series.scope, series.image
     name = image.name or "the image"
-    if statistics == "series" and len(frames) > 1:
-        return [card.input_normalizer.measure(map(_channels_last, frames), name)] * len(frames)
-    names = [f"frame {t} of {name}" for t in range(len(frames))] if "T" in image.axes else [name]
-    return [card.input_normalizer.measure(_channels_last(f), n) for f, n in zip(frames, names)]
-
-
-def _channels_last(frame):
-    return frame.numpy(spatial(frame.axes) + "C")
-
-
-def _scope(statistics):
-    return "elsewhere" if isinstance(statistics, Affine) else statistics
-
-
-def _warn_thin(frame, predictor, name):
-    """Say where most of what the network sees will be a mirror image."""
-    sizes = frame.sizes
-    thin = {
-        letter: divisor
-        for letter, divisor in zip(predictor.card.axes, predictor.divisor)
-        if sizes.get(letter, divisor) < divisor
-    }
-    if thin:
-        found = " and ".join(
-            f"{sizes[a]} voxels along {a}, fewer than {d}" for a, d in thin.items()
-        )
-        warnings.warn(
-            f"{name or 'the image'} has {found}, the least that the network can halve: it is "
-            f"padded by reflection, and the result is worth less. Received: shape {frame.shape}.",
-            stacklevel=3,
-        )
+    one = "T" not in image.axes
+    frames = (
+        rearrange(frame.array, frame.axes, spatial(frame.axes) + "C")
+        for frame in (_read(image, number) for number in range(series.count))
+    )
+    if scope == "series" and not one:
+        return [rule.measure(frames, name)] * series.count
+    given = isinstance(scope, Affine)
+    rule = Normalizer("none") if given else rule  # It refuses NaN, and measures nothing.
+    names = [name] if one else [f"frame {t} of {name}" for t in range(series.count)]
+    measured = [rule.measure(frame, name) for frame, name in zip(frames, names)]
+    return [scope] * series.count if given else measured

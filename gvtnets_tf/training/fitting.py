@@ -16,7 +16,7 @@ from gvtnets_tf.checks import optional
 from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
 from gvtnets_tf.evaluation import plots
 from gvtnets_tf.models.losses import CLASSES, LOSSES
-from gvtnets_tf.prediction.memory import bytes_per_voxel
+from gvtnets_tf.prediction.memory import measure_bytes_per_voxel
 from gvtnets_tf.training import callbacks
 from gvtnets_tf.training.preparation import build_network, prepare
 from gvtnets_tf.training.recipe import Recipe
@@ -79,12 +79,12 @@ def train(
     card = card.changed(classes=model.classes if recipe.loss in CLASSES else None)
     datasets = _make_datasets(recipe, training, validation, run["epoch"], card.classes)
     channels = training[0].kind[0] * len(recipe.scales)
-    memory = bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
+    memory = measure_bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
     card = card.changed(bytes_per_voxel=memory)
     if not resume:
         _begin(out, recipe, force)  # Only now: an error in recipe or images leaves nothing.
     _fit(model, recipe, *datasets, card, out, run, tensorboard, progress)
-    model_folder.read(out)  # Fails loudly if what was promised is not there.
+    model_folder.read_model(out)  # Fails loudly if what was promised is not there.
     return out
 
 
@@ -106,7 +106,7 @@ def _seed(recipe, deterministic):
 def _copy_weights(source, model):
     if source is None:
         return
-    other = source if isinstance(source, keras.Model) else model_folder.read(source)[0]
+    other = source if isinstance(source, keras.Model) else model_folder.read_model(source)[0]
     ours, theirs = (
         {n: tuple(w.shape) for n, w in model_folder.named_weights(m).items()}
         for m in (model, other)

@@ -142,6 +142,7 @@ def test_a_process_without_this_package_serves_a_saved_model(tmp_path):
             check(found[name][0], y, 1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*fewer than")
 def test_percentiles_in_the_graph_are_those_of_numpy(tmp_path):
     made = predictor("image")
     loaded = tf.saved_model.load(str(export(made, tmp_path / "model") / "1"))

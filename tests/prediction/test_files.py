@@ -185,7 +185,7 @@ def test_the_uncertainty_lies_beside_the_result(tmp_path, model, pixels):
 def test_the_result_says_how_it_was_made(tmp_path, pixels):
     path = put(tmp_path / "a.tif", np.repeat(pixels, 4, axis=2))
     predict(path, FIRST, tmp_path / "whole.tif", progress=False)
-    predict(path, FIRST, tmp_path / "tiles.ome.tif", tile=(4, 4, 8), batch=2, progress=False)
+    predict(path, FIRST, tmp_path / "tiles.ome.tif", tile=(4, 4, 8), batch_size=2, progress=False)
     whole = readers.read_metadata(tmp_path / "whole.tif")
     assert (whole["model"], whole["mode"], whole["precision"]) == (str(FIRST), "whole", "float32")
     (used,) = whole["statistics"]
@@ -265,9 +265,11 @@ def test_a_series_that_stopped_goes_on_with_the_next_frame(tmp_path):
         predict(path, None, out, **options)
 
     good, calls = counting(lambda x: np.concatenate([x, np.abs(x)], -1), probabilistic=True)
-    with pytest.raises(ValueError, match=r"another one \(flips, options\): repeat its settings"):
-        predict(path, good, out, resume=True, flips=True, tile=4, **options)
-    written = predict(path, good, out, resume=True, batch=2, **options)
+    with pytest.raises(
+        ValueError, match=r"another one \(flip_average, tile\): repeat its settings"
+    ):
+        predict(path, good, out, resume=True, flip_average=True, tile=4, **options)
+    written = predict(path, good, out, resume=True, batch_size=2, **options)
     assert [p.name for p in written] == ["o.ome.tif", "o_uncertainty.ome.tif", "m.gif"]
     assert len(calls) == 2  # of four frames, two were there
     whole = predict(path, good, tmp_path / "w.ome.tif", uncertainty=True, progress=False)
@@ -338,7 +340,7 @@ def test_a_file_is_resampled_to_the_model_and_back_or_told_its_voxels(tmp_path):
 @pytest.mark.parametrize(
     "voxel_size, message",
     [
-        ((1, 1), r"has one number for each of the axes ZYX of .*a\.tif\. Received: \[1, 1\]"),
+        ((1, 1), r"has one number for each of the axes ZYX of a\. Received: \[1, 1\]"),
         ((1, 0, 1), r"in micrometers, above zero, along Z, Y or X\. Received: Y 0"),
         ({"Q": 1}, r"above zero, along Z, Y or X\. Received: Q 1"),
     ],
@@ -349,16 +351,16 @@ def test_voxel_sizes_that_are_none_are_refused(tmp_path, model, pixels, voxel_si
         predict(path, model, tmp_path / "o.tif", voxel_size=voxel_size, progress=False)
 
 
-def test_flips_are_averaged_and_said(tmp_path, pixels):
+def test_flips_are_averaged_and_recorded(tmp_path, pixels):
     path = put(tmp_path / "a.tif", pixels)
 
     def uneven(x):
         return x + np.arange(x.shape[3], dtype=np.float32)[:, None]
 
     model = Predictor(uneven, Card(input_normalizer=Normalizer("none"), denormalize="none"))
-    predict(path, model, tmp_path / "o.tif", flips=True, progress=False)
+    predict(path, model, tmp_path / "o.tif", flip_average=True, progress=False)
     np.testing.assert_allclose(readers.read(tmp_path / "o.tif").numpy(), pixels + 3.5)
-    assert readers.read_metadata(tmp_path / "o.tif")["flips"] is True
+    assert readers.read_metadata(tmp_path / "o.tif")["flip_average"] is True
 
 
 def test_channels_are_found_by_the_names_of_the_card(tmp_path, pixels):

@@ -13,14 +13,14 @@ IMAGE = Image(np.arange(24, dtype=np.float32).reshape(2, 3, 4), "ZYX", {"Z": 0.5
 def stopped(tmp_path):
     """An output of which one part is there, since the run was stopped."""
     out = tmp_path / "a.ome.tif"
-    with pytest.raises(KeyboardInterrupt), partial_results.parts(out, {"tile": 8}) as kept:
+    with pytest.raises(KeyboardInterrupt), partial_results.keep_parts(out, {"tile": 8}) as kept:
         kept.put(0, [IMAGE], {"mode": "whole"})
         raise KeyboardInterrupt
     return out
 
 
 def test_parts_are_removed_when_all_is_done(tmp_path):
-    with partial_results.parts(tmp_path / "a.tif", {}) as kept:
+    with partial_results.keep_parts(tmp_path / "a.tif", {}) as kept:
         assert kept.get(3) is None
         kept.put(3, [IMAGE, IMAGE], {"mode": "whole"})
         kept.inner("b").put(3, [IMAGE], {})
@@ -33,42 +33,46 @@ def test_parts_are_removed_when_all_is_done(tmp_path):
 
 
 def test_nothing_stays_of_a_run_that_finished_no_part(tmp_path):
-    with pytest.raises(ValueError, match="bad"), partial_results.parts(tmp_path / "a.tif", {}):
+    with pytest.raises(ValueError, match="bad"), partial_results.keep_parts(tmp_path / "a.tif", {}):
         raise ValueError("bad")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_a_stopped_run_left_is_not_lost_unasked(stopped):
     with pytest.raises(FileExistsError, match=r"left parts of .*a\.ome\.tif in .*\.a\.ome\.tif\.p"):
-        partial_results.check_none(stopped)
+        partial_results.check_no_parts(stopped)
     with pytest.raises(FileExistsError, match=r"go on with --resume .* anew with --force"):
-        partial_results.parts(stopped, {"tile": 8}).__enter__()
-    partial_results.check_none(stopped, resume=True)
-    partial_results.check_none(stopped, force=True)
+        partial_results.keep_parts(stopped, {"tile": 8}).__enter__()
+    partial_results.check_no_parts(stopped, resume=True)
+    partial_results.check_no_parts(stopped, force=True)
 
 
 def test_a_run_goes_on_with_its_own_settings_only(stopped):
-    with partial_results.parts(stopped, {"tile": (8,)[0]}, resume=True) as kept:
+    with partial_results.keep_parts(stopped, {"tile": (8,)[0]}, resume=True) as kept:
         assert kept.get(0) is not None
-    assert not partial_results.place(stopped).exists()
+    assert not partial_results.parts_folder(stopped).exists()
 
 
 def test_other_settings_are_named_or_start_anew(stopped):
-    with pytest.raises(ValueError, match=r"was another one \(flips, tile\): repeat its settings"):
-        partial_results.parts(stopped, {"tile": 9, "flips": True}, resume=True).__enter__()
-    assert partial_results.place(stopped).exists()
-    with partial_results.parts(stopped, {"tile": 9}, resume=True, force=True) as kept:
+    with pytest.raises(
+        ValueError, match=r"was another one \(flip_average, tile\): repeat its settings"
+    ):
+        partial_results.keep_parts(
+            stopped, {"tile": 9, "flip_average": True}, resume=True
+        ).__enter__()
+    assert partial_results.parts_folder(stopped).exists()
+    with partial_results.keep_parts(stopped, {"tile": 9}, resume=True, force=True) as kept:
         assert kept.get(0) is None
 
 
 def test_force_starts_anew(stopped):
-    with partial_results.parts(stopped, {"tile": 8}, force=True) as kept:
+    with partial_results.keep_parts(stopped, {"tile": 8}, force=True) as kept:
         assert kept.get(0) is None
 
 
 def test_a_part_that_was_cut_off_counts_as_missing(stopped):
-    (partial_results.place(stopped) / "000000.json").unlink()
-    with partial_results.parts(stopped, {"tile": 8}, resume=True) as kept:
+    (partial_results.parts_folder(stopped) / "000000.json").unlink()
+    with partial_results.keep_parts(stopped, {"tile": 8}, resume=True) as kept:
         assert kept.get(0) is None
         kept.put(0, [IMAGE], {})
         assert kept.get(0) is not None

@@ -61,7 +61,7 @@ def test_an_identity_gives_back_the_input_for_any_axes_shape_and_tile(data):
     shape = [data.draw(st.integers(2, 9 if a in "ZYX" else 3)) for a in axes]
     kind = data.draw(st.sampled_from(["percentile", "zscore", "unit", "none"]))
     card = Card(axes=own, output_axes=own, input_normalizer=Normalizer(kind), denormalize="input")
-    options = {"batch": data.draw(st.integers(1, 3))}
+    options = {"batch_size": data.draw(st.integers(1, 3))}
     if data.draw(st.booleans()):
         options |= {"tile": 4, "overlap": data.draw(st.integers(0, 2))}
         options |= {"blend": data.draw(st.sampled_from(["crop", "average", "ramp"]))}
@@ -77,7 +77,9 @@ def test_tiles_of_a_local_network_equal_the_whole_where_the_halo_covers_what_it_
     image = noise(11, 37, 41)
     predictor = Predictor(Model(local), Card(denormalize="input"))
     whole = predictor(image, whole=True)
-    np.testing.assert_array_equal(predictor(image, tile=(9, 16, 20), overlap=6, batch=batch), whole)
+    np.testing.assert_array_equal(
+        predictor(image, tile=(9, 16, 20), overlap=6, batch_size=batch), whole
+    )
     assert {s[0] for s in predictor.model.shapes[1:]} <= {1, batch, *range(batch)}
     # A halo that is too small shows: the comparison above could have failed.
     assert np.abs(predictor(image, tile=(9, 16, 20), overlap=0) - whole).max() > 0.1
@@ -126,6 +128,7 @@ def test_tiles_take_one_accumulator_and_a_padded_copy_of_the_input(blend):
     assert peak < (2 + 4) * voxels + 64 * 32**3
 
 
+@pytest.mark.filterwarnings("ignore:.*fewer than")
 def test_sizes_that_the_network_cannot_halve_are_padded_and_cropped_back():
     model = Model(divisor=(8, 8, 8))
     image = noise(1, 30, 17)
@@ -136,7 +139,7 @@ def test_sizes_that_the_network_cannot_halve_are_padded_and_cropped_back():
 def test_planes_of_a_stack_go_through_a_network_of_planes_several_at_a_time():
     model = Model(lambda x: x - x.mean((1, 2), keepdims=True))
     stack = noise(5, 8, 9)
-    result = Predictor(model, FLAT)(stack, "ZYX", batch=2)
+    result = Predictor(model, FLAT)(stack, "ZYX", batch_size=2)
     np.testing.assert_allclose(result, stack - stack.mean((1, 2), keepdims=True), atol=1e-4)
     assert [s[0] for s in model.shapes] == [2, 2, 1]
 
@@ -188,7 +191,7 @@ def test_units_for_another_number_of_channels_are_refused_before_the_first_call(
     target = Normalizer("fixed", offset=(0,) * known, gain=(1,) * known)
     card = FLAT.changed(target_normalizer=target, denormalize=denormalize, output_channels=("a",))
     with pytest.raises(ValueError, match=rf"result has 1 channels.*the units of {known}"):
-        Predictor(model, card)(noise(2, 8, 8), "CYX", statistics=None)
+        Predictor(model, card)(noise(2, 8, 8), "CYX")
     assert model.shapes == []
     if denormalize == "input":
         shared = Affine(np.zeros(1), np.ones(1))  # one map for both is a map for one
@@ -299,27 +302,41 @@ def test_what_does_not_fit_is_known_before_the_first_call_and_says_which_tile_do
     result, _ = predictor.predict(image, max_memory="20MB", tile=(16, 32, 32))
     np.testing.assert_array_equal(result.array, image.array)
     with pytest.raises(ValueError, match=r"4 x \(16, 32, 32\).*--tile 16 16 16"):
-        predictor.predict(image, max_memory="20MB", tile=(16, 32, 32), batch=4)
+        predictor.predict(image, max_memory="20MB", tile=(16, 32, 32), batch_size=4)
     with pytest.raises(ValueError, match=r"No tile is small enough: allow more with --max-memory"):
         predictor.predict(image, max_memory="1MB")
 
 
 def test_memory_is_measured_once_on_a_probe_and_never_on_the_image(monkeypatch):
     model = Model(divisor=4)
+    monkeypatch.setattr(memory, "measure_available", lambda: 10_000)
     predictor, image = Predictor(model, PLAIN), noise(64, 64, 64)
-    monkeypatch.setattr(memory, "available", lambda: 10_000)
     for _ in range(2):
         with pytest.raises(ValueError, match="--tile"):
             predictor(image)
     assert [s[1:4] for s in model.shapes] == [(4, 4, 4), (8, 8, 8), (32, 64, 64)]
     np.testing.assert_array_equal(predictor(image, whole=True), image)
-    # What was held once is held again: the allocator keeps it, and it looks taken.
-    np.testing.assert_array_equal(predictor(image), image)
+    with pytest.raises(ValueError, match="--tile"):  # whatever was predicted before
+        predictor(image)
+
+
+def test_memory_that_a_call_has_left_with_the_process_does_not_look_taken(monkeypatch):
+    monkeypatch.setattr(memory, "measure_available", lambda: 10**9)
+    predictor = Predictor(Model(), PLAIN.changed(bytes_per_voxel=100.0))
+    monkeypatch.setattr(memory, "measure_available", lambda: 10_000)
+    for _ in range(2):
+        predictor(noise(4, 8, 8))
+
+
+def test_a_small_image_is_checked_too_where_nothing_need_be_measured(monkeypatch):
+    monkeypatch.setattr(memory, "measure_available", lambda: 10_000)
+    with pytest.raises(ValueError, match="does not fit the memory"):
+        Predictor(Model(), PLAIN.changed(bytes_per_voxel=100.0))(noise(4, 8, 8))
 
 
 def test_an_image_no_larger_than_the_probe_is_not_measured_first(monkeypatch):
     model = Model()
-    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    monkeypatch.setattr(memory, "measure_available", lambda: 10**9)
     Predictor(model, PLAIN)(noise(32, 64, 64))
     assert model.shapes == [(1, 32, 64, 64, 1)]
 
@@ -358,7 +375,7 @@ ERRORS = {
     "uncertainty": (bad(uncertainty=True), r"predicts no scale: `uncertainty` needs one that"),
     "odd scale": (bad(card=SCALE), r"a location and a scale per channel. Received: 1 channels"),
     "blend": (bad(blend="crops"), r"`blend` cannot be 'crops'. Did you mean 'crop'"),
-    "batch": (bad(batch=0), r"`batch` must be at least 1"),
+    "batch": (bad(batch_size=0), r"`batch_size` must be at least 1"),
     "both": (bad(tile=4, whole=True), r"Pass `whole` or `tile`, not both"),
     "overlap": (bad(overlap=4), r"`overlap` is of tiles: pass `tile` too"),
     "halo": (
@@ -408,10 +425,11 @@ def test_progress_is_shown_on_standard_error_only_where_it_is_asked_for(capsys):
     predictor, series = Predictor(Model(), FLAT), noise(3, 8, 8)
     predictor(series, "TYX", tile=4, overlap=0)
     assert capsys.readouterr() == ("", "")
-    predictor(series, "TYX", tile=4, overlap=0, progress=True)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "12/12" in captured.err
+    for axes, count in (("TYX", "0/3 ["), ("ZYX", "12/12 [")):  # frames of a series, else tiles
+        predictor(series, axes, tile=4, overlap=0, progress=True)
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert count in captured.err
 
 
 def test_a_keras_model_is_called_for_inference_and_checks_its_channels():
@@ -493,11 +511,12 @@ def tens(*shape):
     return np.random.default_rng(0).integers(0, 11, shape).astype(np.uint16)
 
 
+@pytest.mark.filterwarnings("ignore:.*fewer than")
 @pytest.mark.parametrize("blend", [None, "crop", "average", "ramp"])
 @pytest.mark.parametrize("shape", [(8, 8), (24, 16), (21, 30), (5, 30), (3, 2)])
 def test_a_sure_network_of_windows_gives_each_pixel_back_for_any_size(shape, blend):
     model, image = Staining(three, divisor=(4, 4)), tens(*shape)
-    result = Predictor(model, WINDOWS)(image, blend=blend, batch=3)
+    result = Predictor(model, WINDOWS)(image, blend=blend, batch_size=3)
     assert result.shape == (3, *shape)
     np.testing.assert_allclose(result[0], 100 + 100 * image, rtol=1e-5)
     np.testing.assert_allclose(result[1], 1, rtol=1e-5)
@@ -562,7 +581,7 @@ def test_one_window_is_what_the_network_says_of_it():
     found = predictor(image, estimate="mean")
     np.testing.assert_allclose(found, np.moveaxis(expected, -1, 0), rtol=1e-4)
     # Some labels go through a smaller network, and answer the same.
-    part = predictor(image, estimate="mean", labels=["NFH", "DAPI"])
+    part = predictor(image, estimate="mean", output_channels=["NFH", "DAPI"])
     np.testing.assert_allclose(part, found[[2, 0]], rtol=1e-4)
 
 
@@ -591,7 +610,7 @@ def test_labels_go_by_name_or_number_in_the_order_asked_for(labels, cut):
     whole = predictor(image)
     names = WINDOWS.output_channels
     indices = [names.index(x) if isinstance(x, str) else x for x in labels]
-    result, _ = predictor.predict(Image(image, "YX"), labels=labels)
+    result, _ = predictor.predict(Image(image, "YX"), output_channels=labels)
     assert result.channel_names == tuple(names[i] for i in indices)
     found = result.array if result.axes == "CYX" else result.array[None]
     np.testing.assert_allclose(found, whole[indices], rtol=1e-6)
@@ -602,7 +621,7 @@ def test_labels_that_were_never_learned_are_predicted_only_if_asked_for():
     image = Image(tens(12, 12), "YX")
     result, _ = predictor.predict(image)
     assert result.channel_names == ("DAPI", "NFH")
-    result, _ = predictor.predict(image, labels=["MAP2"])
+    result, _ = predictor.predict(image, output_channels=["MAP2"])
     assert (result.axes, result.channel_names) == ("YX", ("MAP2",))
     np.testing.assert_allclose(result.array, 1, rtol=1e-5)
 
@@ -613,7 +632,7 @@ def test_labels_of_a_regression_are_chosen_too(denormalize):
     model = Model(lambda x: np.concatenate([x, 2 * x, 3 * x], -1))
     image = tens(9, 9)
     gains, offsets = ((1, 2), (7, 0)) if denormalize == "stored" else ((1, 1), (0, 0))
-    result = Predictor(model, card)(image, labels=["NFH", 1])
+    result = Predictor(model, card)(image, output_channels=["NFH", 1])
     expected = [f * image / 10 * g + o for f, g, o in zip((3, 2), gains, offsets)]
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
@@ -628,7 +647,7 @@ def test_the_spread_of_a_distribution_is_its_uncertainty_in_the_units_of_the_lab
     assert value.channel_names == spread.channel_names == ("DAPI", "MAP2", "NFH")
     np.testing.assert_allclose(value.array[:, 0, 0], [500, 0.8, 7.4], rtol=1e-4)
     np.testing.assert_allclose(spread.array[:, 0, 0], [200, 0.4, 0.2], rtol=1e-3)
-    (_, spread), _ = predictor.predict(image, uncertainty=True, labels=["NFH"])
+    (_, spread), _ = predictor.predict(image, uncertainty=True, output_channels=["NFH"])
     np.testing.assert_allclose(spread.array, 0.2, rtol=1e-3)
     assert spread.voxel_size == {"Y": 0.5}
 
@@ -636,7 +655,7 @@ def test_the_spread_of_a_distribution_is_its_uncertainty_in_the_units_of_the_lab
 def test_planes_of_a_stack_go_through_windows_one_by_one():
     model, stack = Staining(three, divisor=4), tens(3, 11, 14)
     predictor = Predictor(model, WINDOWS)
-    result, info = predictor.predict(Image(stack, "ZYX"), uncertainty=True, batch=5)
+    result, info = predictor.predict(Image(stack, "ZYX"), uncertainty=True, batch_size=5)
     assert [part.axes for part in result] == ["CZYX"] * 2
     np.testing.assert_allclose(result[0].array[0], 100 + 100 * stack, rtol=1e-5)
     np.testing.assert_allclose(result[1].array, 0, atol=0.5)
@@ -649,7 +668,7 @@ def test_planes_of_a_stack_go_through_windows_one_by_one():
 
 def test_windows_are_read_in_batches_and_counted(capsys):
     model = Staining(three, divisor=4)
-    Predictor(model, WINDOWS)(tens(16, 20), batch=5, progress=True)
+    Predictor(model, WINDOWS)(tens(16, 20), batch_size=5, progress=True)
     assert [s[0] for s in model.shapes] == [5, 5, 2]
     assert "12/12" in capsys.readouterr().err
 
@@ -661,18 +680,32 @@ def test_memory_of_windows_counts_the_distributions_of_a_band():
     # A call: 64 pixels; a band: 8 rows of 1000 pixels, three labels, eleven classes.
     need = 1000 * 64 + 4 * 8 * 1000 * 3 * 11
     predictor.predict(image.crop({"Y": (0, 8)}), max_memory=need)
-    expected = r"well does not fit the memory: 1 x \(8, 8\) .*1.1 MiB.* fewer labels with --labels"
+    expected = (
+        r"well does not fit the memory: 1 x \(8, 8\) .*1.1 MiB.* fewer channels with --output"
+    )
     with pytest.raises(ValueError, match=expected):
         predictor.predict(image, max_memory=need - 1)
-    predictor.predict(image.crop({"Y": (0, 8)}), max_memory=need - 1, labels=["NFH"])
+    predictor.predict(image.crop({"Y": (0, 8)}), max_memory=need - 1, output_channels=["NFH"])
 
 
 WINDOW_ERRORS = {
-    "whole": ({"whole": True}, r"Pass `whole` or `tile`, not both.*a model of \(8, 8\) windows"),
-    "name": ({"labels": ["DAPY"]}, r"`label` cannot be 'DAPY'. Did you mean 'DAPI'"),
-    "number": ({"labels": [3]}, r"`label` cannot be 3. Choose one of \['0', '1', '2', 'DAPI'"),
-    "none": ({"labels": []}, r"Ask for at least one label, or leave `labels` out. Received: \[\]"),
-    "negative": ({"labels": [-1]}, r"`label` cannot be -1"),
+    "whole": (
+        {"whole": True},
+        r"`whole` is of networks that read images of any size.*a model of \(8, 8\) windows",
+    ),
+    "name": (
+        {"output_channels": ["DAPY"]},
+        r"`output channel` cannot be 'DAPY'. Did you mean 'DAPI'",
+    ),
+    "number": (
+        {"output_channels": [3]},
+        r"`output channel` cannot be 3. Choose one of \['0', '1', '2', 'DAPI'",
+    ),
+    "none": (
+        {"output_channels": []},
+        r"Name at least one channel, or leave `output_channels` out. Received: \[\]",
+    ),
+    "negative": ({"output_channels": [-1]}, r"`output channel` cannot be -1"),
     "estimate": ({"estimate": "meen"}, r"`estimate` cannot be 'meen'. Did you mean 'mean'"),
     "scales": ({"tile": 6}, r"window of 6 pixels along Y cannot be cut at scale 0.5"),
     "odd": ({"tile": (8, 8, 8)}, r"`tile` is one number, or one for each axis of YX"),
@@ -693,10 +726,11 @@ def test_labels_without_names_are_numbers_that_there_are(label, text):
     card = WINDOWS.changed(
         classes=None, output_channels=(), denormalize="none", target_normalizer=Normalizer()
     )
-    with pytest.raises(ValueError, match=f"`label` {text}"):
-        Predictor(Model(lambda x: x[..., :3]), card)(tens(8, 8), labels=[label])
+    with pytest.raises(ValueError, match=f"`output channel` {text}"):
+        Predictor(Model(lambda x: x[..., :3]), card)(tens(8, 8), output_channels=[label])
 
 
+@pytest.mark.filterwarnings("ignore:.*fewer than")
 @pytest.mark.parametrize("shape", [(21, 30), (3, 2), (24, 24), (5, 30)])
 def test_beyond_the_border_windows_see_the_reflection_of_the_image(shape):
     seen = {}

@@ -44,9 +44,9 @@ def test_every_voxel_is_written_exactly_once_from_where_it_was_read(layout):
 def test_weights_of_all_tiles_sum_to_one_in_every_voxel(layout, blend):
     total = np.zeros(layout[0])
     places = tiling.split(*layout)
-    for tile, share in zip(places, tiling.shares(places, blend)):
-        assert tiling.weight(share).shape == total[tile.read].shape
-        total[tile.read] += tiling.weight(share)
+    for tile, lines in zip(places, tiling.blend_weights(places, blend)):
+        assert tiling.outer_weight(lines).shape == total[tile.read].shape
+        total[tile.read] += tiling.outer_weight(lines)
     np.testing.assert_allclose(total, 1, rtol=1e-6)
 
 
@@ -55,14 +55,14 @@ def test_tiles_of_a_line_by_hand():
     assert [t.read for t in places] == [(slice(0, 6),), (slice(4, 10),)]
     assert [t.write for t in places] == [(slice(0, 5),), (slice(5, 10),)]
     assert [t.keep for t in places] == [(slice(0, 5),), (slice(1, 6),)]
-    average, ramp = (tiling.shares(places, blend) for blend in ("average", "ramp"))
+    average, ramp = (tiling.blend_weights(places, blend) for blend in ("average", "ramp"))
     np.testing.assert_allclose(average[0][0], [1, 1, 1, 1, 0.5, 0.5])
     np.testing.assert_allclose(ramp[0][0], [1, 1, 1, 1, 2 / 3, 1 / 3])
     np.testing.assert_allclose(ramp[1][0], [1 / 3, 2 / 3, 1, 1, 1, 1])
 
 
 def test_published_tiles_step_by_the_tile_less_the_overlap_and_end_flush():
-    plan = tiling.plan(
+    plan = tiling.plan_tiles(
         {"Z": 95, "Y": 500, "X": 256}, "ZYX", "ZYX", (4, 4, 4), tile=(128, 256, 256), overlap=64
     )
     assert (plan.padded, plan.tile) == ((96, 500, 256), (96, 256, 256))
@@ -77,7 +77,7 @@ def test_a_tile_with_nothing_between_its_halos_is_refused_by_axis():
 
 def test_an_unknown_blend_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"`blend` cannot be 'avrage'. Did you mean 'average'"):
-        tiling.shares(tiling.split((4,), (4,), (0,)), "avrage")
+        tiling.blend_weights(tiling.split((4,), (4,), (0,)), "avrage")
 
 
 @few
@@ -128,24 +128,30 @@ def test_impossible_padding_is_refused(shape, divisor, message):
 def test_a_suggested_tile_fits_and_leaves_something_between_its_halos(shape, d, voxels, output):
     sizes = dict(zip("ZYX", shape))
     divisor = (d, d, d) if output == "ZYX" else (1, d, d)
-    plan = tiling.plan(sizes, "ZYX", output, divisor)
-    tile = plan.shrink(voxels)
+    plan = tiling.plan_tiles(sizes, "ZYX", output, divisor)
+    tile = plan.smaller_tile(voxels)
     if tile is None:
         least = [n if a not in output else min(n, 2 * d) for a, n in zip("ZYX", plan.padded)]
         assert np.prod(least) > voxels
         return
     assert np.prod(tile) <= voxels
-    assert tiling.plan(sizes, "ZYX", output, divisor, tile=tile).places
+    assert tiling.plan_tiles(sizes, "ZYX", output, divisor, tile=tile).places
 
 
 def test_a_default_overlap_is_an_eighth_per_side_at_least_the_divisor_at_most_a_quarter():
     sizes = {"Z": 16, "Y": 1000, "X": 1000}
-    assert tiling.plan(sizes, "ZYX", "ZYX", (8,) * 3, tile=(16, 256, 32)).overlap == (0, 64, 16)
-    assert tiling.plan(sizes, "ZYX", "ZYX", (8,) * 3, tile=(16, 16, 16)).overlap == (0, 8, 8)
+    assert tiling.plan_tiles(sizes, "ZYX", "ZYX", (8,) * 3, tile=(16, 256, 32)).overlap == (
+        0,
+        64,
+        16,
+    )
+    assert tiling.plan_tiles(sizes, "ZYX", "ZYX", (8,) * 3, tile=(16, 16, 16)).overlap == (0, 8, 8)
 
 
 def test_a_network_of_planes_goes_along_z_one_by_one():
-    plan = tiling.plan({"Z": 5, "Y": 9, "X": 9, "C": 2}, "YX", "YX", (4, 4), tile=8, overlap=2)
+    plan = tiling.plan_tiles(
+        {"Z": 5, "Y": 9, "X": 9, "C": 2}, "YX", "YX", (4, 4), tile=8, overlap=2
+    )
     assert (plan.grid, plan.size, plan.tile) == ("ZYX", (1, 8, 8), (8, 8))
     assert len(plan.places) == 5 * 2 * 2
 
@@ -164,11 +170,11 @@ def test_a_network_of_planes_goes_along_z_one_by_one():
 )
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        tiling.plan({"Z": 8, "Y": 32, "X": 32}, "ZYX", "ZYX", (4, 4, 4), **options)
+        tiling.plan_tiles({"Z": 8, "Y": 32, "X": 32}, "ZYX", "ZYX", (4, 4, 4), **options)
 
 
 def test_a_tile_of_a_projection_holds_the_whole_stack():
     sizes = {"Z": 9, "Y": 64, "X": 64}
-    assert tiling.plan(sizes, "ZYX", "YX", (1, 16, 16), tile=32).tile == (9, 32, 32)
+    assert tiling.plan_tiles(sizes, "ZYX", "YX", (1, 16, 16), tile=32).tile == (9, 32, 32)
     with pytest.raises(ValueError, match="projects along Z, so a tile must hold all 9 voxels"):
-        tiling.plan(sizes, "ZYX", "YX", (1, 16, 16), tile=(8, 32, 32))
+        tiling.plan_tiles(sizes, "ZYX", "YX", (1, 16, 16), tile=(8, 32, 32))

@@ -80,7 +80,7 @@ def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, c
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[0].keys() == {"epoch", "loss", "val_loss"}
 
-    model, card = model_folder.read(out)
+    model, card = model_folder.read_model(out)
     assert (card.axes, card.output_axes, card.denormalize) == ("ZYX", "ZYX", "input")
     assert card.voxel_size == {"Z": 0.58, "Y": 0.29, "X": 0.29}
     assert card.bytes_per_voxel == 123.5
@@ -127,7 +127,7 @@ def test_the_weights_are_those_of_the_best_epoch(tmp_path, data, monkeypatch):
     monkeypatch.setattr(fitting.callbacks, "Backup", Look)
     keep_scores(monkeypatch, 3.0, 1.0, 2.0)
     out = run(tmp_path / "run", recipe(data))
-    assert model_folder.read(out)[1].training["best"] == {"epoch": 2, "val_loss": 1.0}
+    assert model_folder.read_model(out)[1].training["best"] == {"epoch": 2, "val_loss": 1.0}
     assert any((seen[1][n] != seen[2][n]).any() for n in seen[1])
     check_equal(seen[2], seen[3])
 
@@ -137,7 +137,7 @@ def test_without_validation_data_the_last_weights_count(tmp_path, data, caplog):
     assert [record.message for record in caplog.records if record.name == "gvtnets_tf"] == [
         "there is no validation data; the last weights count"
     ]
-    assert model_folder.read(out)[1].training["best"] == {"epoch": 2}
+    assert model_folder.read_model(out)[1].training["best"] == {"epoch": 2}
     assert history(out)[0].keys() == {"epoch", "loss"}
 
 
@@ -288,7 +288,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_earlier_weights(
     monkeypatch.setattr(fitting.callbacks, "Backup", Spoil)
     with pytest.raises(ValueError, match=r"loss became nan at step 1 .*0\.0004: lower"):
         run(tmp_path / "run", recipe(data))
-    model, card = model_folder.read(tmp_path / "run")
+    model, card = model_folder.read_model(tmp_path / "run")
     assert card.training["best"]["epoch"] == 1
     assert all(np.isfinite(w).all() for w in model.get_weights())
     assert [row["epoch"] for row in history(tmp_path / "run")] == [1]
@@ -318,7 +318,7 @@ def test_a_worse_epoch_after_a_stop_does_not_replace_the_best(tmp_path, data, mo
     best = weights(tmp_path / "run" / "weights.h5")
     keep_scores(monkeypatch, 0.6, 0.7)
     out = run(tmp_path / "run", recipe(data), resume=True)
-    assert model_folder.read(out)[1].training["best"] == {"epoch": 1, "val_loss": 0.5}
+    assert model_folder.read_model(out)[1].training["best"] == {"epoch": 1, "val_loss": 0.5}
     check_equal(weights(out / "weights.h5"), best)
 
 
@@ -460,7 +460,7 @@ def test_a_kill_costs_at_most_one_epoch(tmp_path, data):
     process.send_signal(signal.SIGKILL)
     rest = process.communicate()[0].decode().split()
     last = int(rest[-1] if rest else line.split()[1])
-    _, card = model_folder.read(tmp_path / "run")
+    _, card = model_folder.read_model(tmp_path / "run")
     assert 1 <= card.training["best"]["epoch"] <= last + 1
     progress = json.loads((tmp_path / "run" / "resume" / "progress.json").read_text())
     assert progress["epoch"] >= last >= 3

@@ -68,7 +68,7 @@ def history(path):
 
 def test_wells_become_a_model_folder_that_predicts_labels_in_their_counts(tmp_path, data):
     out = run(tmp_path / "run", recipe(data))
-    model, card = model_folder.read(out)
+    model, card = model_folder.read_model(out)
     assert (model.out_channels, model.classes, card.classes) == (3, 16, 16)
     assert (card.scales, card.tile) == ((1.0, 2.0, 0.5), (16, 16))
     assert card.output_channels == tuple(LABELS)
@@ -93,7 +93,9 @@ def test_wells_become_a_model_folder_that_predicts_labels_in_their_counts(tmp_pa
         np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)  # medians are classes
         assert steps.min() >= 0 and steps.max() <= 15
     assert (info["tile"], info["overlap"], info["blend"]) == ([16, 16], [8, 8], "average")
-    (value, spread), _ = predictor.predict(image, labels=[MAP2], estimate="mean", uncertainty=True)
+    (value, spread), _ = predictor.predict(
+        image, output_channels=[MAP2], estimate="mean", uncertainty=True
+    )
     assert value.shape == spread.shape == (1, 48, 64)
     assert (spread.array > 0).all()
     assert yaml.safe_load((out / "recipe.yaml").read_text())["scales"] == [1, 2, 0.5]
@@ -111,7 +113,7 @@ def test_it_learns_the_labels_of_a_well_it_has_not_seen(tmp_path, data):
 
 def test_the_validation_loss_is_that_of_the_loss_on_its_patches(tmp_path, data):
     out = run(tmp_path / "run", recipe(data, steps=2))
-    model, card = model_folder.read(out)
+    model, card = model_folder.read_model(out)
     made = Recipe.load(out / "recipe.yaml")
     _, validation, _ = prepare(made)
     assert [pair.origin for pair in validation] == [{"X": 48}] * 2

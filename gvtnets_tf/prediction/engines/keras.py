@@ -2,15 +2,21 @@
 
 import functools
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import scipy.special
 
 
-def runner(model, softmax=False):
-    """Return `model` as a function from a float32 array to one, compiled where that pays.
+def compile_model(model: Callable, softmax: bool = False) -> Callable:
+    """Return `model` as a function of arrays, compiled where that pays.
 
-    With `softmax`, its last axis becomes a distribution.
+    Args:
+        model: Keras model, or any callable, `(batch, *grid, channels) -> array`.
+        softmax: bool. Whether the last axis of the result becomes a distribution.
+
+    Returns:
+        Function from a float32 array to a float32 array.
     """
     finish = functools.partial(scipy.special.softmax, axis=-1) if softmax else np.asarray
     keras = sys.modules.get("keras")

@@ -1,8 +1,6 @@
 """Several models, one input, one image with a channel for each."""
 
-import gc
 import shutil
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +8,14 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
-from gvtnets_tf import predict, predict_many
+from gvtnets_tf import predict
+from gvtnets_tf.data import sources
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.formats import tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.prediction import loading, time_series
+from gvtnets_tf.prediction import tiled_network, time_series
+from gvtnets_tf.prediction.engines.keras import compile_model
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo import model_folder
 from gvtnets_tf.zoo.card import Card
@@ -68,7 +68,7 @@ def test_models_that_differ_go_into_one_image_with_names_and_colors(tmp_path, st
     if suffix == ".zarr":
         pytest.importorskip("zarr", reason="needs [zarr]")
     models = mixed()
-    written = predict_many(stack, models, tmp_path / f"out{suffix}", **QUIET)
+    written = predict(stack, models, tmp_path / f"out{suffix}", **QUIET)
     assert written == [tmp_path / f"out{suffix}", tmp_path / "out.png"]
     found = readers.read(written[0])
     assert (found.axes, found.shape) == ("CZYX", (5, 6, 20, 24))
@@ -94,7 +94,7 @@ def test_the_figure_shows_the_maximum_over_z_of_each_channel_in_its_color(tmp_pa
     upper = predictor(lambda x: np.where(x == 50, x, 0), kind="none")
     left = predictor(lambda x: np.where(x == 90, x, 0), kind="none")
     models, colors = {"upper": upper, "left": left}, ["#ff0000", "#0000ff"]
-    _, figure = predict_many(path, models, tmp_path / "out.ome.tif", colors=colors, **QUIET)
+    _, figure = predict(path, models, tmp_path / "out.ome.tif", colors=colors, **QUIET)
     shown = np.asarray(Picture.open(figure))
     corners = [tuple(shown[y, x]) for y in (0, 15) for x in (0, 19)]
     assert corners == [(255, 0, 255), (255, 0, 0), (0, 0, 255), (0, 0, 0)]
@@ -125,7 +125,7 @@ def test_five_models_read_the_file_once_and_prepare_it_once_per_kind(tmp_path, m
     other = predictor(np.copy, kind="percentile", voxel_size=CUBES)
     own = predictor(np.copy, voxel_size=SIZE)
     models = {"a": scored(), "b": other, "c": scored(), "d": scored(), "e": own}
-    monkeypatch.setattr(readers, "read", counted("opened", readers.read))
+    monkeypatch.setattr(sources, "read", counted("opened", sources.read))
     monkeypatch.setattr(tiff, "_page", counted("pages", tiff._page))
     monkeypatch.setattr(time_series, "_measure", counted("measured", time_series._measure))
     monkeypatch.setattr(ndimage, "zoom", counted("resampled", ndimage.zoom))
@@ -133,35 +133,51 @@ def test_five_models_read_the_file_once_and_prepare_it_once_per_kind(tmp_path, m
     monkeypatch.setattr(
         "gvtnets_tf.prediction.partial_results.Parts.put", lambda self, *parts: kept.append(parts)
     )
-    predict_many(path, models, tmp_path / "out.ome.tif", resample=True, **QUIET)
+    predict(path, models, tmp_path / "out.ome.tif", resample=True, **QUIET)
     # Three preparations; two of them resample, and four results are brought back.
     assert counts == {"opened": 1, "pages": 6, "measured": 3, "resampled": 2 + 4}
     assert len(kept) == 5
 
 
-def test_one_model_at_a_time_is_in_memory(tmp_path, stack, monkeypatch):
-    names = [tmp_path / name for name in ("dna", "er", "actin")]
-    for name in names:
-        shutil.copytree(FIRST, name)
-    alive, load = [], loading.load
+def test_each_model_is_loaded_once_for_all_inputs(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        writers.write(tmp_path / "in" / f"{name}.tif", Image(noise(4, 20, 24), "ZYX", SIZE))
+    models = [shutil.copytree(FIRST, tmp_path / name) for name in ("dna", "er")]
+    calls, made, read = [], [], model_folder.read
 
-    def watch(*args, **kwargs):
-        gc.collect()
-        assert not [model for model in alive if model() is not None]
-        found = load(*args, **kwargs)
-        alive.append(weakref.ref(found.model))
-        return found
+    def counted(path, *args):
+        calls.append(path.name)
+        return read(path, *args)
 
-    monkeypatch.setattr(loading, "load", watch)
+    def compiled(model, **kwargs):
+        made.append(model)
+        return compile_model(model, **kwargs)
+
+    monkeypatch.setattr(model_folder, "read", counted)
+    monkeypatch.setattr(tiled_network, "compile_model", compiled)
     with pytest.warns(UserWarning, match="trained on"):
-        out, _ = predict_many(stack, names, tmp_path / "out.ome.tif", **QUIET)
-    assert len(alive) == 6  # each once for its card, and once to predict
-    found = readers.read(out)
-    known = model_folder.read_model(FIRST)[1].output_channels
-    assert found.channel_names == tuple(f"{n.name} {c}" for n in names for c in known)
+        outs = predict(tmp_path / "in", models, tmp_path / "out", **QUIET)
+    assert calls == ["dna", "er"]
+    assert len(made) == 2  # a graph for each
+    found = readers.read(outs[0])
+    known = read(FIRST)[1].output_channels
+    assert found.channel_names == tuple(f"{n.name} {c}" for n in models for c in known)
     with pytest.warns(UserWarning, match="trained on"):
-        predict(stack, FIRST, tmp_path / "one.tif", **QUIET)
+        predict(tmp_path / "in" / "a.tif", FIRST, tmp_path / "one.tif", **QUIET)
     np.testing.assert_array_equal(found.numpy()[0], readers.read(tmp_path / "one.tif").numpy())
+    # Where nothing is missing, nothing is loaded.
+    before = len(calls)
+    assert predict(tmp_path / "in", models, tmp_path / "out", resume=True, **QUIET) == outs
+    assert len(calls) == before
+
+
+def test_one_model_may_be_given_as_a_list_or_with_a_name(tmp_path, stack):
+    model = predictor(output_channels=("dna",))
+    for models, name in (([model], ""), ({"nuclei": model}, "nuclei")):
+        (out,) = predict(stack, models, tmp_path / f"{name}.tif", **QUIET)
+        assert readers.read_metadata(out)["model"] == name
+    with pytest.raises(ValueError, match=r"`colors` are of an image of several models"):
+        predict(stack, model, tmp_path / "c.tif", colors=["#ff0000"], **QUIET)
 
 
 def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path, stack):
@@ -169,11 +185,11 @@ def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path, stack):
         shutil.copytree(FIRST, tmp_path / name / "model")
     models = [tmp_path / "a" / "model", str(tmp_path / "b" / "model")]
     with pytest.warns(UserWarning, match="trained on"):
-        out, _ = predict_many(stack, models, tmp_path / "out.ome.tif", **QUIET)
+        out, _ = predict(stack, models, tmp_path / "out.ome.tif", **QUIET)
     said = readers.read_metadata(out)["models"]
     assert [m["model"] for m in said] == [str(m) for m in models]
     with pytest.raises(ValueError, match=r"a/model is given twice: name each model once"):
-        predict_many(stack, [models[0], models[0]], tmp_path / "b.ome.tif", **QUIET)
+        predict(stack, [models[0], models[0]], tmp_path / "b.ome.tif", **QUIET)
 
 
 def test_models_whose_results_have_other_axes_are_refused(tmp_path, stack):
@@ -182,21 +198,21 @@ def test_models_whose_results_have_other_axes_are_refused(tmp_path, stack):
         ValueError,
         match=r"do not go into one image.*: dna predicts ZYX from ZYX, surface YX from ZYX\. Pre",
     ):
-        predict_many(stack, models, tmp_path / "out.ome.tif", **QUIET)
+        predict(stack, models, tmp_path / "out.ome.tif", **QUIET)
     assert models["dna"].model.calls == 0
     with pytest.raises(ValueError, match="There is no model to predict with"):
-        predict_many(stack, [], tmp_path / "out.ome.tif", **QUIET)
+        predict(stack, [], tmp_path / "out.ome.tif", **QUIET)
 
 
 def test_what_one_image_cannot_hold_is_refused(tmp_path, stack):
     models, out = [predictor(), predictor()], tmp_path / "out.ome.tif"
     with pytest.raises(ValueError, match=r"scale .* is written for one model at a time"):
-        predict_many(stack, models, out, uncertainty=True, **QUIET)
+        predict(stack, models, out, uncertainty=True, **QUIET)
     message = r"one '#rrggbb' for each of the 2 channels \(model 0, model 1\)\. Received: \['#ff"
     with pytest.raises(ValueError, match=message):
-        predict_many(stack, models, out, colors=["#ff0000"], **QUIET)
+        predict(stack, models, out, colors=["#ff0000"], **QUIET)
     assert not out.exists()
-    predict_many(stack, models, out, colors=["#ff0000", "#0000ff"], resume=True, **QUIET)
+    predict(stack, models, out, colors=["#ff0000", "#0000ff"], resume=True, **QUIET)
     assert [m.model.calls for m in models] == [1, 1]  # nothing was lost by the wrong colors
 
 
@@ -209,7 +225,7 @@ def test_each_model_takes_the_channels_that_its_card_names(tmp_path):
         "b": predictor(kind="none", input_channels=("phase",)),
         "c": predictor(lambda x: x[..., :1], kind="none", input_channels=("dna", "phase")),
     }
-    out, _ = predict_many(path, models, tmp_path / "out.ome.tif", **QUIET)
+    out, _ = predict(path, models, tmp_path / "out.ome.tif", **QUIET)
     np.testing.assert_array_equal(readers.read(out).numpy(), x[[1, 0, 2]])
     models["d"] = predictor(input_channels=("brightfield",))
     with pytest.raises(
@@ -217,30 +233,30 @@ def test_each_model_takes_the_channels_that_its_card_names(tmp_path):
         match=r"cells has no channel 'brightfield', which the model reads: choose with --input-ch.*"
         r"3 \(phase, DIC, dna\)",
     ):
-        predict_many(path, models, tmp_path / "b.ome.tif", **QUIET)
+        predict(path, models, tmp_path / "b.ome.tif", **QUIET)
     with pytest.raises(ValueError, match=r"cells has no channel 'er': it has 3 \(phase, DIC, dna"):
-        predict_many(path, models, tmp_path / "b.ome.tif", input_channels=["er"], **QUIET)
+        predict(path, models, tmp_path / "b.ome.tif", input_channels=["er"], **QUIET)
 
 
 def test_several_inputs_go_into_a_folder(tmp_path):
     for name in ("a", "b"):
         writers.write(tmp_path / "in" / f"{name}.tif", Image(noise(3, 8, 9), "ZYX"))
     models = [predictor(), predictor(lambda x: 2 * x)]
-    found = predict_many(tmp_path / "in", models, tmp_path / "out", dtype="float32", **QUIET)
+    found = predict(tmp_path / "in", models, tmp_path / "out", dtype="float32", **QUIET)
     names = [p.relative_to(tmp_path / "out").name for p in found]
     assert names == ["a.ome.tif", "a.png", "b.ome.tif", "b.png"]
     assert readers.read(found[2]).channel_names == ("model 0", "model 1")
     with pytest.raises(ValueError, match=r"`suffix of the output` cannot be '\.tif'.*'\.ome\.tif'"):
-        predict_many(tmp_path / "in" / "a.tif", models, tmp_path / "x.tif", **QUIET)
+        predict(tmp_path / "in" / "a.tif", models, tmp_path / "x.tif", **QUIET)
     with pytest.raises(FileExistsError, match=r"a\.ome\.tif exists and is not overwritten"):
-        predict_many(tmp_path / "in", models, tmp_path / "out", **QUIET)
+        predict(tmp_path / "in", models, tmp_path / "out", **QUIET)
 
 
 def test_a_series_of_many_structures_has_a_movie_in_colors(tmp_path):
     x = noise(3, 4, 10, 12) * np.arange(1, 4, dtype=np.uint16).reshape(-1, 1, 1, 1)
     path = writers.write(tmp_path / "m.tif", Image(x, "TZYX", {"T": 2.0, **SIZE}))
     models = {"a": predictor(), "b": predictor(lambda x: -x)}
-    written = predict_many(
+    written = predict(
         path, models, tmp_path / "out.ome.tif", statistics="series", frames="1:",
         gif=tmp_path / "m.gif", gif_plane=0, **QUIET,
     )  # fmt: skip
@@ -264,16 +280,16 @@ def test_a_run_that_stopped_goes_on_with_the_next_model(tmp_path, stack):
     broken = {"a": predictor(), "b": predictor(stop), "c": predictor()}
     out = tmp_path / "out.ome.tif"
     with pytest.raises(KeyboardInterrupt):
-        predict_many(stack, broken, out, **QUIET)
+        predict(stack, broken, out, **QUIET)
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {"cells.tif", ".out.ome.tif.parts"}
     models = {"a": predictor(), "b": predictor(lambda x: 2 * x), "c": predictor()}
     with pytest.raises(FileExistsError, match=r"left parts of .*out\.ome\.tif.*--resume"):
-        predict_many(stack, models, out, **QUIET)
-    with pytest.raises(ValueError, match=r"was another one \(options\)"):
-        predict_many(stack, models, out, resume=True, tile=4, **QUIET)
+        predict(stack, models, out, **QUIET)
+    with pytest.raises(ValueError, match=r"was another one \(tile\)"):
+        predict(stack, models, out, resume=True, tile=4, **QUIET)
     # Smaller batches may help a run that was killed for its memory: that is no other run.
-    predict_many(stack, models, out, resume=True, batch=2, whole=False, **QUIET)
+    predict(stack, models, out, resume=True, batch_size=2, whole=False, **QUIET)
     assert [m.model.calls for m in models.values()] == [0, 1, 1]
     x = readers.read(out).numpy()
     np.testing.assert_allclose(x[1], 2 * x[0])

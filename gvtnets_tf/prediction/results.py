@@ -1,0 +1,183 @@
+"""Turn the numbers of a network into images, and describe how they were made."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gvtnets_tf.images.axes import ORDER, rearrange
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.normalization import Affine
+from gvtnets_tf.prediction.compatibility import check_units
+from gvtnets_tf.prediction.options import PredictionOptions
+from gvtnets_tf.prediction.tiling import Plan
+from gvtnets_tf.zoo.card import Card
+
+
+def choose_axes(axes: str, grid: str, channels: int) -> str:
+    """Choose the axes of a result: those of the input, as far as the result has them.
+
+    Args:
+        axes: str. Axes of the input.
+        grid: str. Spatial axes of the result.
+        channels: int. Channels of the result. Where the input has no axis C, several
+            channels stand in front of the spatial axes.
+    """
+    axes = "".join(letter for letter in axes if letter in "TC" + grid)
+    if "C" in axes or channels == 1:
+        return axes
+    first = min(axes.index(letter) for letter in grid)
+    return f"{axes[:first]}C{axes[first:]}"
+
+
+def denormalize(
+    y: np.ndarray, affine: Affine, card: Card, chosen: tuple | None, uncertainty: bool
+) -> None:
+    """Give a result its units, in place; a scale has a gain and no offset.
+
+    Args:
+        y: float32 array `(*grid, channels)`; with `uncertainty` the scales follow the
+            locations.
+        affine: `Affine` of the input.
+        card: `Card` of the network.
+        chosen: tuple of int, the channels that the result holds, or `None` for all.
+        uncertainty: bool. Whether there are scales.
+
+    Raises:
+        ValueError: as `compatibility.check_units`.
+    """
+    channels = y.shape[-1] // (1 + uncertainty)
+    affine = _output_affine(affine, card, channels, chosen)
+    for plane in y:  # One at a time, so that no second copy is made.
+        plane[..., :channels] = affine.undo(plane[..., :channels])
+        if uncertainty:
+            plane[..., channels:] *= affine.gain
+
+
+def to_images(
+    array: np.ndarray, frame: Image, plan: Plan, names: Sequence, uncertainty: bool
+) -> list[Image]:
+    """Turn the result of a frame into images with the axes of the frame.
+
+    Args:
+        array: float32 array `(*grid, channels)`; with `uncertainty` the scales follow the
+            locations.
+        frame: `Image`, the input.
+        plan: `tiling.Plan`.
+        names: sequence of str. Channel names of the result, or nothing.
+        uncertainty: bool. Whether there are scales.
+
+    Returns:
+        List of `Image`: the location and, with `uncertainty`, the scale.
+    """
+    grid = "".join(plan.select_output(plan.grid))
+    channels = array.shape[-1] // (1 + uncertainty)
+    axes = choose_axes(frame.axes, grid, channels)
+    voxel_size = {a: size for a, size in frame.voxel_size.items() if a in axes}
+    return [
+        replace(
+            frame,
+            array=rearrange(part, f"{grid}C", axes),
+            axes=axes,
+            voxel_size=voxel_size,
+            channel_names=tuple(names),
+        )
+        for part in (array[..., :channels], array[..., channels:])[: 1 + uncertainty]
+    ]
+
+
+def describe(
+    plan: Plan, card: Card, options: PredictionOptions, blend: str, affine: Affine, operators
+) -> dict:
+    """Describe how a frame was predicted, in values that JSON can hold.
+
+    Args:
+        plan: `tiling.Plan`.
+        card: `Card` of the network.
+        options: `PredictionOptions`.
+        blend: str. The way in which tiles were combined.
+        affine: `Affine` of the input.
+        operators: names of the places where the network looks at the whole image at once.
+
+    Returns:
+        Mapping: `mode` (`"whole"` or `"tiles"`), `tile`, `overlap`, `blend`, `denormalize`,
+        `statistics` (offset and gain of the input), `estimate` of distributions and, where
+        the result depends on the tiles, `note`.
+    """
+    whole = plan.whole and not card.tile
+    info = {
+        "mode": "whole" if whole else "tiles",
+        "tile": None if whole else list(plan.tile),
+        "overlap": None if whole else list(plan.overlap),
+        "blend": None if whole else blend,
+        "denormalize": card.denormalize,
+        "statistics": [{"offset": _floats(affine.offset), "gain": _floats(affine.gain)}],
+    }
+    if card.classes:
+        info["estimate"] = options.estimate
+    if card.tile:
+        info["note"] = "The network reads windows of one size: the result depends on them."
+    elif operators and not whole:
+        info["note"] = (
+            f"The network looks at the whole image at once ({', '.join(operators)}), and saw "
+            f"only a tile: the result depends on the tile."
+        )
+    return info
+
+
+def merge_structures(results: Mapping) -> Image:
+    """Merge the results of several models into one image with a channel per structure.
+
+    Args:
+        results: mapping from the name of a model to its `Image`, all of one size.
+
+    Returns:
+        `Image` with axes in the order of OME. A channel has the name that its image gives,
+        with the name of the model in front where two would be the same.
+
+    Examples:
+        >>> dna, actin = (Image(np.full((2, 2), n), "YX") for n in (1, 2))
+        >>> both = merge_structures({"dna": dna, "actin": actin})
+        >>> both.axes, both.shape, both.channel_names
+        ('CYX', (2, 2, 2), ('dna', 'actin'))
+    """
+    images = list(results.values())
+    order = "".join(letter for letter in ORDER if letter == "C" or letter in images[0].axes)
+    names = {model: _channel_names(model, image) for model, image in results.items()}
+    count = Counter(name for own in names.values() for name in own)
+    return replace(
+        images[0],
+        array=np.concatenate(
+            [rearrange(image.array, image.axes, order) for image in images], order.index("C")
+        ),
+        axes=order,
+        channel_names=tuple(
+            f"{model} {name}" if count[name] > 1 else name
+            for model, own in names.items()
+            for name in own
+        ),
+    )
+
+
+def _channel_names(model, image):
+    count = image.sizes.get("C", 1)
+    alone = [model] if count == 1 else [f"{model} {i}" for i in range(count)]
+    return list(image.channel_names) or alone
+
+
+def _floats(values):
+    return [float(v) for v in np.atleast_1d(values)]
+
+
+def _output_affine(affine, card, channels, chosen):
+    """Return the map that gives a result with so many channels its units."""
+    if card.denormalize == "none":
+        return Affine(np.zeros(1), np.ones(1))
+    if card.denormalize == "stored":
+        rule = card.target_normalizer
+        affine = Affine(np.asarray(rule.offset), np.asarray(rule.gain))
+    if chosen is not None and np.size(affine.gain) > 1:
+        affine = Affine(affine.offset[list(chosen)], affine.gain[list(chosen)])
+    check_units(card.denormalize, np.size(affine.gain), channels)
+    return affine
