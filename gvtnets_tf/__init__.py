@@ -11,11 +11,10 @@ before it is loaded:
 """
 
 import lazy_loader as lazy
-
-from gvtnets_tf.import_hooks import import_after
+import wrapt
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)
 
 # `keras.saving.load_model` finds a class by its name once the module of the class is imported.
-import_after("keras", "gvtnets_tf.models.losses", "gvtnets_tf.models.presets")
+wrapt.register_post_import_hook("gvtnets_tf.models.registration:register", "keras")

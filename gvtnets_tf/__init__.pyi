@@ -1,6 +1,10 @@
 from . import layers as layers
 from . import models as models
 from .data.pair_checks import check_pairs as check_pairs
+from .data.pairing import match_pairs as match_pairs
+from .data.pipeline import training_dataset as training_dataset
+from .data.pipeline import validation_dataset as validation_dataset
+from .data.training_pairs import TrainingPair as TrainingPair
 from .evaluation import metrics as metrics
 from .evaluation.scoring import evaluate as evaluate
 from .exporting.exporter import export as export
@@ -22,6 +26,7 @@ from .models.presets import preset as preset
 from .models.projection import ProjectionGVTNet as ProjectionGVTNet
 from .prediction.files import predict as predict
 from .prediction.loading import load as load
+from .prediction.options import PredictionOptions as PredictionOptions
 from .prediction.predictor import Predictor as Predictor
 from .training.fitting import train as train
 from .training.recipe import Recipe as Recipe

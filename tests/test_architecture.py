@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1] / "gvtnets_tf"
 # From the ground up, one row per floor. A room imports rooms on lower floors only; the
 # rooms of one floor do not see each other.
 FLOORS = (
-    ("checks", "atomic_files", "import_hooks"),
+    ("checks", "atomic_files"),
     ("download", "images", "layers"),
     ("data", "models"),
     ("evaluation", "zoo"),

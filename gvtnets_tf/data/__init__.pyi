@@ -1,4 +1,10 @@
 from .augmentation import Intensity as Intensity
 from .multiscale import crop_multiscale as crop_multiscale
 from .pair_checks import check_pairs as check_pairs
+from .pairing import PairPaths as PairPaths
+from .pairing import match_pairs as match_pairs
+from .pairing import read_pairs_csv as read_pairs_csv
+from .pipeline import training_dataset as training_dataset
+from .pipeline import validation_dataset as validation_dataset
 from .sources import find as find
+from .training_pairs import TrainingPair as TrainingPair

@@ -1,4 +1,4 @@
-"""Modules that wait for a library: in a made-up package, and ours for Keras."""
+"""Keras loads a saved network after `import gvtnets_tf`, in every order of imports."""
 
 import os
 import subprocess
@@ -6,62 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-
-from gvtnets_tf.import_hooks import import_after
-
-
-@pytest.fixture
-def library(tmp_path, monkeypatch):
-    """A library `fakelib`, and a module `waiting` that uses it."""
-    (tmp_path / "fakelib.py").write_text("ready = True\n")
-    (tmp_path / "waiting.py").write_text("from fakelib import ready\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
-    yield tmp_path
-    for name in ("fakelib", "waiting"):
-        sys.modules.pop(name, None)
-
-
-def test_a_module_is_imported_after_its_library(library):
-    before = list(sys.meta_path)
-    import_after("fakelib", "waiting")
-    assert "waiting" not in sys.modules
-    import fakelib
-
-    assert sys.modules["waiting"].ready is fakelib.ready is True
-    assert sys.meta_path == before
-
-
-def test_a_module_is_imported_at_once_where_the_library_is_there(library):
-    import fakelib  # noqa: F401
-
-    before = list(sys.meta_path)
-    import_after("fakelib", "waiting")
-    assert "waiting" in sys.modules
-    assert sys.meta_path == before
-
-
-def test_looking_for_the_library_does_not_use_the_hook_up(library):
-    import importlib.util
-
-    import_after("fakelib", "waiting")
-    assert importlib.util.find_spec("fakelib").origin == str(library / "fakelib.py")
-    assert "waiting" not in sys.modules
-    import fakelib  # noqa: F401
-
-    assert "waiting" in sys.modules
-
-
-def test_a_library_that_is_absent_or_fails_says_so_itself(library):
-    import_after("nolib", "waiting")
-    with pytest.raises(ModuleNotFoundError, match="No module named 'nolib'"):
-        import nolib  # noqa: F401
-    (library / "fakelib.py").write_text("raise RuntimeError('no such device')\n")
-    import_after("fakelib", "waiting")
-    with pytest.raises(RuntimeError, match="no such device"):
-        import fakelib  # noqa: F401
-    assert "waiting" not in sys.modules
-
 
 LOAD = """
 import sys
