@@ -29,7 +29,7 @@ from gvtnets_tf.images import readers, resampling, writers
 from gvtnets_tf.images.normalization import Normalizer
 
 COLUMNS = ("path_czi", "channel_signal", "channel_target")
-VOLUMES = {"train": 30, "validation_split": 0, "test": 20}  # rows, as published
+VOLUMES = {"train": 30, "validation": 0, "test": 20}  # rows, as published
 CUBE = 0.29  # micrometers along z, y and x after resizing
 MOST = 9_732_096  # voxels of a test volume, as published
 MULTIPLE = 16  # of which its sizes are
