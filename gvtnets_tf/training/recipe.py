@@ -298,7 +298,7 @@ class Recipe:
         if not path.is_file():
             raise FileNotFoundError(f"There is no recipe at {path}.")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
         except (yaml.YAMLError, ValueError) as error:  # also text that is no UTF-8, or no date
             raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
         recipe = cls.parse(values)
@@ -354,6 +354,17 @@ class Recipe:
     def arguments(self) -> dict:
         """Arguments of the network that differ from the preset."""
         return {k: v for k, v in self.model.items() if k != "class"}
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, of which the first would be ignored."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"`{name}` is given twice")
+        return super().construct_mapping(node, deep)
 
 
 def _merge(base, changes):

@@ -329,6 +329,8 @@ def test_a_file_says_what_is_wrong_with_it(tmp_path):
     for text, message in (
         ("preset: [denoising", r"r\.yaml is not YAML"),
         ("preset: [\ndenoising: :", r"r\.yaml is not YAML"),
+        ("data: {axes: ZYX}\nsteps: 3\ndata: {}", r"r\.yaml is not YAML: `data` is given twice"),
+        ("data: {axes: ZYX, axes: YX}", r"r\.yaml is not YAML: `axes` is given twice"),
         ("seed: 2026-13-45", r"r\.yaml is not YAML: month must be in 1"),
         ("!!python/object/apply:os.system [ls]", r"r\.yaml is not YAML"),
         ("", "A recipe is a mapping. Received: NoneType"),
