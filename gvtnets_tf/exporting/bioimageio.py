@@ -29,13 +29,9 @@ HEIGHT = 256  # pixels of the cover, about
 
 
 def describe(
-    folder: Path,
-    predictor: Predictor,
-    channels: tuple[int, int],
-    opset: int,
-    name: str = "",
+    folder: Path, predictor: Predictor, channels: tuple[int, int], opset: int, name: str = "",
     authors: Sequence[str] = (),
-) -> None:
+) -> None:  # fmt: skip
     """Complete a folder of weights to a package of bioimage.io.
 
     Added are `bioimageio.yaml`, `README.md`, test tensors, samples and a cover, whose pixels
@@ -172,9 +168,8 @@ def _describe_output(card, channels):
     if card.probabilistic:  # a scale has a gain, and no offset
         names += [f"scale of {name}" for name in names]
         offset, gain = np.append(offset, 0 * offset), np.append(gain, gain)
-    return _describe_tensor(RESULT, grid, names) | {
-        "postprocessing": _describe_linear(gain, offset)
-    }
+    steps = _describe_linear(gain, offset)
+    return _describe_tensor(RESULT, grid, names) | {"postprocessing": steps}
 
 
 def _name_channels(names, count):

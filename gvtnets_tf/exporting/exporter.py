@@ -17,14 +17,8 @@ import numpy as np
 from gvtnets_tf import __version__
 from gvtnets_tf.atomic_files import atomic_write, check_writable
 from gvtnets_tf.checks import check_choice, optional
-from gvtnets_tf.exporting import bioimageio, litert, onnx, saved_model
+from gvtnets_tf.exporting import bioimageio, litert, onnx, saved_model, tf_graph
 from gvtnets_tf.exporting.saved_model import INPUT, NORMALIZED, RAW
-from gvtnets_tf.exporting.tf_graph import (
-    OUTPUTS,
-    build_network_graph,
-    build_prediction_graph,
-    remove_chunks,
-)
 from gvtnets_tf.prediction.loading import load
 from gvtnets_tf.prediction.predictor import Predictor
 
@@ -32,15 +26,10 @@ METADATA = "metadata.json"
 
 
 def export(
-    model: str | Path | Predictor,
-    out: str | Path,
-    format: str = "savedmodel",
-    quantize: str | None = None,
-    force: bool = False,
-    *,
-    warm_up: Sequence[Sequence[int]] = (),
-    authors: Sequence[str] = (),
-) -> Path:
+    model: str | Path | Predictor, out: str | Path, format: str = "savedmodel",
+    quantize: str | None = None, force: bool = False, *,
+    warm_up: Sequence[Sequence[int]] = (), authors: Sequence[str] = (),
+) -> Path:  # fmt: skip
     """Write a network in a format that other programs run.
 
     Args:
@@ -81,7 +70,7 @@ def export(
     _check_network(predictor, format, quantize)
     saved_model.check_shapes(warm_up, predictor.card.axes)
     if format != "savedmodel":
-        predictor = Predictor(remove_chunks(predictor.model), predictor.card)
+        predictor = Predictor(tf_graph.remove_chunks(predictor.model), predictor.card)
     name = "" if isinstance(model, Predictor) else Path(model).name
     options = {"quantize": quantize, "warm_up": warm_up, "authors": authors, "name": name}
     with atomic_write(out, force) as beside, tempfile.TemporaryDirectory() as scratch:
@@ -158,10 +147,12 @@ def _count_channels(predictor):
 
 
 def _write_saved_model(folder, predictor, channels, options):
-    alone = build_network_graph(predictor, channels[0])
+    alone = tf_graph.build_network_graph(predictor, channels[0])
     # Windows are cut and joined outside: what is served is the network alone.
     whole = (
-        alone if _reads_windows(predictor.card) else build_prediction_graph(predictor, channels[0])
+        alone
+        if _reads_windows(predictor.card)
+        else tf_graph.build_prediction_graph(predictor, channels[0])
     )
     signatures = {RAW: whole, NORMALIZED: alone}
     saved_model.save(folder / "1", predictor.model, signatures)
@@ -171,7 +162,7 @@ def _write_saved_model(folder, predictor, channels, options):
 
 
 def _write_litert(folder, predictor, channels, options):
-    quantize, graph = options["quantize"], build_network_graph(predictor, channels[0])
+    quantize, graph = options["quantize"], tf_graph.build_network_graph(predictor, channels[0])
     with tempfile.TemporaryDirectory() as scratch:
         # By way of a SavedModel, so that the file has a signature with names.
         saved_model.save(scratch, predictor.model, {RAW: graph})
@@ -196,7 +187,9 @@ def _write_bioimageio(folder, predictor, channels, options):
     alone = Predictor(predictor.model, predictor.card.changed(probabilistic=False))
     onnx.save(folder / bioimageio.ONNX, alone, channels[0])
     with tempfile.TemporaryDirectory() as scratch:
-        saved_model.save(scratch, alone.model, {RAW: build_network_graph(alone, channels[0])})
+        saved_model.save(
+            scratch, alone.model, {RAW: tf_graph.build_network_graph(alone, channels[0])}
+        )
         base = folder / Path(bioimageio.SAVED_MODEL).stem
         shutil.make_archive(str(base), "zip", scratch)
     about = {"name": options["name"], "authors": options["authors"]}
@@ -220,7 +213,7 @@ def _write_metadata(folder, predictor, channels, format, quantize=None):
 def _describe(predictor, channels, format, quantize):
     card = predictor.card
     served = format == "savedmodel"
-    outputs = OUTPUTS[: 1 + card.probabilistic]
+    outputs = tf_graph.OUTPUTS[: 1 + card.probabilistic]
     # The last axis of a distribution is its classes.
     axes = f"N{card.output_axes}C" + ("K" if card.classes else "")
     return {

@@ -70,13 +70,9 @@ def write_requests(version: Path, shapes: Sequence[Sequence[int]], channels: int
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for shape in shapes:
-            image = _simulate_counts((1, *shape, channels))
-            writer.write(_log_request(image).SerializeToString())
-
-
-def _simulate_counts(shape):
-    """Draw camera counts of no image in particular, but not constant."""
-    return np.random.default_rng(0).poisson(100, shape).astype(np.float32)
+            # Camera counts of no image in particular, but not constant.
+            image = np.random.default_rng(0).poisson(100, (1, *shape, channels))
+            writer.write(_log_request(image.astype(np.float32)).SerializeToString())
 
 
 def _log_request(image):

@@ -4,10 +4,8 @@ Only names and arrays are read. A file that would have to run code to be read is
 """
 
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from gvtnets_tf.atomic_files import check_writable
@@ -35,13 +33,9 @@ NORMALIZE = ("none", "zscore", "percentile")
 
 
 def convert_tf1(
-    prefix: str | Path,
-    out: str | Path,
-    preset: str,
-    normalize: str | None = None,
-    force: bool = False,
-    **about,
-) -> Path:
+    prefix: str | Path, out: str | Path, preset: str, normalize: str | None = None,
+    force: bool = False, **about,
+) -> Path:  # fmt: skip
     """Turn a released TensorFlow-1 checkpoint of GVTNets into a model folder.
 
     Every variable has one place and every place is filled; the optimizer's memory and
@@ -146,14 +140,7 @@ def convert_fnet(
     )  # fmt: skip
 
 
-def _fill(
-    model: keras.Model,
-    source: str,
-    shapes: Mapping[str, tuple],
-    rename: Callable[[str], str],
-    expected: Callable[[tuple, tuple], tuple],
-    read: Callable[[str], np.ndarray],
-) -> None:
+def _fill(model, source, shapes, rename, expected, read):
     """Give every weight the one array that the file has for it.
 
     Args:

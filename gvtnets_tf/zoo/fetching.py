@@ -18,12 +18,9 @@ logger = logging.getLogger("gvtnets_tf")
 
 
 def fetch(
-    name: str,
-    force: bool = False,
-    cache: str | Path | None = None,
-    progress: bool = True,
+    name: str, force: bool = False, cache: str | Path | None = None, progress: bool = True,
     start: Callable[[], None] = lambda: None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Make sure that the model folder of a name is on this machine.
 
     The released checkpoint is downloaded (from `$GVTNETS_MIRROR` in place of its own address,

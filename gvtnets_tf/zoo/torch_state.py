@@ -103,10 +103,5 @@ def _describe_damage(file, error):
     return ValueError(f"{file} cannot be read: it is truncated or damaged ({error}).")
 
 
-READERS = {
-    ".npz": _read_npz,
-    ".safetensors": _read_safetensors,
-    ".pt": _read_torch,
-    ".pth": _read_torch,
-    ".p": _read_torch,
-}
+READERS = {".npz": _read_npz, ".safetensors": _read_safetensors}
+READERS |= dict.fromkeys((".pt", ".pth", ".p"), _read_torch)

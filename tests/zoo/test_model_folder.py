@@ -102,6 +102,15 @@ def test_a_folder_of_the_first_version_answers_as_it_did():
         np.testing.assert_allclose(scale, expected["scale"], rtol=1e-4, atol=1e-6)
 
 
+def test_the_shipped_folder_of_the_second_format_answers_as_it_did():
+    folder = Path(__file__).parents[2] / "pretrained" / "simulated_denoiser"
+    assert json.loads((folder / "model.json").read_text())["format"] == 2
+    with np.load(folder / "expected.npz") as stored:
+        expected = stored["output"]
+        answer = load(folder)(stored["input"])
+    np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))
+
+
 def test_a_folder_of_the_first_version_is_rewritten_in_the_second(tmp_path):
     assert json.loads((FIRST / "model.json").read_text())["format"] == 1
     model, card = model_folder.read_model(FIRST)

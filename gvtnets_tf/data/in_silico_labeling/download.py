@@ -49,14 +49,9 @@ class Entry:
 
 
 def download(
-    out: str | Path,
-    conditions: str | Iterable[str] | None = None,
-    split: str | None = None,
-    predictions: bool = False,
-    base_url: str = BASE_URL,
-    retries: int = 2,
-    progress: bool = True,
-) -> list[Path]:
+    out: str | Path, conditions: str | Iterable[str] | None = None, split: str | None = None,
+    predictions: bool = False, base_url: str = BASE_URL, retries: int = 2, progress: bool = True,
+) -> list[Path]:  # fmt: skip
     """Fetch wells of the data set, so that `find_wells(out)` reads them.
 
     A file that is there and whole is not fetched again, so a second call goes on where the
