@@ -78,7 +78,7 @@ def check_units(denormalize: str, known: int, channels: int) -> None:
 
 
 def check_memory(
-    name: str, plan: Plan, batch_size: int, each: float, held: int, limit: float
+    name: str, plan: Plan, batch_size: int, per_voxel: float, besides: int, limit: float
 ) -> None:
     """Raise `ValueError` for a call that does not fit the memory, with a tile that does.
 
@@ -86,19 +86,21 @@ def check_memory(
         name: str. Name of the image.
         plan: `tiling.Plan`.
         batch_size: int. Tiles at a time.
-        each: float. Bytes that a call needs per voxel.
-        held: int. Bytes that are held besides.
+        per_voxel: float. Bytes that a call needs per voxel.
+        besides: int. Bytes that the result needs besides.
         limit: int. Bytes that may be used.
 
     Raises:
         ValueError: naming the image, the bytes it needs, the limit, and the option to change.
     """
-    voxels = math.prod(plan.tile) * batch_size
-    if each * voxels + held <= limit:
+    need = per_voxel * math.prod(plan.tile) * batch_size + besides
+    if need <= limit:
         return
     advice = "No tile is small enough: allow more with --max-memory (`max_memory`)."
-    size = plan.smaller_tile((limit - held) / each / batch_size) if limit > held else None
-    if held:
+    size = (
+        plan.smaller_tile((limit - besides) / per_voxel / batch_size) if limit > besides else None
+    )
+    if besides:
         advice = (
             "Ask for fewer channels with --output-channels (`output_channels`), for fewer windows "
             "at a time with --batch-size (`batch_size`), or allow more with --max-memory "
@@ -111,7 +113,7 @@ def check_memory(
         )
     raise ValueError(
         f"{name or 'The image'} does not fit the memory: {batch_size} x {plan.tile} voxels "
-        f"need about {format_size(each * voxels + held)} ({each:.0f} bytes per voxel), and "
+        f"need about {format_size(need)} ({per_voxel:.0f} bytes per voxel), and "
         f"{format_size(limit)} may be used. {advice}"
     )
 

@@ -123,21 +123,21 @@ class _Run:
             images[name] = select_channels(image, predictor.card, self.options.input_channels)
             check_result(images[name], predictor.card, outputs, self.options, self.gif_plane)
         settings = self._settings(source, image)
-        kept = keep_parts(outputs.result, settings, resume=self.resume, force=self.force)
-        with kept as parts:
+        again = {"resume": self.resume, "force": self.force}
+        with keep_parts(outputs.result, settings, **again) as parts:
             answers = self._predict_models(images, parts, progress)
             if several:
                 self._write_structures(answers, outputs)
             else:
                 ((name, (results, info)),) = answers.items()
-                self._write(results, outputs, {"model": name, **info}, None)
+                self._write(results, outputs, self._describe(name, info), None)
 
     def _settings(self, source, image):
         """Return all that parts of a result depend on."""
         stamp = [str(source), source.path.stat().st_mtime_ns]
         return {
             "input": [*stamp, image.axes, image.shape, dict(image.voxel_size)],
-            "cards": {name: p.card.to_dict() for name, p in self.predictors.items()},
+            "cards": {n: [p.card.to_dict(), p.precision] for n, p in self.predictors.items()},
             **self.options.resume_key(),
         }
 
@@ -147,7 +147,7 @@ class _Run:
         Returns:
             Mapping from name to `(results, info)`, in the order of the models.
         """
-        groups, answers, series = {}, {}, None
+        groups, answers = {}, {}
         for name, image in images.items():
             groups.setdefault(self._preparation(name, image), []).append(name)
         for names in groups.values():
@@ -156,12 +156,12 @@ class _Run:
             )
             for name in names:
                 # A single result is not worth a part: it is written at once.
-                kept = parts if "T" in series.image.axes else None
+                frames = parts if "T" in series.image.axes else None
                 if len(images) > 1:
-                    kept = parts.inner(list(images).index(name))
+                    frames = parts.inner(list(images).index(name))
                 predictor = self.predictors[name]
                 answers[name] = time_series.predict_frames(
-                    series, predictor, self.options, kept, progress
+                    series, predictor, self.options, frames, progress
                 )
         return {name: answers[name] for name in images}
 
@@ -180,24 +180,27 @@ class _Run:
                 f"({', '.join(names)}). Received: {list(self.colors)}."
             )
         colors = tuple(self.colors or display.colors(len(names)))
-        about = {"models": [{"model": name, **info} for name, (_, info) in answers.items()]}
-        self._write([merged], outputs, about, colors)
+        models = [self._describe(name, info) for name, (_, info) in answers.items()]
+        self._write([merged], outputs, {"models": models}, colors)
+
+    def _describe(self, name, info):
+        return {"model": name, "precision": self.predictors[name].precision, **info}
 
     def _write(self, images, outputs, about, colors):
         """Write the results last: where they are, everything is."""
         force = self.force or self.resume
-        asked = {"precision": next(iter(self.predictors.values())).precision}
+        about = dict(about)
         if self.options.flip_average:
-            asked["flip_average"] = True
+            about["flip_average"] = True
         if self.options.frames is not None:
-            asked["frames"] = str(self.options.frames)
+            about["frames"] = str(self.options.frames)
         if outputs.movie:
             display.movie(outputs.movie, images[0], self.gif_plane, colors, force=force)
         if outputs.figure:
             display.merged(outputs.figure, images[0], colors, force=force)
         for path, image in zip((outputs.result, outputs.uncertainty), images):
             writers.write(
-                path, image, dtype=self.options.dtype, metadata={**asked, **about},
+                path, image, dtype=self.options.dtype, metadata=about,
                 colors=colors, force=force,
             )  # fmt: skip
 

@@ -35,8 +35,8 @@ class Parts:
         about = self._file(number)
         if not about.is_file():
             return None
-        kept = json.loads(about.read_text())
-        return [readers.read(self.folder / name) for name in kept["files"]], kept["info"]
+        part = json.loads(about.read_text())
+        return [readers.read(self.folder / name) for name in part["files"]], part["info"]
 
     def put(self, number: int, images: list, info: dict) -> None:
         """Keep the images of a part, and the mapping that says how they were made."""

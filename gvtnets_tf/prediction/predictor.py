@@ -234,8 +234,8 @@ class Predictor:
         if max_memory is None and small and self._bytes_per_voxel is None:
             return  # To measure takes as much.
         limit = SHARE * self.memory if max_memory is None else memory.parse_size(max_memory)
-        each, held = self.bytes_per_voxel(image.sizes.get("C", 1)), 0
+        per_voxel, band = self.bytes_per_voxel(image.sizes.get("C", 1)), 0
         if self.card.classes:
             count = len(self.card.output_channels) if channels is None else len(channels)
-            held = 4 * stitching.count_band_voxels(plan) * count * self.card.classes
-        compatibility.check_memory(image.name, plan, batch_size, each, held, limit)
+            band = 4 * stitching.count_band_voxels(plan) * count * self.card.classes
+        compatibility.check_memory(image.name, plan, batch_size, per_voxel, band, limit)

@@ -1,7 +1,7 @@
 """Turn the numbers of a network into images, and describe how they were made."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -88,7 +88,12 @@ def to_images(
 
 
 def describe(
-    plan: Plan, card: Card, options: PredictionOptions, blend: str, affine: Affine, operators
+    plan: Plan,
+    card: Card,
+    options: PredictionOptions,
+    blend: str,
+    affine: Affine,
+    operators: Iterable,
 ) -> dict:
     """Describe how a frame was predicted, in values that JSON can hold.
 

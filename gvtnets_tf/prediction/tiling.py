@@ -61,7 +61,7 @@ def split_axis(
         letter: str. Name of the axis in messages.
 
     Returns:
-        List of `(read, write)` slice pairs, in order. Two neighbours meet in the
+        List of `(read, write)` slice pairs, in order. Two neighbors meet in the
         middle of the voxels that both of them read.
 
     Raises:
@@ -256,7 +256,7 @@ def plan_tiles(
         margin = [min(max(d, s // 8), s // 4) for s, d in zip(size, divisor)]
     else:
         margin = [-(-o // 2) for o in check_per_axis("overlap", overlap, axes, least=0)]
-    # One tile along an axis has no neighbours to share anything with.
+    # One tile along an axis has no neighbors to share anything with.
     margin = tuple(m if s < n else 0 for m, s, n in zip(margin, size, length))
     output = tuple(i for i, letter in enumerate(grid) if letter in repeated + output_axes)
     zeros = (0,) * len(ones)

@@ -87,6 +87,7 @@ def saved(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.filterwarnings("ignore:.*fewer than")
 def test_a_saved_model_answers_camera_counts_of_any_size_as_the_predictor(saved, size):
     made, path = saved
     axes, channels = made.card.axes, json.loads((path / "metadata.json").read_text())["input"]

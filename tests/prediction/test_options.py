@@ -8,6 +8,7 @@ import pytest
 
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
+from gvtnets_tf.images.readers import read_metadata
 from gvtnets_tf.prediction import partial_results
 from gvtnets_tf.prediction.files import predict
 from gvtnets_tf.prediction.options import PredictionOptions, collect_options
@@ -101,3 +102,21 @@ def test_options_of_inputs_count_for_images_too():
     swapped, _ = predictor.predict(Image(x[0, 0], "YX"), axes="XY")
     assert swapped.axes == "XY"
     np.testing.assert_array_equal(swapped.array, x[0, 0])
+
+
+def test_the_precision_of_each_model_is_recorded(tmp_path):
+    class Half:
+        compute_dtype = "bfloat16"
+
+        def __call__(self, x):
+            return x
+
+    np.save(tmp_path / "a.npy", np.ones((4, 4)))
+    half, full = Predictor(Half(), FLAT), Predictor(np.copy, FLAT)
+    (out,) = predict(tmp_path / "a.npy", half, tmp_path / "o.tif", axes="YX", precision="bfloat16")
+    assert read_metadata(out)["precision"] == "bfloat16"
+    out, _ = predict(
+        tmp_path / "a.npy", {"half": half, "full": full}, tmp_path / "o.ome.tif", axes="YX"
+    )
+    said = read_metadata(out)["models"]
+    assert [model["precision"] for model in said] == ["bfloat16", "float32"]
