@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := zarr,io,care,dask,onnx,litert,tensorboard,czi,nd2,download,bioimageio,serving
+WORKERS ?= 2
+EXTRAS := zarr,io,care,dask,onnx,litert,tensorboard,czi,nd2,bioimageio,serving
 
 .PHONY: demo test test-all lint docs bench clean
 
@@ -11,12 +12,12 @@ demo: $(READY)
 	$(BIN)/gvtnets demo --out demo --force
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 # All of it; other backends and torch files in an environment of their own.
 test-all: $(READY) .venv-backends/.ready
-	$(BIN)/python -m pytest
-	.venv-backends/bin/python -m pytest tests/test_backends.py tests/zoo/test_convert.py
+	$(BIN)/python -m pytest -n $(WORKERS)
+	.venv-backends/bin/python -m pytest tests/test_backends.py tests/zoo/test_conversion.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
