@@ -104,11 +104,7 @@ def is_dataset(folder: str | Path, most: int = 10_000) -> bool:
 
 
 def list_folders(conditions: str | Sequence[str] | None = None) -> tuple[str, ...]:
-    """List the folders `<lab>/<condition>` of some conditions, in the order given.
-
-    Args:
-        conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list of them; `None` for
-            all.
+    """List the folders `<lab>/<condition>` of some conditions (see `find_wells`), in their order.
 
     Raises:
         ValueError: for none, or for an unknown condition, with the nearest one.
