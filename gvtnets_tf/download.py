@@ -1,11 +1,10 @@
-"""Download a file with pooch: whole and checked, or not at all."""
+"""Download a file: whole and checked, or not at all."""
 
 import hashlib
 import time
 from pathlib import Path
 
 import requests
-from pooch import HTTPDownloader
 from tqdm import tqdm
 
 from gvtnets_tf.atomic_files import atomic_write
@@ -68,12 +67,16 @@ def fetch(
 def _download(url, path, size, digest, largest, timeout, progress):
     limit = largest if size is None else size
     with atomic_write(path, force=True) as beside:
-        bar = tqdm(
-            desc=path.name, total=size, unit="B", unit_scale=True, leave=False,
-            disable=not progress,
-        )  # fmt: skip
-        with bar, beside.open("wb") as file:
-            _receive(url, _LimitedFile(file, url, limit, bar), timeout)
+        style = {"unit": "B", "unit_scale": True, "leave": False, "disable": not progress}
+        with tqdm(desc=path.name, total=size, **style) as bar, beside.open("wb") as file:
+            for block in _receive(url, timeout):
+                if file.tell() + len(block) > limit:
+                    raise ValueError(
+                        f"{url} is not the file that was expected: it has more than {limit} "
+                        f"bytes, which are not read. Nothing was kept."
+                    )
+                file.write(block)
+                bar.update(len(block))
         if fault := _find_fault(beside, size, digest):
             raise ValueError(
                 f"{url} is not the file that was expected: {fault}. Nothing was kept. Fetch it "
@@ -82,53 +85,17 @@ def _download(url, path, size, digest, largest, timeout, progress):
     return path
 
 
-class _LimitedFile:
-    """A file that takes so many bytes and no more, and shows how many there are."""
-
-    def __init__(self, file, url, limit, bar):
-        self.file, self.url, self.limit, self.bar = file, url, limit, bar
-
-    def write(self, block):
-        if self.file.tell() + len(block) > self.limit:
-            raise ValueError(
-                f"{self.url} is not the file that was expected: it has more than {self.limit} "
-                f"bytes, which are not read. Nothing was kept."
-            )
-        self.file.write(block)
-        self.bar.update(len(block))
-
-    def flush(self):
-        """Leave it to the buffer; pooch asks for it after each block."""
-
-
-def _receive(url, file, timeout):
-    answers = []  # pooch leaves those of a download that fails to the garbage collector
-    download = HTTPDownloader(
-        chunk_size=BLOCK,
-        timeout=timeout,
-        headers=HEADERS,
-        hooks={"response": lambda answer, **_: answers.append(answer)},
-    )
+def _receive(url, timeout):
     try:
-        download(url, file, None)
+        with requests.get(url, stream=True, timeout=timeout, headers=HEADERS) as answer:
+            answer.raise_for_status()
+            yield from answer.iter_content(BLOCK)
     except requests.RequestException as error:
         raise describe_failure(url, error, timeout) from error
-    finally:
-        for answer in answers:
-            answer.close()
 
 
 def describe_failure(url: str, error: requests.RequestException, timeout: float) -> OSError:
-    """Say in one line why a server did not answer, or not to the end.
-
-    Args:
-        url: str. Address that was asked.
-        error: what `requests` raised.
-        timeout: float. Seconds that the server had.
-
-    Returns:
-        `FileNotFoundError`, `TimeoutError` or `ConnectionError`, to be raised.
-    """
+    """Return the error that says why a server did not answer in `timeout` s, or not to the end."""
     if error.response is not None:
         status, reason = error.response.status_code, error.response.reason
         if status in (404, 410):
@@ -163,21 +130,7 @@ def _find_fault(file, size, digest):
 
 
 def compute_digest(file: str | Path, kind: str = "sha256") -> str:
-    """Compute the digest of a file.
-
-    Args:
-        file: path of the file.
-        kind: `"sha256"`, `"md5"`, or `"git"`, the id that git gives it.
-
-    Returns:
-        str, `"KIND:..."`.
-
-    Examples:
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile() as file:
-        ...     compute_digest(file.name, "git")
-        'git:e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
-    """
+    """Compute the digest of a file, `"KIND:..."`; the kinds are those of `fetch`."""
     # None of them keeps a secret: they tell whether a file is the one that was meant.
     digest = hashlib.new("sha1" if kind == "git" else kind, usedforsecurity=False)
     if kind == "git":

@@ -23,9 +23,8 @@ class Intensity:
 
     Examples:
         >>> x = np.ones((2, 2, 1), np.float32)
-        >>> y = Intensity(gain=0.2).apply(x, np.random.default_rng(0))
-        >>> y.shape, bool((y == y[0, 0]).all()), bool(0.8 <= y[0, 0, 0] <= 1.2)
-        ((2, 2, 1), True, True)
+        >>> Intensity(gain=0.2).apply(x, np.random.default_rng(0)).max() < 1.2
+        np.True_
     """
 
     gain: float = 0.0
@@ -44,16 +43,7 @@ class Intensity:
                 )
 
     def apply(self, x: np.ndarray, rng: np.random.Generator, scales: int = 1) -> np.ndarray:
-        """Change one normalized patch.
-
-        Args:
-            x: float32 array `(*grid, scales * channels)`, scale by scale.
-            rng: `numpy.random.Generator`.
-            scales: int.
-
-        Returns:
-            Float32 array of the same shape.
-        """
+        """Change one normalized patch, float32 `(*grid, scales * channels)`, scale by scale."""
         gain, offset = 1 + self.gain * rng.uniform(-1, 1), self.offset * rng.uniform(-1, 1)
         shown = np.tile(rng.random(x.shape[-1] // scales) >= self.drop, scales)
         x = (x * np.float32(gain) + np.float32(offset)) * shown
@@ -70,15 +60,9 @@ def sample_transforms(
     The same random numbers are used up whatever is switched on, so a run with flips
     sees the patches of the run without them.
 
-    Args:
-        count: int. Number of patches.
-        axes: str. Spatial axes of a patch, e.g. `"ZYX"`.
-        rng: `numpy.random.Generator`.
-        flip: bool. Flip each axis with probability 1/2, by itself.
-        rotate: bool. Make 0, 1, 2 or 3 quarter turns in the Y-X plane.
-
     Returns:
-        `turns`, int array `(count,)`, and `flips`, bool array `(count, len(axes))`.
+        `turns`, int array `(count,)`: 0 to 3 quarter turns in the Y-X plane. `flips`, bool array
+        `(count, len(axes))`: each axis is flipped with probability 1/2, by itself.
     """
     turns, flips = rng.integers(4, size=count), rng.integers(2, size=(count, len(axes)))
     return turns * bool(rotate), (flips * bool(flip)).astype(bool)
@@ -88,31 +72,17 @@ def flip_and_rotate(array: np.ndarray, turns: int, flips: str, axes: str) -> np.
     """Flip an array, then turn it in the Y-X plane.
 
     Args:
-        array: array with one axis per letter of `axes`.
+        array: array with one axis per letter of `axes`; a view of it is returned.
         turns: int. Quarter turns, each taking Y to X; an odd number swaps their lengths.
-        flips: str. Letters of the axes to flip. One that `axes` lacks is passed over: a
-            projected target has no Z to flip.
+        flips: str. Axes to flip, those that `axes` lacks passed over: a projected target has no Z.
         axes: str. Order of `array`, e.g. `"ZYXC"`.
-
-    Returns:
-        View of `array`.
     """
     array = np.flip(array, [axes.index(letter) for letter in flips if letter in axes])
     return np.rot90(array, turns, _plane(axes)) if turns % 4 else array
 
 
-def invert(array: np.ndarray, turns: int, flips: str, axes: str) -> np.ndarray:
-    """Invert `flip_and_rotate` of the same arguments."""
-    array = np.rot90(array, -turns, _plane(axes)) if turns % 4 else array
-    return flip_and_rotate(array, 0, flips, axes)
-
-
 def check_square(patch_size: Sequence[int], axes: str) -> None:
-    """Refuse a patch that a quarter turn would not map onto itself.
-
-    Raises:
-        ValueError: with both lengths and what to do.
-    """
+    """Raise `ValueError` for a patch that a quarter turn would not map onto itself."""
     y, x = (patch_size[i] for i in _plane(axes))
     if y != x:
         raise ValueError(

@@ -12,18 +12,11 @@ AXES = "YX"
 
 
 def check_scales(scales: Sequence[float], size: Sequence[int], axes: str) -> tuple[float, ...]:
-    """Refuse scales that a window cannot be cut at.
-
-    Args:
-        scales: sequence of float. Extent of each cut, relative to the window.
-        size: tuple of int. Pixels of the window along each axis.
-        axes: str. Spatial axes of the window.
-
-    Returns:
-        Tuple of float.
+    """Return `scales` as a tuple of float, the extents of the cuts relative to the window.
 
     Raises:
-        ValueError: naming the scale, the axis, and sizes that fit.
+        ValueError: naming the scale, the axis and sizes that fit, if a window of `size` pixels
+            along `axes` cannot be cut at it.
     """
     scales = tuple(float(s) for s in scales)
     if 1.0 not in scales:
@@ -46,21 +39,16 @@ def check_scales(scales: Sequence[float], size: Sequence[int], axes: str) -> tup
 
 
 def crop_multiscale(
-    read: Callable[[tuple[slice, ...]], np.ndarray],
-    shape: Sequence[int],
-    start: Sequence[int],
-    size: Sequence[int],
-    scales: Sequence[float] = (1,),
-) -> np.ndarray:
+    read: Callable[[tuple[slice, ...]], np.ndarray], shape: Sequence[int], start: Sequence[int],
+    size: Sequence[int], scales: Sequence[float] = (1,),
+) -> np.ndarray:  # fmt: skip
     """Crop a window at several scales, each resized to the window.
 
-    Beyond its border the image is reflected. A larger cut is shrunk
-    by a filter as wide as it shrinks (every pixel counts), a smaller one is enlarged
-    linearly.
+    Beyond its border the image is reflected. A larger cut is shrunk by a filter as wide as it
+    shrinks (every pixel counts), a smaller one is enlarged linearly.
 
     Args:
-        read: function of a tuple of slices, inside the image, to an array
-            `(y, x, channels)`.
+        read: function of a tuple of slices, inside the image, to an array `(y, x, channels)`.
         shape: tuple of int. Pixels of the image along y and x.
         start: tuple of int. First pixel of the window.
         size: tuple of int. Pixels of the window.
@@ -76,18 +64,13 @@ def crop_multiscale(
         ((8, 8, 2), [12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0])
     """
     reach = [max(round(n * max(scales)), n) for n in size]
-    block = _read_reflected(
-        read, shape, [s - (r - n) // 2 for s, r, n in zip(start, reach, size)], reach
-    )
-    parts = []
+    first = [s - (r - n) // 2 for s, r, n in zip(start, reach, size)]
+    block, parts = _read_reflected(read, shape, first, reach), []
     for scale in scales:
-        part = block
-        for axis, (r, n) in enumerate(zip(reach, size)):
-            extent = round(n * scale)
-            before = (r - extent) // 2
-            part = part[(slice(None),) * axis + (slice(before, before + extent),)]
-        parts.append(_resize(part, size))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        extents = [round(n * scale) for n in size]
+        cut = tuple(slice((r - e) // 2, (r - e) // 2 + e) for r, e in zip(reach, extents))
+        parts.append(_resize(block[cut], size))
+    return np.concatenate(parts, axis=-1)
 
 
 def _read_reflected(read, shape, start, size):
@@ -103,11 +86,8 @@ def _read_reflected(read, shape, start, size):
     )
     block = np.asarray(read(wide), np.float32)
     block = np.pad(block, [*zip(before, after), (0, 0)], mode="reflect")
-    return block[
-        tuple(
-            slice(i.start - w.start, i.start - w.start + n) for i, w, n in zip(inside, wide, size)
-        )
-    ]
+    first = [i.start - w.start for i, w in zip(inside, wide)]
+    return block[tuple(slice(a, a + n) for a, n in zip(first, size))]
 
 
 def _resize(block, size):

@@ -13,7 +13,6 @@ from gvtnets_tf.data.sources import find
 from gvtnets_tf.images.metadata import stem
 
 SPLITS = ("train", "validation", "test")
-PAIR_BY = ("name", "order")
 # Columns of the tables that are in use, the input's path before the target's.
 COLUMNS = (
     ("input", "target"),
@@ -30,10 +29,6 @@ class PairPaths:
         input, target: `Path` of the two files, which may be the same.
         split: str. One of `SPLITS`, or `""` if the pair is not assigned to one.
         input_channel, target_channel: int, counted from 0, or `None` for all channels.
-
-    Examples:
-        >>> PairPaths(Path("light.czi"), Path("light.czi"), input_channel=6, target_channel=3).split
-        'train'
     """
 
     input: Path
@@ -68,22 +63,19 @@ def match_pairs(
         >>> folder = Path(tempfile.mkdtemp())
         >>> for name in ("1_light.tif", "2_light.tif", "1_dna.tif", "2_dna.tif"):
         ...     (folder / name).touch()
-        >>> for input, target in match_pairs(f"{folder}/*_light.tif", f"{folder}/*_dna.tif"):
-        ...     print(input.name, target.name)
-        1_light.tif 1_dna.tif
-        2_light.tif 2_dna.tif
+        >>> match_pairs(f"{folder}/*_light.tif", f"{folder}/*_dna.tif")[1][1].name
+        '2_dna.tif'
     """
-    check_choice("pair_by", pair_by, PAIR_BY)
+    check_choice("pair_by", pair_by, ("name", "order"))
     left, right = _list_files(inputs), _list_files(targets)
     given = [spec if isinstance(spec, (list, tuple)) else [spec] for spec in (inputs, targets)]
-    if [[Path(path) for path in spec] for spec in given] == [left[:1], right[:1]]:
-        return list(zip(left, right))  # Two files were named, not searched for.
-    if pair_by == "order":
-        if len(left) != len(right):
-            raise ValueError(
-                f"Pairing by order needs as many inputs as targets. "
-                f"Received: {len(left)} inputs and {len(right)} targets."
-            )
+    named = [[Path(path) for path in spec] for spec in given] == [left[:1], right[:1]]
+    if pair_by == "order" and len(left) != len(right):
+        raise ValueError(
+            f"Pairing by order needs as many inputs as targets. "
+            f"Received: {len(left)} inputs and {len(right)} targets."
+        )
+    if named or pair_by == "order":  # two files that were named, not searched for
         return list(zip(left, right))
     problems = []
     for input_key, target_key in _list_keys(inputs, targets):
@@ -114,12 +106,9 @@ def read_pairs_csv(path: str | Path, root: str | Path | None = None) -> list[Pai
     Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("a.tif", "b.tif"):
-        ...     (folder / name).touch()
-        >>> _ = (folder / "pairs.csv").write_text("input,target,split\\na.tif,b.tif,test\\n")
-        >>> (pair,) = read_pairs_csv(folder / "pairs.csv")
-        >>> pair.input.name, pair.target.name, pair.split
-        ('a.tif', 'b.tif', 'test')
+        >>> _ = (folder / "pairs.csv").write_text("input,target,split\\n.,.,test\\n")
+        >>> read_pairs_csv(folder / "pairs.csv")[0].split
+        'test'
     """
     path = Path(path)
     root = path.parent if root is None else Path(root)
@@ -153,9 +142,8 @@ def _list_files(spec) -> list[Path]:
 
 def _list_keys(inputs, targets) -> Iterator[tuple[Callable, Callable]]:
     """Yield pairs of functions from a path to the key it pairs by, the most specific first."""
-    specs = (inputs, targets)
-    if all(isinstance(s, (str, Path)) and glob.has_magic(str(s)) for s in specs):
-        yield tuple(map(_wildcard_key, specs))
+    if all(isinstance(s, (str, Path)) and glob.has_magic(str(s)) for s in (inputs, targets)):
+        yield _wildcard_key(inputs), _wildcard_key(targets)
     yield stem, stem
 
 

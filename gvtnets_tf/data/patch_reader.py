@@ -13,11 +13,7 @@ class PatchReader:
     """Measured pairs that fit one patch size; pixels are read by the patch.
 
     Args:
-        pairs: sequence of measured `TrainingPair`.
-        patch_size: sequence of int. Voxels along each letter of `axes`.
-        axes: str. Spatial axes of a patch.
-        scales: sequence of float. Extents of the cuts of the input, see `crop_multiscale`.
-        classes: int or `None`. Number of classes that the target is rounded to.
+        pairs, patch_size, axes, scales, classes: as in `pipeline.training_dataset`.
 
     Attributes:
         shapes: list of tuples of int. Spatial shape of each input in the order of `axes`.
@@ -29,13 +25,9 @@ class PatchReader:
     """
 
     def __init__(
-        self,
-        pairs: Sequence[TrainingPair],
-        patch_size: Sequence[int],
-        axes: str,
-        scales: Sequence[float] = (1,),
-        classes: int | None = None,
-    ):
+        self, pairs: Sequence[TrainingPair], patch_size: Sequence[int], axes: str,
+        scales: Sequence[float] = (1,), classes: int | None = None,
+    ):  # fmt: skip
         self.pairs, self.patch_size, self.classes = tuple(pairs), tuple(patch_size), classes
         self.axes = check_axes(axes, allowed="ZYX")
         if not self.pairs:
@@ -69,6 +61,18 @@ class PatchReader:
             (batch_size, *self.patch_size, inputs * len(self.scales)),
             (batch_size, *(sizes[a] for a in self.target_axes), outputs),
         )
+
+    def sample(self, count, rng, cells=None, flip=False, rotate=False, intensity=None):
+        """Read a batch of random patches; arguments as in `pipeline.training_dataset`.
+
+        `cells` is `None`, or the result of `foreground_starts`.
+        """
+        places = patch_sampling.sample_starts(self.shapes, self.patch_size, count, rng, cells)
+        transforms = augmentation.sample_transforms(count, self.axes, rng, flip, rotate)
+        x, y = self.read(np.column_stack([*places, *transforms]))
+        if intensity is not None:
+            x = np.stack([intensity.apply(patch, rng, len(self.scales)) for patch in x])
+        return x, y
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read a batch; a row is the pair, the start, the quarter turns and the flips."""

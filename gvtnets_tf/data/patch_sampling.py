@@ -16,17 +16,7 @@ def make_generator(seed: int, epoch: int, *step: int) -> np.random.Generator:
 
 
 def check_fits(patch_size: Sequence[int], shape: Sequence[int], axes: str, name: str) -> None:
-    """Refuse a patch that is larger than an image.
-
-    Args:
-        patch_size: tuple of int. Voxels along each axis.
-        shape: tuple of int. Voxels of the image along the same axes.
-        axes: str. Their letters, e.g. `"ZYX"`.
-        name: str. Name of the image in the message.
-
-    Raises:
-        ValueError: naming the image, the axis, both sizes and what to do.
-    """
+    """Raise `ValueError` for a patch that is larger along one of `axes` than the image `name`."""
     for letter, size, length in zip(axes, patch_size, shape):
         if size > length:
             raise ValueError(
@@ -37,12 +27,9 @@ def check_fits(patch_size: Sequence[int], shape: Sequence[int], axes: str, name:
 
 
 def sample_starts(
-    shapes: Sequence[Sequence[int]],
-    patch_size: Sequence[int],
-    count: int,
-    rng: np.random.Generator,
-    cells: Sequence[np.ndarray] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+    shapes: Sequence[Sequence[int]], patch_size: Sequence[int], count: int,
+    rng: np.random.Generator, cells: Sequence[np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Sample patches: an image uniformly, then a start in it.
 
     Args:
@@ -50,8 +37,8 @@ def sample_starts(
         patch_size: tuple of int. Voxels along each axis.
         count: int. Number of patches.
         rng: `numpy.random.Generator`.
-        cells: `None` for starts that are uniform over all that fit (the published
-            way), or one result of `foreground_starts` per image.
+        cells: `None` for starts that are uniform over all that fit (the published way), or one
+            result of `foreground_starts` per image.
 
     Returns:
         `images`, int array `(count,)`, and `starts`, int array `(count, rank)`: the
@@ -106,20 +93,9 @@ def foreground_starts(target: np.ndarray, patch_size: Sequence[int]) -> np.ndarr
 
 
 def cover(shape: Sequence[int], patch_size: Sequence[int]) -> list[tuple]:
-    """Cover an image with patches; the last along an axis is flush with its end.
-
-    Args:
-        shape: tuple of int. Voxels of the image along each axis.
-        patch_size: tuple of int. Voxels of a patch, at most those of the image.
-
-    Returns:
-        List of tuples of int, the starts in the order of the voxels.
-    """
-    return list(
-        itertools.product(
-            *([*range(0, n - size, size), n - size] for n, size in zip(shape, patch_size))
-        )
-    )
+    """Cover an image with patches, the last along an axis flush with its end; list the starts."""
+    starts = ([*range(0, n - size, size), n - size] for n, size in zip(shape, patch_size))
+    return list(itertools.product(*starts))
 
 
 def _cell_size(patch_size):

@@ -18,41 +18,26 @@ AHEAD = 2  # batches that are made while the network works; more would only take
 
 
 def training_dataset(
-    pairs: Sequence[TrainingPair],
-    patch_size: Sequence[int],
-    batch_size: int,
-    steps: int,
-    *,
-    seed: int = 0,
-    flip: bool = False,
-    rotate: bool = False,
-    sampling: str = "uniform",
-    first_epoch: int = 0,
-    axes: str = "ZYX",
-    scales: Sequence[float] = (1,),
-    classes: int | None = None,
-    intensity: Intensity | None = None,
-) -> "tf.data.Dataset":
+    pairs: Sequence[TrainingPair], patch_size: Sequence[int], batch_size: int, steps: int, *,
+    seed: int = 0, flip: bool = False, rotate: bool = False, sampling: str = "uniform",
+    first_epoch: int = 0, axes: str = "ZYX", scales: Sequence[float] = (1,),
+    classes: int | None = None, intensity: Intensity | None = None,
+) -> "tf.data.Dataset":  # fmt: skip
     """Draw random patches for training, an epoch per pass.
 
-    The patches of epoch e depend only on `seed` and e, whatever was read before. The
-    first pass is epoch `first_epoch`; a pass that was taken to its last batch is followed by
-    the next epoch, one that was left early (Keras may look at a batch to build a model) is
-    begun again.
+    The patches of epoch e depend only on `seed` and e, whatever was read before. The first pass
+    is epoch `first_epoch`; a pass that was taken to its last batch is followed by the next epoch,
+    one that was left early (Keras may look at a batch to build a model) is begun again.
 
     Args:
-        pairs: sequence of measured `TrainingPair`. Sizes may differ; arrays on disk are read
-            by the patch.
+        pairs: sequence of measured `TrainingPair`, of any sizes; what is on disk is read by patch.
         patch_size: sequence of int. Voxels along each letter of `axes`. For a projection its Z
             is that of the stacks.
-        batch_size: int. Patches per batch.
-        steps: int. Batches per pass.
-        seed: int, not negative.
-        flip: bool. Flip each axis with probability 1/2, input and target alike.
-        rotate: bool. Quarter turns in the Y-X plane, input and target alike.
+        batch_size, steps: int. Patches per batch, and batches per pass.
+        flip, rotate: bool. Flip each axis with probability 1/2; quarter turns in the Y-X plane.
         sampling: `"uniform"`, or `"foreground"` for starts near signal in the target (see
             `patch_sampling.foreground_starts`); each target is then read once beforehand.
-        first_epoch: int. Epoch of the first pass, for a run that continues.
+        seed, first_epoch: int, not negative. A run that continues begins with `first_epoch`.
         axes: str. Spatial axes of a patch: `"ZYX"` or `"YX"`.
         scales: sequence of float. Extents at which the input is cut around the center of a
             patch, see `crop_multiscale`; x then has as many times the channels.
@@ -66,66 +51,39 @@ def training_dataset(
         for a projection. A channel of the target that is NaN throughout is a missing label.
 
     Raises:
-        ValueError: naming the image and the axis, where a patch does not fit or the
-            pairs do not go together; or for a pair that was not measured.
+        ValueError: naming the image and the axis, where a patch does not fit or the pairs do not
+            go together; or for a pair that was not measured.
 
     Examples:
-        >>> from gvtnets_tf.images.image import Image
+        >>> from gvtnets_tf import Image
         >>> noisy = Image(np.arange(400.0).reshape(20, 20), "YX")
         >>> pair = TrainingPair(noisy, noisy).measure("unit", "unit")
-        >>> dataset = training_dataset([pair], (8, 8), batch_size=4, steps=3, axes="YX")
+        >>> dataset = training_dataset([pair], (8, 8), batch_size=4, steps=2, axes="YX")
         >>> [tuple(x.shape) for x, y in dataset]
-        [(4, 8, 8, 1), (4, 8, 8, 1), (4, 8, 8, 1)]
+        [(4, 8, 8, 1), (4, 8, 8, 1)]
     """
-    import tensorflow as tf
-
-    for name, value, least in (
-        ("batch_size", batch_size, 1),
-        ("steps", steps, 1),
-        ("seed", seed, 0),
-        ("first_epoch", first_epoch, 0),
-    ):
-        check_at_least(name, value, least)
+    for name, value in {"batch_size": batch_size, "steps": steps}.items():
+        check_at_least(name, value, 1)
+    for name, value in {"seed": seed, "first_epoch": first_epoch}.items():
+        check_at_least(name, value, 0)
     check_choice("sampling", sampling, patch_sampling.SAMPLING)
     reader = PatchReader(pairs, patch_size, axes, scales, classes)
     if rotate:
         augmentation.check_square(reader.patch_size, reader.axes)
     cells = reader.foreground_starts() if sampling == "foreground" else None
-    with tf.device("CPU"):
-        upcoming = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
 
     def make(epoch, step):
         rng = patch_sampling.make_generator(seed, epoch, step)
-        places = patch_sampling.sample_starts(
-            reader.shapes, reader.patch_size, batch_size, rng, cells
-        )
-        transforms = augmentation.sample_transforms(batch_size, reader.axes, rng, flip, rotate)
-        x, y = reader.read(np.column_stack([*places, *transforms]))
-        if intensity is not None:
-            x = np.stack([intensity.apply(patch, rng, len(reader.scales)) for patch in x])
-        return x, y
+        return reader.sample(batch_size, rng, cells, flip, rotate, intensity)
 
-    def take(epoch, step, x, y):
-        # Runs when a batch is taken, not when it is made ahead of time.
-        done = tf.cast(step + 1 == steps, tf.int64)
-        upcoming.assign(tf.maximum(upcoming, epoch + done))
-        return x, y
-
-    return _dataset(
-        reader, make, steps, batch_size=batch_size, epoch=upcoming.read_value, take=take
-    )
+    return _dataset(reader, make, steps, batch_size, first_epoch)
 
 
 def validation_dataset(
-    pairs: Sequence[TrainingPair],
-    patch_size: Sequence[int],
-    batch_size: int,
-    *,
-    validation_patches: int | None = None,
-    axes: str = "ZYX",
-    scales: Sequence[float] = (1,),
+    pairs: Sequence[TrainingPair], patch_size: Sequence[int], batch_size: int, *,
+    validation_patches: int | None = None, axes: str = "ZYX", scales: Sequence[float] = (1,),
     classes: int | None = None,
-) -> "tf.data.Dataset":
+) -> "tf.data.Dataset":  # fmt: skip
     """Cut the fixed patches that cover each image.
 
     Args:
@@ -141,7 +99,7 @@ def validation_dataset(
         ValueError: as in `training_dataset`.
 
     Examples:
-        >>> from gvtnets_tf.images.image import Image
+        >>> from gvtnets_tf import Image
         >>> noisy = Image(np.arange(400.0).reshape(20, 20), "YX")
         >>> pair = TrainingPair(noisy, noisy).measure("unit", "unit")
         >>> dataset = validation_dataset([pair], (8, 8), batch_size=5, axes="YX")
@@ -152,36 +110,35 @@ def validation_dataset(
     if validation_patches is not None:
         check_at_least("validation_patches", validation_patches, 1)
     reader = PatchReader(pairs, patch_size, axes, scales, classes)
-    starts = [
-        (i, *start)
-        for i, shape in enumerate(reader.shapes)
-        for start in patch_sampling.cover(shape, reader.patch_size)
-    ]
+    covers = (patch_sampling.cover(shape, reader.patch_size) for shape in reader.shapes)
+    starts = [(i, *start) for i, cover in enumerate(covers) for start in cover]
     count = min(len(starts), validation_patches or len(starts))
     starts = [starts[i * len(starts) // count] for i in range(count)]
     rows = np.pad(starts, ((0, 0), (0, 1 + len(reader.axes))))  # neither turned nor flipped
-    return _dataset(
-        reader,
-        lambda _, step: reader.read(rows[step * batch_size : (step + 1) * batch_size]),
-        -(-len(rows) // batch_size),
-    )
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return _dataset(reader, lambda _, step: reader.read(batches[step]), len(batches))
 
 
-def _dataset(reader, make, steps, *, batch_size=None, epoch=lambda: 0, take=lambda *b: b[-2:]):
-    """Turn `make(epoch, step)` into a data set whose batches are made ahead, in order.
-
-    `epoch()` is called once as a pass begins; `take(epoch, step, x, y)` returns the batch that
-    is handed over.
-    """
+def _dataset(reader, make, steps, batch_size=None, first_epoch=0):
+    """Turn `make(epoch, step)` into a data set whose batches are made ahead, in order."""
     import tensorflow as tf
 
-    def plan(_):
-        now = tf.cast(epoch(), tf.int64)
-        return tf.data.Dataset.range(steps).map(lambda step: (now, step))
+    with tf.device("CPU"):
+        upcoming = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
 
-    def read(now, step):
-        xy = tf.numpy_function(make, [now, step], (tf.float32, tf.float32))
-        return now, step, *map(tf.ensure_shape, xy, reader.batch_shapes(batch_size))
+    def plan(_):
+        epoch = upcoming.read_value()
+        return tf.data.Dataset.range(steps).map(lambda step: (epoch, step))
+
+    def read(epoch, step):
+        xy = tf.numpy_function(make, [epoch, step], (tf.float32, tf.float32))
+        return epoch, step, *map(tf.ensure_shape, xy, reader.batch_shapes(batch_size))
+
+    def take(epoch, step, x, y):
+        # Runs when a batch is taken, not when it is made ahead of time.
+        done = tf.cast(step + 1 == steps, tf.int64)
+        upcoming.assign(tf.maximum(upcoming, epoch + done))
+        return x, y
 
     # One call into Python per batch, two at a time: benchmarks/pipeline.py measures this
     # against a generator.
@@ -189,8 +146,5 @@ def _dataset(reader, make, steps, *, batch_size=None, epoch=lambda: 0, take=lamb
     batches = batches.map(read, num_parallel_calls=AHEAD, deterministic=True).prefetch(AHEAD)
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False  # `take` would run too early
-    return (
-        batches.map(take)
-        .apply(tf.data.experimental.assert_cardinality(steps))
-        .with_options(options)
-    )
+    count = tf.data.experimental.assert_cardinality(steps)
+    return batches.map(take).apply(count).with_options(options)

@@ -46,13 +46,10 @@ class TrainingPair:
             another number of channels.
 
     Examples:
-        >>> noisy = Image(np.arange(256.0).reshape(16, 16), "YX", name="noisy")
-        >>> clean = Image(noisy.array / 2, "YX", name="clean")
-        >>> pair = TrainingPair(noisy, clean).measure("unit", "unit")
-        >>> pair.input_affine.offset, pair.target_affine.gain
-        (array([127.5]), array([63.75]))
-        >>> pair.crop({"X": (4, 12)}).input.shape
-        (16, 8)
+        >>> noisy = Image(np.arange(256.0).reshape(16, 16), "YX")
+        >>> pair = TrainingPair(noisy, noisy).measure("unit", "unit")
+        >>> pair.input_affine.offset, pair.crop({"X": (4, 12)}).input.shape
+        (array([127.5]), (16, 8))
     """
 
     input: Image
@@ -66,14 +63,21 @@ class TrainingPair:
 
     def __post_init__(self):
         check_choice("split", self.split, ("", *SPLITS))
-        check_same_size(self.input, self.target)
+        sizes = self.input.sizes, self.target.sizes
+        differ = [a for a in "TZYX" if sizes[0].get(a, 1) != sizes[1].get(a, 1)]
+        if differ and not (differ == ["Z"] and self.projects):
+            raise ValueError(
+                f"Input and target must have the same size along {', '.join(differ)}: crop or "
+                f"resample one of them, or check that they belong together. Received: "
+                f"{describe(self.input)} and {describe(self.target)}."
+            )
         _check_channels(self.input, self.input_affine)
         _check_channels(self.target, self.target_affine)
 
     @property
     def projects(self) -> bool:
         """True if the target is one plane made from a stack."""
-        return _is_projection(self.input, self.target)
+        return self.input.sizes.get("Z", 1) > self.target.sizes.get("Z", 1) == 1
 
     @property
     def kind(self) -> tuple:
@@ -81,17 +85,13 @@ class TrainingPair:
         return (*(i.sizes.get("C", 1) for i in (self.input, self.target)), self.projects)
 
     def measure(
-        self,
-        input_normalizer: Normalizer | str | Mapping = "percentile",
+        self, input_normalizer: Normalizer | str | Mapping = "percentile",
         target_normalizer: Normalizer | str | Mapping = "percentile",
-    ) -> "TrainingPair":
+    ) -> "TrainingPair":  # fmt: skip
         """Measure both maps, on the whole image `around` the input if there is one.
 
         Args:
             input_normalizer, target_normalizer: `Normalizer`, or what `Normalizer.parse` takes.
-
-        Returns:
-            `TrainingPair`. Each image is read once.
 
         Raises:
             ValueError: naming the image, if it is constant or not finite.
@@ -149,22 +149,6 @@ class TrainingPair:
         )
 
 
-def check_same_size(input: Image, target: Image) -> None:
-    """Refuse an input and a target of different spatial sizes.
-
-    Raises:
-        ValueError: naming both images and the axes, unless only Z differs and the target
-            is a projection, without Z or with one plane.
-    """
-    differ = [a for a in "TZYX" if input.sizes.get(a, 1) != target.sizes.get(a, 1)]
-    if differ and not (differ == ["Z"] and _is_projection(input, target)):
-        raise ValueError(
-            f"Input and target must have the same size along {', '.join(differ)}: crop or "
-            f"resample one of them, or check that they belong together. Received: "
-            f"{describe(input)} and {describe(target)}."
-        )
-
-
 def describe(image: Image) -> str:
     """Return the name, axes and shape of an image, for a message."""
     return f"{image.name or 'an image without a name'} ({image.axes} {image.shape})"
@@ -183,18 +167,6 @@ def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
 
     Raises:
         ValueError, FileNotFoundError: naming the file and what is wrong with it.
-
-    Examples:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("noisy", "clean"):
-        ...     np.save(folder / f"{name}.npy", np.zeros((32, 48)))
-        >>> data = {"inputs": "noisy.npy", "targets": "clean.npy", "root": folder, "axes": "YX"}
-        >>> regions = {"train": {"X": (0, 32)}, "validation": {"X": (40, 48)}}
-        >>> for pair in open_pairs(data | {"regions": regions}):
-        ...     print(pair.split, pair.input.shape)
-        train (32, 32)
-        validation (32, 8)
     """
     data = data if isinstance(data, Mapping) else asdict(data)
     data = {key: value for key, value in data.items() if value is not None}
@@ -206,9 +178,8 @@ def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
         pair = TrainingPair(
             input.select_channels(data.get("input_channels")),
             target.select_channels(data.get("target_channels")),
-            split=split,
-            resize=factors,
-        )
+            split=split, resize=factors,
+        )  # fmt: skip
         parts = regions.items() if regions else ()
         pairs += [replace(pair.crop(region), split=name) for name, region in parts] or [pair]
     return pairs
@@ -233,12 +204,6 @@ def split_pairs(
 
     Raises:
         ValueError: naming the image that is too small to be split.
-
-    Examples:
-        >>> plane = Image(np.zeros((8, 100)), "YX")
-        >>> train, validation = split_pairs([TrainingPair(plane, plane)], 0.25, gap=16)
-        >>> train[0].input.shape, validation[0].input.shape
-        ((8, 59), (8, 25))
     """
     groups = _split(pairs, validation_split, gap)
     return tuple([frame for pair in group for frame in pair.along("T")] for group in groups)
@@ -270,10 +235,6 @@ def _cut_end(pairs, share, gap):
         for group, limits in zip(groups, ((0, width - block - gap), (width - block, width))):
             group.append(pair.crop({"X": limits}))
     return groups
-
-
-def _is_projection(input, target):
-    return input.sizes.get("Z", 1) > target.sizes.get("Z", 1) == 1
 
 
 def _check_channels(image, affine):
@@ -329,26 +290,22 @@ def _open_wells(data, root):
         yield well.input(), well.target(labels), "test" if well.split == "test" else ""
 
 
-def _open_csv(data, root):
-    return _open_files(read_pairs_csv(root / data["csv"], root), data)
-
-
-def _open_inputs(data, root):
-    paths = (str(root / data[key]) for key in ("inputs", "targets"))
-    pairs = match_pairs(*paths, data.get("pair_by", "name"))
-    return _open_files([PairPaths(*pair, split="") for pair in pairs], data)
-
-
-def _open_files(pairs, data):
+def _open_files(data, root):
     axes = data.get("axes")
+    if data.get("csv"):
+        pairs = read_pairs_csv(root / data["csv"], root)
+    else:
+        paths = (str(root / data[key]) for key in ("inputs", "targets"))
+        pairs = match_pairs(*paths, data.get("pair_by", "name"))
+        pairs = [PairPaths(*pair, split="") for pair in pairs]
     for paths in pairs:
-        input = readers.read(paths.input, axes)
-        target = readers.read(paths.target, data.get("target_axes", axes))
-        if paths.input_channel is not None:
-            input = input.select_channels([paths.input_channel])
-        if paths.target_channel is not None:
-            target = target.select_channels([paths.target_channel])
+        input = _open_image(paths.input, axes, paths.input_channel)
+        target = _open_image(paths.target, data.get("target_axes", axes), paths.target_channel)
         yield input, target, paths.split
 
 
-OPENERS = {"npz": _open_npz, "wells": _open_wells, "csv": _open_csv, "inputs": _open_inputs}
+def _open_image(path, axes, channel):
+    return readers.read(path, axes).select_channels(None if channel is None else [channel])
+
+
+OPENERS = {"npz": _open_npz, "wells": _open_wells, "csv": _open_files, "inputs": _open_files}

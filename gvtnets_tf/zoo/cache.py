@@ -39,13 +39,7 @@ def read_state(name: str) -> str:
 
 
 def find_folder(name: str) -> Path:
-    """Find the model folder of a name.
-
-    Args:
-        name: str. Name in the registry.
-
-    Returns:
-        `Path` of a folder whose files are as they were when they were fetched.
+    """Find the model folder of a name, whose files are as they were when they were fetched.
 
     Raises:
         FileNotFoundError: if it was not fetched yet.

@@ -43,9 +43,6 @@ class Card:
         ValueError: for an unknown `denormalize`, or `"stored"` without stored numbers.
 
     Examples:
-        >>> card = Card(axes="YX", output_axes="YX", output_channels=("DNA",))
-        >>> card.changed(license="CC0-1.0").to_dict()["license"]
-        'CC0-1.0'
         >>> Card.from_dict({"axis": "YX"})
         Traceback (most recent call last):
             ...
@@ -86,11 +83,7 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "Card":
-        """Make the card that `to_dict` described.
-
-        Raises:
-            ValueError: naming a key that is not known.
-        """
+        """Make the card that `to_dict` described; `ValueError` names a key that is not known."""
         known = [f.name for f in fields(cls)]
         for key in values:
             check_choice("key of the model card", key, known)

@@ -15,21 +15,10 @@ from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
 from gvtnets_tf.models.presets import PRESETS
-from gvtnets_tf.zoo import model_folder
+from gvtnets_tf.zoo import model_folder, weight_names
 from gvtnets_tf.zoo.card import Card
 from gvtnets_tf.zoo.torch_state import check_size, read_state
-from gvtnets_tf.zoo.weight_names import (
-    LICENSES,
-    VOXEL_SIZE,
-    fnet_name,
-    from_torch,
-    is_weight,
-    own_name,
-    torch_shape,
-)
-
-TF1 = ("label_free", "denoising", "projection")
-NORMALIZE = ("none", "zscore", "percentile")
+from gvtnets_tf.zoo.weight_names import LICENSES
 
 
 def convert_tf1(
@@ -56,36 +45,34 @@ def convert_tf1(
     Raises:
         FileExistsError: if `out` exists and `force` is `False`.
         FileNotFoundError: naming the part of the checkpoint that is missing.
-        ValueError: for a damaged checkpoint, or one of another network, with the
-            variables that are missing, left over or of another shape.
+        ValueError: for a damaged checkpoint, or one of another network, with the variables that
+            are missing, left over or of another shape.
 
     Examples:
-        >>> convert_tf1("model.ckpt-pretrained", "denoiser", "denoising")
+        >>> convert_tf1("model.ckpt-pretrained", "new", "denoising")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
         FileNotFoundError: There is no model.ckpt-pretrained.index: a checkpoint is ...
     """
-    check_choice("preset", preset, TF1)
+    check_choice("preset", preset, ("label_free", "denoising", "projection"))
     check_writable(out, force)
     prefix, data = _find_checkpoint(prefix)
     model = PRESETS[preset].build()
     model.build((None,) * (model.rank + 1) + (1,))
     shapes, read = _read_checkpoint(prefix)
-    shapes = {name: shape for name, shape in shapes.items() if is_weight(name)}
+    shapes = {name: shape for name, shape in shapes.items() if weight_names.is_weight(name)}
     _fill(
         model,
         f"{prefix} as preset {preset!r}",
         shapes,
-        rename=lambda name: own_name(name, preset),
+        rename=lambda name: weight_names.own_name(name, preset),
         # A 1x1x1 convolution is a dense layer here.
         expected=lambda own, shape: (1,) * (len(shape) - len(own)) + own,
         read=read,
     )
-    known = {
-        "provenance": f"converted from the TensorFlow-1 checkpoint {_fingerprint(data)}",
-        "license": LICENSES["tf1"],
-    }
-    return _write(out, model, preset, normalize, force, **{**known, **about})
+    source = f"converted from the TensorFlow-1 checkpoint {_fingerprint(data)}"
+    about = {"provenance": source, "license": LICENSES["tf1"], **about}
+    return _write(out, model, preset, normalize, force, **about)
 
 
 def convert_fnet(
@@ -93,17 +80,16 @@ def convert_fnet(
 ) -> Path:
     """Turn the state of a pytorch_fnet network into a model folder.
 
-    Depth, filters and channels are read off the shapes; the published network has 5
-    levels (4 down-samplings) and 32 filters.
+    Depth, filters and channels are read off the shapes; the published network has 5 levels (4
+    down-samplings) and 32 filters.
 
     Args:
-        file: `.npz` or `.safetensors` (extra `[safetensors]`) with one array per entry
-            of the state, or `.pt`, `.pth`, `.p` (extra `[torch]`), read with
-            `weights_only=True`, the state itself or under `nn_state`.
-        out: folder to make.
-        normalize: `"none"`, `"zscore"` or `"percentile"`, of the input. Predictions are
-            not given units (`denormalize="none"`).
-        force: bool. Whether an existing `out` is replaced.
+        file: `.npz` or `.safetensors` (extra `[safetensors]`) with one array per entry of the
+            state, or `.pt`, `.pth`, `.p` (extra `[torch]`), read with `weights_only=True`, the
+            state itself or under `nn_state`.
+        out, force: as in `convert_tf1`.
+        normalize: `"none"`, `"zscore"` or `"percentile"`, of the input. Predictions are not given
+            units (`denormalize="none"`).
 
     Returns:
         `Path` of the folder.
@@ -112,8 +98,8 @@ def convert_fnet(
         FileExistsError: if `out` exists and `force` is `False`.
         FileNotFoundError: if there is no such file.
         ModuleNotFoundError: naming the extra that the format needs.
-        ValueError: for another format, a damaged file, one that would have to run code,
-            or a state with entries that are missing, left over or of another shape.
+        ValueError: for another format, a damaged file, one that would have to run code, or a
+            state with entries that are missing, left over or of another shape.
 
     Examples:
         >>> convert_fnet("state.npz", "fnet")
@@ -129,15 +115,13 @@ def convert_fnet(
         model,
         f"{file} as the state of pytorch_fnet",
         {name: array.shape for name, array in state.items()},
-        rename=fnet_name,
-        expected=lambda own, shape: torch_shape(own),
-        read=lambda name: from_torch(state[name]),
+        rename=weight_names.fnet_name,
+        expected=lambda own, shape: weight_names.torch_shape(own),
+        read=lambda name: weight_names.from_torch(state[name]),
     )
-    return _write(
-        out, model, "fnet", normalize, force,
-        provenance=f"converted from the pytorch_fnet state {_fingerprint(file)}",
-        license=LICENSES["fnet"],
-    )  # fmt: skip
+    source = f"converted from the pytorch_fnet state {_fingerprint(file)}"
+    about = {"provenance": source, "license": LICENSES["fnet"]}
+    return _write(out, model, "fnet", normalize, force, **about)
 
 
 def _fill(model, source, shapes, rename, expected, read):
@@ -148,17 +132,13 @@ def _fill(model, source, shapes, rename, expected, read):
         source: str. Name of the file in messages.
         shapes: mapping from name in the file to shape.
         rename: callable from name in the file to name in a model folder.
-        expected: callable of the shape of the weight and of the array, to the shape that
-            the array must have.
+        expected: callable of the shapes of weight and array, to the one the array must have.
         read: callable from name in the file to array, its axes in the order of Keras.
     """
-    named, places, left = named_weights(model), {}, []
-    for name in sorted(shapes):
-        own = rename(name)
-        if own in named and own not in places:
-            places[own] = name
-        else:
-            left.append(name)
+    named = named_weights(model)
+    places = {rename(name): name for name in sorted(shapes, reverse=True)}  # of two, the first
+    places = {own: name for own, name in places.items() if own in named}
+    left = sorted(shapes.keys() - places.values())
     missing = [own for own in named if own not in places]
     if missing or left:
         raise ValueError(
@@ -189,7 +169,7 @@ def _write(out, model, preset, normalize, force, **about):
     rules = published.training["normalize"]
     if normalize is not None:
         rules = {**rules, "input": normalize, "target": normalize}
-    check_choice("normalize", rules["input"], NORMALIZE)
+    check_choice("normalize", rules["input"], ("none", "zscore", "percentile"))
     axes = published.axes[-model.rank :]
     card = Card(
         axes=axes,
@@ -197,7 +177,7 @@ def _write(out, model, preset, normalize, force, **about):
         input_normalizer=Normalizer(rules["input"]),
         target_normalizer=Normalizer(rules["target"]),
         denormalize=rules["denormalize"],
-        voxel_size={a: s for a, s in VOXEL_SIZE.get(preset, {}).items() if a in axes},
+        voxel_size={a: s for a, s in weight_names.VOXEL_SIZE.get(preset, {}).items() if a in axes},
         probabilistic=model.scale_head,
         **about,
     )
@@ -206,9 +186,6 @@ def _write(out, model, preset, normalize, force, **about):
 
 def _fingerprint(file):
     return f"{file.name}, SHA-256 {compute_digest(file).removeprefix('sha256:')}"
-
-
-# TensorFlow 1.
 
 
 def _find_checkpoint(prefix):
@@ -240,9 +217,6 @@ def _read_checkpoint(prefix):
 
     reader = guarded(tf.train.load_checkpoint, str(prefix))
     return reader.get_variable_to_shape_map(), lambda name: guarded(reader.get_tensor, name)
-
-
-# The state of pytorch_fnet.
 
 
 def _build_fnet(file, state):

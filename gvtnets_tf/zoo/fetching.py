@@ -43,9 +43,8 @@ def fetch(
         OSError: as `download.fetch`; or if the cache cannot be written.
 
     Examples:
-        >>> folder = fetch("simulated_denoiser")  # shipped with the package
-        >>> sorted(file.name for file in folder.glob("*.*5"))
-        ['weights.h5']
+        >>> fetch("simulated_denoiser").name  # shipped with the package
+        'simulated_denoiser'
     """
     entry = read_entry(name)
     if entry["where"] == "shipped":
@@ -101,13 +100,10 @@ def _download(entry, folder, progress):
     prefix = folder / Path(entry["path"]).name
     for suffix, blob in entry["git"].items():
         download.fetch(
-            f"{base.rstrip('/')}/{entry['path']}{suffix}",
-            prefix.with_name(prefix.name + suffix),
-            size=entry["bytes"] if suffix.startswith(".data") else None,
-            digest=f"git:{blob}",
-            largest=LARGEST_INDEX,
-            progress=progress,
-        )
+            f"{base.rstrip('/')}/{entry['path']}{suffix}", prefix.with_name(prefix.name + suffix),
+            size=entry["bytes"] if suffix.startswith(".data") else None, digest=f"git:{blob}",
+            largest=LARGEST_INDEX, progress=progress,
+        )  # fmt: skip
     return prefix
 
 
@@ -115,11 +111,8 @@ def _convert(prefix, out, entry):
     from gvtnets_tf.zoo.conversion import convert_tf1
 
     convert_tf1(
-        prefix,
-        out,
-        entry["preset"],
+        prefix, out, entry["preset"],
         provenance=f"converted from the {entry['converted_from']}, {entry['path']}, git blob "
         f"{entry['git']['.data-00000-of-00001']}",
-        input_channels=tuple(entry["input"]),
-        output_channels=tuple(entry["output"]),
-    )
+        input_channels=tuple(entry["input"]), output_channels=tuple(entry["output"]),
+    )  # fmt: skip

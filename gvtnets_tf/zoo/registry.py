@@ -1,9 +1,10 @@
 """The registry of trained networks, read without any network library."""
 
-import difflib
 import json
 from collections.abc import Mapping
 from importlib import resources
+
+from gvtnets_tf.checks import format_table, nearest_name
 
 SHIPPED, PUBLISHED = "registry.json", "published.json"
 COLUMNS = ("task", "state", "license")
@@ -25,9 +26,8 @@ def read_registry() -> dict[str, dict]:
         license, axes, channels and, where downloaded, address and git blob ids.
 
     Examples:
-        >>> entry = read_registry()["simulated_denoiser"]
-        >>> entry["task"], entry["where"], entry["license"]
-        ('denoising', 'shipped', 'BSD-3-Clause')
+        >>> read_registry()["simulated_denoiser"]["license"]
+        'BSD-3-Clause'
     """
     published = _read(PUBLISHED)
     families = {
@@ -41,15 +41,11 @@ def read_registry() -> dict[str, dict]:
 
 
 def read_entry(name: str) -> dict:
-    """Read the entry of one name.
-
-    Raises:
-        ValueError: for an unknown name, with the nearest one.
-    """
+    """Read the entry of one name; `ValueError` with the nearest one for an unknown name."""
     registry = read_registry()
     if name not in registry:
-        near = difflib.get_close_matches(name, registry, n=1) or [n for n in registry if name in n]
-        hint = f"Did you mean {near[0]!r}? " if name and near else ""
+        near = nearest_name(name, registry) or next((n for n in registry if name in n), None)
+        hint = f"Did you mean {near!r}? " if name and near else ""
         raise ValueError(
             f"{name!r} is neither a model folder nor a name in the zoo. {hint}"
             f"`gvtnets zoo list` shows all names."
@@ -59,11 +55,7 @@ def read_entry(name: str) -> dict:
 
 def format_entries(entries: Mapping[str, Mapping]) -> str:
     """Lay out a line for each of a mapping from name to entry, with its `state`."""
-    rows = [(name, *(entry[key] for key in COLUMNS)) for name, entry in entries.items()]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    )
+    return format_table([(n, *(entry[key] for key in COLUMNS)) for n, entry in entries.items()])
 
 
 def format_entry(name: str, entry: Mapping) -> str:

@@ -13,20 +13,9 @@ LARGEST = 2**31  # bytes; the largest published file, with its optimizer's memor
 
 
 def read_state(file: str | Path) -> dict[str, np.ndarray]:
-    """Read all entries of a state.
+    """Read the arrays of a state by name, axes in the order of torch.
 
-    Args:
-        file: `.npz` or `.safetensors` (extra `[safetensors]`) with one array per entry,
-            or `.pt`, `.pth`, `.p` (extra `[torch]`), read with `weights_only=True`: the
-            state itself, or a mapping with the state under `nn_state`.
-
-    Returns:
-        Dict from name to array, axes in the order of torch.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ModuleNotFoundError: naming the extra that the format needs.
-        ValueError: for another format, a damaged file, or one that would have to run code.
+    Formats and errors are those of `conversion.convert_fnet`.
     """
     file = Path(file)
     if not file.is_file():
@@ -37,11 +26,7 @@ def read_state(file: str | Path) -> dict[str, np.ndarray]:
 
 
 def check_size(file: str | Path, size: int) -> None:
-    """Refuse a file that is larger than any published one, before it is read.
-
-    Raises:
-        ValueError: with the two sizes.
-    """
+    """Raise `ValueError` for a file that is larger than any published one, before it is read."""
     if size > LARGEST:
         raise ValueError(
             f"{file} holds {size} bytes, more than the {LARGEST} that are read: it is not a "
@@ -52,15 +37,16 @@ def check_size(file: str | Path, size: int) -> None:
 def _read_npz(file):
     try:
         with zipfile.ZipFile(file) as members:
-            unpacked = sum(member.file_size for member in members.infolist())
-    except zipfile.BadZipFile as error:
+            check_size(file, sum(member.file_size for member in members.infolist()))
+        return _load_arrays(file)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise _describe_damage(file, error) from error
-    check_size(file, unpacked)
+
+
+def _load_arrays(file):
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise _describe_damage(file, error) from error
     except ValueError as error:
         raise ValueError(
             f"{file} must hold plain arrays, as numpy.savez writes them ({error})."

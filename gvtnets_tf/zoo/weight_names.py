@@ -21,10 +21,8 @@ RULES = (
     (r"^encoding_block_(\d+)/downsampling/", lambda m: f"downs.{int(m[1]) - 2}."),
     (r"^encoding_block_(\d+)/res_(\d+)/", lambda m: f"encoder.{int(m[1]) - 1}.{m[2]}."),
     (r"^bottom_block/block_(\d+)/", r"bottoms.\1."),
-    (
-        r"^decoding_block_(\d+)/upsampling/transposed_convolution/",
-        lambda m: f"ups.{int(m[1]) - 1}/",
-    ),
+    (r"/upsampling/transposed_convolution/", "/upsampling/convolution/"),
+    (r"^decoding_block_(\d+)/upsampling/convolution/", lambda m: f"ups.{int(m[1]) - 1}/"),
     (r"^decoding_block_(\d+)/upsampling/", lambda m: f"ups.{int(m[1]) - 1}."),
     (r"^decoding_block_(\d+)/res_(\d+)/", lambda m: f"decoder.{int(m[1]) - 1}.{m[2]}."),
     (r"^batch_norm_output/", "head.normalize/"),
@@ -47,23 +45,13 @@ RULES = (
 
 
 def own_name(name: str, task: str) -> str:
-    """Return the name of a published variable in a model folder.
+    """Return the name in a model folder of a published variable of a task.
 
-    Args:
-        name: str. Name in the checkpoint.
-        task: `"label_free"`, `"denoising"` or `"projection"`.
-
-    Returns:
-        str.
-
-    Examples:
-        >>> own_name("bottom_block/block_0/attention/q_transform/bias", "label_free")
-        'bottoms.0.query/bias'
+    E.g. `bottom_block/block_0/attention/q_transform/bias` is `bottoms.0.query/bias`.
     """
-    own = name
     for pattern, replacement in RULES:
-        own = re.sub(pattern, replacement, own)
-    return f"restore.{own}" if task == "projection" and not own.startswith("project.") else own
+        name = re.sub(pattern, replacement, name)
+    return f"restore.{name}" if task == "projection" and not name.startswith("project.") else name
 
 
 # Entries of a TensorFlow-1 checkpoint that are no weights: counters and the optimizer's memory.
@@ -77,19 +65,13 @@ def is_weight(name: str) -> bool:
 
 # The parts of one level of pytorch_fnet's recursive network, and their names here.
 FNET_PARTS = {
-    "sub_2conv_more.conv1": "encoder.{}.0.conv",
-    "sub_2conv_more.bn1": "encoder.{}.0.normalize",
-    "sub_2conv_more.conv2": "encoder.{}.1.conv",
-    "sub_2conv_more.bn2": "encoder.{}.1.normalize",
-    "conv_down": "downs.{}.conv",
-    "bn0": "downs.{}.normalize",
-    "convt": "ups.{}.conv",
-    "bn1": "ups.{}.normalize",
-    "sub_2conv_less.conv1": "decoder.{}.0.conv",
-    "sub_2conv_less.bn1": "decoder.{}.0.normalize",
-    "sub_2conv_less.conv2": "decoder.{}.1.conv",
-    "sub_2conv_less.bn2": "decoder.{}.1.normalize",
-}
+    "sub_2conv_more.conv1": "encoder.{}.0.conv", "sub_2conv_more.bn1": "encoder.{}.0.normalize",
+    "sub_2conv_more.conv2": "encoder.{}.1.conv", "sub_2conv_more.bn2": "encoder.{}.1.normalize",
+    "conv_down": "downs.{}.conv", "bn0": "downs.{}.normalize",
+    "convt": "ups.{}.conv", "bn1": "ups.{}.normalize",
+    "sub_2conv_less.conv1": "decoder.{}.0.conv", "sub_2conv_less.bn1": "decoder.{}.0.normalize",
+    "sub_2conv_less.conv2": "decoder.{}.1.conv", "sub_2conv_less.bn2": "decoder.{}.1.normalize",
+}  # fmt: skip
 FNET_OUTPUT = {
     "conv_out.weight": "head.location_conv/kernel",
     "conv_out.bias": "head.location_conv/bias",
@@ -97,26 +79,16 @@ FNET_OUTPUT = {
 FNET_ROLES = {
     "conv": {"weight": "kernel", "bias": "bias"},
     "normalize": {
-        "weight": "gamma",
-        "bias": "beta",
-        "running_mean": "moving_mean",
-        "running_var": "moving_variance",
+        "weight": "gamma", "bias": "beta",
+        "running_mean": "moving_mean", "running_var": "moving_variance",
     },
-}
+}  # fmt: skip
 
 
 def fnet_name(name: str) -> str:
-    """Return the name of an entry of pytorch_fnet's state in a model folder.
+    """Return the name in a model folder of an entry of pytorch_fnet's state, else `name` itself.
 
-    Args:
-        name: str. Each `sub_u` in it is a level down.
-
-    Returns:
-        str; `name` itself where it is not a known one.
-
-    Examples:
-        >>> fnet_name("net_recurse.sub_u.convt.weight")
-        'ups.1.conv/kernel'
+    Each `sub_u` is a level down: `net_recurse.sub_u.convt.weight` is `ups.1.conv/kernel`.
     """
     match = re.fullmatch(r"net_recurse\.((?:sub_u\.)*)(.+)\.(\w+)", name)
     if match is None:

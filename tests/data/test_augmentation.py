@@ -7,7 +7,6 @@ from gvtnets_tf.data.augmentation import (
     Intensity,
     check_square,
     flip_and_rotate,
-    invert,
     sample_transforms,
 )
 from gvtnets_tf.data.patch_sampling import make_generator
@@ -20,7 +19,8 @@ STACK = np.arange(2 * 3 * 4 * 2).reshape(2, 3, 4, 2)
 def test_a_turn_can_be_undone_in_any_axis_order(axes, turns, flips):
     axes, flips = "".join(axes), "".join(sorted(flips))
     turned = flip_and_rotate(STACK, turns, flips, axes)
-    np.testing.assert_array_equal(invert(turned, turns, flips, axes), STACK)
+    back = flip_and_rotate(flip_and_rotate(turned, -turns, "", axes), 0, flips, axes)
+    np.testing.assert_array_equal(back, STACK)
 
 
 def test_a_quarter_turn_takes_y_to_x_and_leaves_z_and_channels():

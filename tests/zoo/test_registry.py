@@ -131,7 +131,7 @@ def test_the_traceback_is_shown_wherever_it_is_asked_for(capsys, line):
 def test_looking_at_the_zoo_costs_no_network_library():
     code = (
         "import sys; from gvtnets_tf.cli.main import main; main(['zoo', 'list']); "
-        "cli.main(['zoo', 'show', 'label_free_dna']); "
+        "main(['zoo', 'show', 'label_free_dna']); "
         "print([m for m in ('tensorflow', 'keras', 'numpy', 'h5py') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

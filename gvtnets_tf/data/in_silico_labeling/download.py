@@ -10,7 +10,6 @@ these two pages say.
 import base64
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,34 +17,12 @@ import requests
 from tqdm import tqdm
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.data.in_silico_labeling.file_names import (
-    SPLITS,
-    is_named,
-    is_predicted,
-    list_folders,
-)
+from gvtnets_tf.data.in_silico_labeling import file_names
 from gvtnets_tf.download import describe_failure, fetch
 
 BASE_URL = "https://storage.googleapis.com"
 BUCKET = "in-silico-labeling"
 TIMEOUT = 60  # seconds without an answer
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file of the bucket.
-
-    Attributes:
-        key: str. Path below the folder of the data set.
-        url: str. Address.
-        size: int. Bytes.
-        digest: str or `None`. `"md5:..."`, which files that were uploaded in parts lack.
-    """
-
-    key: str
-    url: str
-    size: int
-    digest: str | None
 
 
 def download(
@@ -61,9 +38,7 @@ def download(
 
     Args:
         out: folder, made if missing. Files go to `<split>/<lab>/<condition>/<file>.png`.
-        conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list of them;
-            `None` for all.
-        split: `"train"`, `"test"`, or `None` for both.
+        conditions, split: as in `find_wells`.
         predictions: bool. Whether the predictions that the authors published come along.
         base_url: str. Address of the server that holds the bucket.
         retries: int. Attempts after the first, for each file.
@@ -73,52 +48,44 @@ def download(
         List of `Path`, in the order of the listing.
 
     Raises:
-        ValueError: for an unknown condition or split, or if a file came with another MD5 sum
-            or size than the listing says; nothing is kept of it.
-        FileNotFoundError: if the bucket lists nothing of that kind, or has no such file.
-        OSError: naming the address, if the server does not answer or refuses; if the disk is
-            too small.
-
-    Examples:
-        >>> download("isl", conditions="F")
-        Traceback (most recent call last):
-            ...
-        ValueError: `condition` cannot be 'F'. ...
+        ValueError: for an unknown condition or split.
+        FileNotFoundError: if the bucket lists nothing of that kind.
+        OSError: if the disk is too small; else as `download.fetch`, as for a file that came with
+            another MD5 sum or size than the listing says.
     """
     check_at_least("retries", retries, 0)
-    splits = SPLITS if split is None else [check_choice("split", split, SPLITS)]
-    places = [(split, folder) for split in splits for folder in list_folders(conditions)]
-    entries = [e for place in places for e in _list_images(*place, predictions, base_url)]
-    if not entries:
+    known = file_names.SPLITS
+    splits = known if split is None else [check_choice("split", split, known)]
+    folders = file_names.list_folders(conditions)
+    places = [(split, folder) for split in splits for folder in folders]
+    files = [f for place in places for f in _list_images(*place, predictions, base_url)]
+    if not files:
         raise FileNotFoundError(
             f"{base_url} lists no image of conditions={conditions!r}, split={split!r} in its "
             f"bucket {BUCKET}."
         )
-    out = Path(out)
-    _check_space(out, entries)
-    total = sum(entry.size for entry in entries)
+    files = [(url, Path(out) / key, size, digest) for url, key, size, digest in files]
+    _check_space(Path(out), files)
+    total, rules = sum(size for *_, size, _ in files), {"timeout": TIMEOUT, "retries": retries}
     with tqdm(total=total, unit="B", unit_scale=True, desc="download", disable=not progress) as bar:
-        for entry in entries:
-            fetch(
-                entry.url, out / entry.key, size=entry.size, digest=entry.digest,
-                timeout=TIMEOUT, retries=retries, progress=False,
-            )  # fmt: skip
-            bar.update(entry.size)
-    return [out / entry.key for entry in entries]
+        for url, path, size, digest in files:
+            fetch(url, path, size=size, digest=digest, progress=False, **rules)
+            bar.update(size)
+    return [path for _, path, _, _ in files]
 
 
-def _list_images(split, folder, predictions, base_url) -> Iterator[Entry]:
-    """List the images in one folder of the bucket."""
+def _list_images(split, folder, predictions, base_url) -> Iterator[tuple[str, str, int, str]]:
+    """Yield address, path in the data set, bytes and digest of the images of one folder."""
     prefix = f"paper_data/{split}_single_channel_images/{folder}/"
     for item in _list_objects(prefix, base_url):
         name = item["name"].removeprefix(prefix)
         if name != Path(name).name:
             continue  # in a folder below, or leading out of it
-        if is_named(name) and (predictions or not is_predicted(name)):
-            md5 = item.get("md5Hash")
+        if file_names.is_named(name) and (predictions or not file_names.is_predicted(name)):
+            md5 = item.get("md5Hash")  # which files that were uploaded in parts lack
             digest = f"md5:{base64.b64decode(md5).hex()}" if md5 else None
             url = f"{base_url}/{BUCKET}/{quote(item['name'])}"
-            yield Entry(f"{split}/{folder}/{name}", url, int(item["size"]), digest)
+            yield url, f"{split}/{folder}/{name}", int(item["size"]), digest
 
 
 def _list_objects(prefix, base_url):
@@ -141,9 +108,9 @@ def _list_objects(prefix, base_url):
         query["pageToken"] = page.get("nextPageToken")
 
 
-def _check_space(out, entries):
+def _check_space(out, files):
     """Refuse to begin a download that the disk cannot hold."""
-    needed = sum(entry.size for entry in entries if not (out / entry.key).is_file())
+    needed = sum(size for _, path, size, _ in files if not path.is_file())
     above = next(p for p in (out, *out.absolute().parents) if p.exists())
     free = shutil.disk_usage(above).free
     if needed > free:

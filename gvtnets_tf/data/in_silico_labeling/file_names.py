@@ -27,15 +27,9 @@ CONDITIONS = {
     "E": ("GLS/2015_06_26",),
 }
 LABELS = (
-    "DAPI_CONFOCAL",
-    "DAPI_WIDEFIELD",
-    "MAP2_CONFOCAL",
-    "NFH_CONFOCAL",
-    "TUJ1_WIDEFIELD",
-    "ISLET_WIDEFIELD",
-    "DEAD_CONFOCAL",
-    "CELLMASK_CONFOCAL",
-)
+    "DAPI_CONFOCAL", "DAPI_WIDEFIELD", "MAP2_CONFOCAL", "NFH_CONFOCAL", "TUJ1_WIDEFIELD",
+    "ISLET_WIDEFIELD", "DEAD_CONFOCAL", "CELLMASK_CONFOCAL",
+)  # fmt: skip
 NEURITE = "NEURITE_CONFOCAL"  # the mean of the two below, in the bucket as a file of its own
 NEURITE_PARTS = ("MAP2_CONFOCAL", "NFH_CONFOCAL")
 SPLITS = ("train", "test")
@@ -75,25 +69,11 @@ class FileName:
 
 
 def parse_name(path: str | Path) -> FileName:
-    """Parse a file name of the data set, in either spelling.
-
-    Args:
-        path: path or bare name of a `.png` file.
-
-    Returns:
-        `FileName`.
+    """Parse a path or bare name of a `.png` of the data set, in either spelling.
 
     Raises:
-        ValueError: naming the file, if a field is missing or is no number or date, or for
-            an unknown condition or channel, with the nearest one.
-
-    Examples:
-        >>> name = parse_name(
-        ...     "lab-Finkbeiner,condition-kevan_0_8,acquisition_date,year-2015,month-9,day-26,"
-        ...     "well-A4,depth_computation,value-MAXPROJECT,channel,value-DAPI_CONFOCAL.png"
-        ... )
-        >>> name.series, name.channel
-        ('finkbeiner_kevan_0_8_2015-09-26_A4', 'DAPI_CONFOCAL')
+        ValueError: naming the file, if a field is missing or is no number or date, or for an
+            unknown condition or channel, with the nearest one.
     """
     try:
         return _parse_fields(_split_fields(path), is_predicted(path))
@@ -118,32 +98,16 @@ def is_plane(path: str | Path) -> bool:
 
 
 def is_dataset(folder: str | Path, most: int = 10_000) -> bool:
-    """Tell whether a folder holds the data set, by the names of its first files.
-
-    Args:
-        folder: searched with all folders in it; `False` for a file.
-        most: int. Number of files whose names are read.
-    """
+    """Tell whether a folder holds the data set, by the names of its first `most` files."""
     names = (name for _, _, names in os.walk(folder) for name in names)
     return any(map(is_plane, itertools.islice(names, most)))
 
 
 def list_folders(conditions: str | Sequence[str] | None = None) -> tuple[str, ...]:
-    """List the folders `<lab>/<condition>` of some conditions.
-
-    Args:
-        conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list of them;
-            `None` for all.
-
-    Returns:
-        Tuple of str, in the order of `CONDITIONS` for `None`, else in that given.
+    """List the folders `<lab>/<condition>` of some conditions (see `find_wells`), in their order.
 
     Raises:
         ValueError: for none, or for an unknown condition, with the nearest one.
-
-    Examples:
-        >>> list_folders("A"), list_folders(["yusha_0_1"])
-        (('Rubin/scott_1_0',), ('Finkbeiner/yusha_0_1',))
     """
     known = {**CONDITIONS, **{n.split("/")[1]: (n,) for part in CONDITIONS.values() for n in part}}
     given = CONDITIONS if conditions is None else conditions
@@ -156,11 +120,9 @@ def list_folders(conditions: str | Sequence[str] | None = None) -> tuple[str, ..
 
 
 def find_split(path: Path, folder: Path) -> str | None:
-    """Find the nearest folder called `train` or `test`, from `folder` downwards.
+    """Return which of `SPLITS` the nearest folder below `folder` is called after, or `None`.
 
-    Returns:
-        `"train"` or `"test"`, also for the names of the bucket (`train_single_channel_images`);
-        `None` if there is no such folder.
+    The names of the bucket (`train_single_channel_images`) count as well.
     """
     inside = path.parent.relative_to(folder).parts
     for part in reversed((folder.resolve().name, *inside)):

@@ -15,17 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.data.in_silico_labeling.file_names import (
-    LABELS,
-    NEURITE,
-    NEURITE_PARTS,
-    SPLITS,
-    find_split,
-    is_named,
-    is_predicted,
-    list_folders,
-    parse_name,
-)
+from gvtnets_tf.data.in_silico_labeling import file_names
+from gvtnets_tf.data.in_silico_labeling.file_names import LABELS, NEURITE, find_split
 from gvtnets_tf.images.formats import png
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import Pages, Stored
@@ -64,11 +55,9 @@ class Well:
     label_dtype: np.dtype | None = None
 
     def input(self) -> Image:
-        """Open the planes as they were stored.
+        """Open the planes as they were stored, `CYX` with channels `z0`, `z1`, ...
 
-        Returns:
-            `Image` with axes `CYX` and channels `z0`, `z1`, ...; a plane is decoded when it
-            is read.
+        A plane is decoded when it is read.
         """
         names = tuple(f"z{z}" for z in range(len(self.planes)))
         return self._image(lambda number: _read_pixels(self.planes[number]), names, self.dtype)
@@ -109,25 +98,22 @@ class Well:
     def _read_label(self, label):
         if label in self.labels:
             return _read_pixels(self.labels[label])
-        if label == NEURITE and set(NEURITE_PARTS) <= set(self.labels):
-            parts = [_read_pixels(self.labels[part]) for part in NEURITE_PARTS]
+        if label == NEURITE and set(file_names.NEURITE_PARTS) <= set(self.labels):
+            parts = [_read_pixels(self.labels[part]) for part in file_names.NEURITE_PARTS]
             return np.mean(parts, axis=0, dtype=np.float32)
         return np.full(self.shape, np.nan, np.float32)
 
 
 def find_wells(
-    folder: str | Path,
-    conditions: str | Sequence[str] | None = None,
-    split: str | None = None,
+    folder: str | Path, conditions: str | Sequence[str] | None = None, split: str | None = None,
     planes: int | None = None,
-) -> list[Well]:
+) -> list[Well]:  # fmt: skip
     """Find the wells of a data set and check that each is whole; no pixel is decoded.
 
     Args:
         folder: searched with all folders in it, mostly `<lab>/<condition>/<file>.png` below
             `train` and `test`. Predictions, masks and files of other names are passed over.
-        conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list of them;
-            `None` for all.
+        conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list; `None` for all.
         split: `"train"` or `"test"` keeps what lies in a folder of that name (or of the
             bucket's, `train_single_channel_images`); `None` for all.
         planes: int. Number of planes that a well must have; `None` asks only that all have
@@ -143,20 +129,15 @@ def find_wells(
             a well; if a plane is missing or there twice, or if nothing is left to read.
 
     Examples:
-        >>> import tempfile
-        >>> from gvtnets_tf.images.writers import write
-        >>> folder = Path(tempfile.mkdtemp()) / "train"
-        >>> folder.mkdir()
-        >>> name = "lab-Finkbeiner,condition-kevan_0_8,acquisition_date,year-2015,month-9,day-26,"
-        >>> name += "well-A4,z_depth-0,channel,value-PHASE_CONTRAST.png"
-        >>> _ = write(folder / name, Image(np.zeros((16, 16), np.uint16), "YX"))
-        >>> [(well.name, well.split, well.shape) for well in find_wells(folder)]
-        [('finkbeiner_kevan_0_8_2015-09-26_A4', 'train', (16, 16))]
+        >>> find_wells("isl", conditions="scott_1")
+        Traceback (most recent call last):
+            ...
+        ValueError: `condition` cannot be 'scott_1'. Did you mean 'scott_1_0'?
     """
-    check_choice("split", split, (*SPLITS, None))
+    check_choice("split", split, (*file_names.SPLITS, None))
     if planes is not None:
         check_at_least("planes", planes, 1)
-    asked = {name.lower() for name in list_folders(conditions)}
+    asked = {name.lower() for name in file_names.list_folders(conditions)}
     groups, others = defaultdict(list), set()
     for name, path in _list_originals(Path(folder)):
         place = find_split(path, Path(folder))
@@ -178,14 +159,14 @@ def _list_originals(folder):
     """List the names and paths of planes and labels, without predictions and masks."""
     if not folder.is_dir():
         raise FileNotFoundError(f"No such folder: {folder}.")
-    paths = [path for path in sorted(folder.rglob("*")) if is_named(path)]
+    paths = [path for path in sorted(folder.rglob("*")) if file_names.is_named(path)]
     if not paths:
         raise FileNotFoundError(
             f"{folder} holds no image of the in-silico labeling data set: no .png in it has a "
             f"name like lab-...,condition-...,channel-....png."
         )
-    names = [(parse_name(path), path) for path in paths if not is_predicted(path)]
-    originals = [(name, path) for name, path in names if not name.mask]
+    files = [path for path in paths if not file_names.is_predicted(path)]
+    originals = [(name, path) for path in files if not (name := file_names.parse_name(path)).mask]
     if not originals:
         raise ValueError(
             f"{folder} holds nothing but predictions (files called PREDICTED) and masks, which "

@@ -11,24 +11,9 @@ import numpy as np
 from scipy.special import expit
 
 from gvtnets_tf.checks import check_at_least, check_choice
-from gvtnets_tf.data.synthetic.optics import (
-    PSF,
-    VOXEL_SIZE,
-    add_camera_noise,
-    blur_with_psf,
-    check_positive,
-    check_three,
-    make_generator,
-    simulate_transmitted_light,
-)
-from gvtnets_tf.data.synthetic.shapes import (
-    bend_grid,
-    evaluate_gaussian,
-    find_nearest,
-    jitter_lattice,
-    paint_spots,
-    smooth_field,
-)
+from gvtnets_tf.data.synthetic import optics, shapes
+from gvtnets_tf.data.synthetic.optics import PSF, add_camera_noise, blur_with_psf
+from gvtnets_tf.data.synthetic.shapes import evaluate_gaussian, find_nearest, smooth_field
 from gvtnets_tf.images.image import Image
 
 STRUCTURES = ("nuclei", "membranes", "bodies")
@@ -45,52 +30,41 @@ GRAIN = 0.0015  # standard deviation within the cytoplasm
 
 
 def simulate_cells(
-    shape: Sequence[int],
-    seed: int,
-    cell_size: Sequence[float] = CELL_SIZE,
-    *,
-    nucleus: float = 0.36,
-    membrane: float = 1.0,
-    body: float = 1.1,
-    bodies_per_cell: float = 12,
-) -> dict[str, np.ndarray]:
+    shape: Sequence[int], seed: int, cell_size: Sequence[float] = CELL_SIZE, *,
+    nucleus: float = 0.36, membrane: float = 1.0, body: float = 1.1, bodies_per_cell: float = 12,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Simulate a tissue of cells, each with its border, its nucleus and its small bodies.
 
-    Space is divided among jittered lattice points (a Voronoi diagram in coordinates bent by
-    a smooth random field). Each cell has one ellipsoidal nucleus with two nucleoli; bodies
-    lie in the cytoplasm.
+    Space is divided among jittered lattice points (a Voronoi diagram in coordinates bent by a
+    smooth random field). Each cell has one ellipsoidal nucleus with two nucleoli; bodies lie in
+    the cytoplasm.
 
     Args:
         shape: three ints, `(z, y, x)` in voxels, at least `(4, 16, 16)`.
         seed: int, at least 0.
         cell_size: three numbers. Distance between cells along z, y and x, in voxels.
         nucleus: float. Mean radius of a nucleus, as a share of `cell_size`, below 0.5.
-        membrane: float. Standard deviation of a membrane's profile, in voxels along x.
-        body: float. Standard deviation of a body's profile, in voxels along x.
+        membrane, body: float. Standard deviations of their profiles, in voxels along x.
         bodies_per_cell: float. Number of bodies, on average.
 
     Returns:
         Mapping of float32 volumes of `shape`: `"nuclei"`, `"membranes"` and `"bodies"` in
         relative brightness, `"index"` the refractive index of all of it.
 
-    Raises:
-        ValueError: if the shape is too small or not three numbers, or a size is impossible.
-
     Examples:
-        >>> volumes = simulate_cells((8, 32, 32), seed=0)
-        >>> sorted(volumes), volumes["nuclei"].shape
-        (['bodies', 'index', 'membranes', 'nuclei'], (8, 32, 32))
+        >>> simulate_cells((8, 32, 32), seed=0)["nuclei"].shape
+        (8, 32, 32)
     """
     shape = check_shape(shape)
-    size = np.array(check_three("cell_size", cell_size, 4), np.float32)
+    size = np.array(optics.check_three("cell_size", cell_size, 4), np.float32)
     if not 0 < nucleus < 0.5:
         raise ValueError(f"`nucleus` must be between 0 and 0.5. Received: nucleus={nucleus!r}.")
-    for name, value in {"membrane": membrane, "body": body}.items():
-        check_positive(name, value)
+    optics.check_positive("membrane", membrane)
+    optics.check_positive("body", body)
     check_at_least("bodies_per_cell", bodies_per_cell, 0)
-    rng = make_generator(seed, "cells")
-    points = bend_grid(shape, size, rng)
-    seeds = jitter_lattice(shape / size, rng)
+    rng = optics.make_generator(seed, "cells")
+    points = shapes.bend_grid(shape, size, rng)
+    seeds = shapes.jitter_lattice(shape / size, rng)
     owner, border = find_nearest(points, seeds)
     scale = size[2]  # voxels along x per cell
 
@@ -101,7 +75,7 @@ def simulate_cells(
     borders = evaluate_gaussian(border * scale / membrane)
     room = (distance * scale < -1.5) & (border * scale > 2.5)
     count = rng.poisson(bodies_per_cell * room.size / size.prod())
-    bodies = paint_spots(room, count, body * size / scale, rng)
+    bodies = shapes.paint_spots(room, count, body * size / scale, rng)
     volumes = {
         "nuclei": inside * np.maximum(chromatin, 0.2) * (1 - 0.7 * nucleoli),
         "membranes": borders * np.maximum(1 + 0.15 * smooth_field(shape, size / 3, rng), 0),
@@ -114,17 +88,10 @@ def simulate_cells(
 
 
 def simulate_surface(
-    shape: Sequence[int],
-    seed: int,
-    cell_size: float = 24,
-    *,
-    membrane: float = 1.0,
-    thickness: float = 1.0,
-    background: float = 0.2,
-    sigma: Sequence[float] = PSF,
-    photons: float | None = None,
-    read_noise: float = 0.0,
-) -> tuple[np.ndarray, np.ndarray]:
+    shape: Sequence[int], seed: int, cell_size: float = 24, *, membrane: float = 1.0,
+    thickness: float = 1.0, background: float = 0.2, sigma: Sequence[float] = PSF,
+    photons: float | None = None, read_noise: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Simulate a stack of a curved sheet of cells, and the pattern on the sheet.
 
     The sheet is a smooth random height map between a quarter and three quarters of the
@@ -145,9 +112,6 @@ def simulate_surface(
         float32 stack `(z, y, x)`, and float32 projection `(y, x)`: the pattern on the sheet,
         seen from above without blur, noise and tissue.
 
-    Raises:
-        ValueError: if the shape is too small or not three numbers, or a size is impossible.
-
     Examples:
         >>> stack, projection = simulate_surface((8, 32, 32), seed=0)
         >>> stack.shape, projection.shape
@@ -156,21 +120,20 @@ def simulate_surface(
     shape = check_shape(shape)
     check_at_least("cell_size", cell_size, 4)
     check_at_least("background", background, 0)
-    for name, value in {"membrane": membrane, "thickness": thickness}.items():
-        check_positive(name, value)
-    rng = make_generator(seed, "surface")
+    optics.check_positive("membrane", membrane)
+    optics.check_positive("thickness", thickness)
+    rng = optics.make_generator(seed, "surface")
     flat, cell = shape[1:], np.full(2, cell_size, np.float32)
     height = (shape[0] - 1) * (0.5 + 0.25 * np.tanh(smooth_field(flat, np.array(flat) / 5, rng)))
-    seeds = jitter_lattice(flat / cell, rng)
-    owner, border = find_nearest(bend_grid(flat, cell, rng), seeds)
+    seeds = shapes.jitter_lattice(flat / cell, rng)
+    owner, border = find_nearest(shapes.bend_grid(flat, cell, rng), seeds)
     inside = rng.uniform(0.02, 0.15, len(seeds))[owner]
     borders = np.maximum(1 + 0.2 * smooth_field(flat, cell / 3, rng), 0)
     projection = np.maximum(borders * evaluate_gaussian(border * cell_size / membrane), inside)
 
     below = np.arange(shape[0])[:, None, None] - height  # voxels
-    tissue = np.maximum(
-        1 + 0.5 * smooth_field(shape, np.array([0.1, 0.2, 0.2]) * cell_size, rng), 0
-    )
+    texture = smooth_field(shape, np.array([0.1, 0.2, 0.2]) * cell_size, rng)
+    tissue = np.maximum(1 + 0.5 * texture, 0)
     tissue *= background * expit(below / thickness - 3)
     stack = blur_with_psf(projection * evaluate_gaussian(below / thickness) + tissue, sigma)
     if photons is not None:
@@ -211,7 +174,7 @@ def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tupl
     known = [name for name in inspect.signature(make).parameters if name not in ("shape", "seed")]
     for name in options:
         check_choice(f"option of {task}", name, known)
-    size = dict(zip("ZYX", VOXEL_SIZE))
+    size = dict(zip("ZYX", optics.VOXEL_SIZE))
     return tuple(
         Image(volume, axes, {letter: size[letter] for letter in axes}, name=f"{task}_{seed}")
         for volume in make(shape, seed, **options)
@@ -234,9 +197,8 @@ def _denoising(shape, seed, *, structures=STRUCTURES, photons=20.0, read_noise=1
 def _label_free(shape, seed, *, structure="nuclei", photons=2000.0, read_noise=1.5, sigma=PSF):
     check_choice("structure", structure, STRUCTURES)
     volumes = simulate_cells(shape, seed)
-    light = simulate_transmitted_light(
-        volumes["index"], photons=photons, read_noise=read_noise, seed=seed
-    )
+    camera = {"photons": photons, "read_noise": read_noise, "seed": seed}
+    light = optics.simulate_transmitted_light(volumes["index"], **camera)
     return light, blur_with_psf(volumes[structure], sigma)
 
 
@@ -251,12 +213,8 @@ TASKS = {"denoising": _denoising, "label_free": _label_free, "projection": _proj
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Return `shape` as a tuple of three ints that holds a cell.
-
-    Raises:
-        ValueError: naming what came in.
-    """
-    shape = check_three("shape", shape, SMALLEST)
+    """Return `shape` as a tuple of three ints that holds a cell, else raise `ValueError`."""
+    shape = optics.check_three("shape", shape, SMALLEST)
     if any(n != int(n) for n in shape):
         raise ValueError(f"`shape` must be whole numbers. Received: shape={shape!r}.")
     return tuple(map(int, shape))

@@ -17,11 +17,7 @@ MARGIN = (8, 16, 16)  # voxels of mirror image that take part in transmitted lig
 
 
 def check_volume(name: str, volume: np.ndarray) -> np.ndarray:
-    """Return `volume` as float32 if it has three axes, none of them empty.
-
-    Raises:
-        ValueError: naming the argument and the shape that came in.
-    """
+    """Return `volume` as float32 if it has three axes, none empty, else raise `ValueError`."""
     volume = np.asarray(volume, np.float32)
     if volume.ndim != 3 or not volume.size:
         raise ValueError(f"`{name}` must be a (z, y, x) volume. Received: shape {volume.shape}.")
@@ -29,11 +25,7 @@ def check_volume(name: str, volume: np.ndarray) -> np.ndarray:
 
 
 def check_three(name: str, values: Sequence[float], least: Sequence[float] | float) -> tuple:
-    """Return `values` as a tuple if it holds three numbers, for z, y, x, each at least `least`.
-
-    Raises:
-        ValueError: naming the argument, what came in, or the axis that is too small.
-    """
+    """Return `values` as a tuple if it holds three numbers, for z, y, x, each at least `least`."""
     if np.shape(values) != (3,) or np.asarray(values).dtype.kind not in "iuf":
         raise ValueError(
             f"`{name}` must be three numbers, for z, y and x. Received: {name}={values!r}."
@@ -45,26 +37,14 @@ def check_three(name: str, values: Sequence[float], least: Sequence[float] | flo
 
 
 def check_positive(name: str, value: float) -> float:
-    """Return `value` if it is more than 0.
-
-    Raises:
-        ValueError: naming the argument and what came in.
-    """
+    """Return `value` if it is more than 0, else raise `ValueError`."""
     if not value > 0:
         raise ValueError(f"`{name}` must be more than 0. Received: {name}={value!r}.")
     return value
 
 
 def make_generator(seed: int, purpose: str) -> np.random.Generator:
-    """Return the random generator of one purpose, so that two purposes never share draws.
-
-    Args:
-        seed: int, at least 0.
-        purpose: str, e.g. `"cells"`.
-
-    Raises:
-        ValueError: if `seed` is not such a number.
-    """
+    """Return the random generator of one purpose, so that two purposes never share draws."""
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"`seed` must be a whole number, at least 0. Received: seed={seed!r}.")
     return np.random.default_rng((int(seed), *purpose.encode()))
@@ -80,15 +60,10 @@ def blur_with_psf(volume: np.ndarray, sigma: Sequence[float] = PSF) -> np.ndarra
     Returns:
         float32 `(z, y, x)` with the same mean.
 
-    Raises:
-        ValueError: if the volume has not three axes, or a width is negative.
-
     Examples:
-        >>> bead = np.zeros((9, 9, 9))
-        >>> bead[4, 4, 4] = 1
-        >>> image = blur_with_psf(bead, sigma=(1, 1, 1))
-        >>> print(f"{image.max():.4f} {image.sum():.4f}")
-        0.0635 1.0000
+        >>> bead = np.pad([[[1.0]]], 4)
+        >>> print(f"{blur_with_psf(bead, sigma=(1, 1, 1)).max():.4f}")
+        0.0635
     """
     sigma = check_three("sigma", sigma, 0)
     return ndimage.gaussian_filter(check_volume("volume", volume), sigma, mode="reflect")
@@ -109,13 +84,10 @@ def add_camera_noise(
         float32, in the units of `volume` and without offset: the mean is `volume`, the
         variance `volume / photons + (read_noise / photons) ** 2`.
 
-    Raises:
-        ValueError: if `photons` is not positive, or something else is negative.
-
     Examples:
         >>> image = add_camera_noise(np.ones((100, 100)), photons=25, seed=0)
-        >>> bool(0.99 < image.mean() < 1.01), bool(0.19 < image.std() < 0.21)
-        (True, True)
+        >>> print(f"{image.mean():.1f} {image.std():.1f}")
+        1.0 0.2
     """
     volume = np.asarray(volume)
     check_positive("photons", photons)
@@ -128,16 +100,10 @@ def add_camera_noise(
 
 
 def simulate_transmitted_light(
-    index: np.ndarray,
-    voxel_size: Sequence[float] = VOXEL_SIZE,
-    *,
-    wavelength: float = 0.55,
-    objective_na: float = 0.6,
-    condenser_na: float = 0.34,
-    photons: float | None = None,
-    read_noise: float = 0.0,
-    seed: int = 0,
-) -> np.ndarray:
+    index: np.ndarray, voxel_size: Sequence[float] = VOXEL_SIZE, *, wavelength: float = 0.55,
+    objective_na: float = 0.6, condenser_na: float = 0.34, photons: float | None = None,
+    read_noise: float = 0.0, seed: int = 0,
+) -> np.ndarray:  # fmt: skip
     """Simulate the bright-field stack of a transparent specimen, a weak phase object.
 
     To first order in the contrast of the index (first Born approximation), the light at each
@@ -149,41 +115,33 @@ def simulate_transmitted_light(
         index: array `(z, y, x)`. Refractive index; its mean is that of the medium.
         voxel_size: three floats. Micrometers along z, y and x.
         wavelength: float. Of the light in vacuum, in micrometers.
-        objective_na, condenser_na: float. Numerical apertures. The light is the more
-            coherent the smaller the condenser's.
-        photons: float or `None`. Photons per voxel of the empty field; `None` for no noise.
-        read_noise: float. Of the camera, in photons; needs `photons`.
-        seed: int. Of the noise.
+        objective_na, condenser_na: float. Numerical apertures. The light is the more coherent the
+            smaller the condenser's.
+        photons, read_noise, seed: as in `add_camera_noise`; `photons=None` for no noise.
 
     Returns:
         float32 `(z, y, x)`, the light relative to the empty field, which is 1.
 
     Raises:
-        ValueError: if the index is no volume, an aperture is impossible, or the voxels are
-            too coarse for the apertures.
+        ValueError: if an aperture is impossible, or the voxels are too coarse for the apertures.
 
     Reference:
         Streibl (1985), Three-dimensional imaging by a microscope, J. Opt. Soc. Am. A 2,
         121-127. https://doi.org/10.1364/JOSAA.2.000121
 
     Examples:
-        >>> index = np.full((8, 16, 16), 1.36)
-        >>> index[4, 8, 8] = 1.37
-        >>> light = simulate_transmitted_light(index)
-        >>> light.shape, bool(abs(light.mean() - 1) < 1e-3)
-        ((8, 16, 16), True)
+        >>> simulate_transmitted_light(np.full((8, 16, 16), 1.36)).mean()
+        np.float32(1.0)
     """
     index = check_volume("index", index)
     medium = float(index.mean())
     check_three("voxel_size", voxel_size, 1e-6)
-    lens = {
-        "wavelength": check_positive("wavelength", wavelength),
-        "objective_na": objective_na,
-        "condenser_na": condenser_na,
-    }
-    _check_apertures(medium, voxel_size[1:], **lens)
-    contrast = np.pad(index - medium, _margins(index.shape), mode="symmetric")
-    transfer = compute_phase_transfer(contrast.shape, voxel_size, medium, **lens)
+    lens = (check_positive("wavelength", wavelength), objective_na, condenser_na)
+    _check_apertures(medium, voxel_size[1:], *lens)
+    sizes = (fft.next_fast_len(n + 2 * m, real=True) for n, m in zip(index.shape, MARGIN))
+    margins = [(m, size - n - m) for n, m, size in zip(index.shape, MARGIN, sizes)]
+    contrast = np.pad(index - medium, margins, mode="symmetric")
+    transfer = compute_phase_transfer(contrast.shape, voxel_size, medium, *lens)
     light = fft.irfftn(fft.rfftn(contrast) * transfer, contrast.shape)
     light = light[tuple(slice(m, m + n) for m, n in zip(MARGIN, index.shape))]
     light = np.maximum(1 + light, 0)  # to first order, it could be darker than dark
@@ -191,14 +149,9 @@ def simulate_transmitted_light(
 
 
 def compute_phase_transfer(
-    shape: Sequence[int],
-    voxel_size: Sequence[float],
-    medium: float,
-    *,
-    wavelength: float,
-    objective_na: float,
-    condenser_na: float,
-) -> np.ndarray:
+    shape: Sequence[int], voxel_size: Sequence[float], medium: float, wavelength: float,
+    objective_na: float, condenser_na: float,
+) -> np.ndarray:  # fmt: skip
     """Compute the transfer function from refractive index to bright-field light.
 
     The condenser is filled. With s and u transverse spatial frequencies of a ray of the condenser
@@ -243,11 +196,6 @@ def compute_phase_transfer(
     kernel[1 : len(planes) + 1] = scale * average
     kernel[len(kernel) - len(planes) :] = -kernel[len(planes) : 0 : -1]
     return fft.fft(kernel, axis=0)
-
-
-def _margins(shape):
-    sizes = (fft.next_fast_len(n + 2 * m, real=True) for n, m in zip(shape, MARGIN))
-    return [(m, size - n - m) for n, m, size in zip(shape, MARGIN, sizes)]
 
 
 def _check_apertures(medium, voxel_size, wavelength, objective_na, condenser_na):

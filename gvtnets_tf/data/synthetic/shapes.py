@@ -33,13 +33,7 @@ def jitter_lattice(counts: Sequence[float], rng: np.random.Generator) -> np.ndar
 def bend_grid(shape: Sequence[int], cell: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Bend the coordinates of a grid by a smooth random field, so that borders curve.
 
-    Args:
-        shape: tuple of int. The grid.
-        cell: float array. Voxels per cell along each axis of `shape`.
-        rng: `numpy.random.Generator`.
-
-    Returns:
-        float array `(*shape, axes)`, in units of cells.
+    `cell` has the voxels per cell along each axis; the result is float `(*shape, axes)`, in cells.
     """
     bends = [0.06 * smooth_field(shape, cell / 4, rng) for _ in shape]
     return np.stack([x / c + bend for x, c, bend in zip(np.indices(shape), cell, bends)], -1)
@@ -53,8 +47,8 @@ def find_nearest(points: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.
         seeds: float array `(n, axes)`.
 
     Returns:
-        int `(*grid)`, and float `(*grid)`: the distance to the plane half-way between the
-        two nearest seeds.
+        int `(*grid)`, and float `(*grid)`: the distance to the plane half-way between the two
+        nearest seeds.
     """
     distance, index = cKDTree(seeds).query(points, k=2)
     apart = np.linalg.norm(seeds[index[..., 1]] - seeds[index[..., 0]], axis=-1)
@@ -80,8 +74,7 @@ def paint_spots(
     count = min(count, len(free))
     centers = free[rng.choice(len(free), count, replace=False)]
     reach = np.ceil(3 * np.asarray(sigma)).astype(int)
-    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1)
-    offsets = offsets.reshape(-1, 3)
+    offsets = np.argwhere(np.ones(2 * reach + 1)) - reach
     width = rng.uniform(0.8, 1.2, (count, 1))
     distance = np.linalg.norm(offsets / sigma, axis=-1)
     values = rng.uniform(0.5, 1, (count, 1)) * evaluate_gaussian(distance / width)
