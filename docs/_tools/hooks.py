@@ -12,6 +12,7 @@ FETCHED = re.compile(
     r"<(?:script|img|iframe)[^>]+src=[\"']?(?:https?:)?//|class=[\"']?mermaid"
     r"|<link(?=[^>]+rel=[\"']?(?:stylesheet|preconnect|icon))[^>]+href=[\"']?(?:https?:)?//"
 )
+FLAG = re.compile(r"<code>(?=--[\w-]+</code>)")
 log = logging.getLogger("mkdocs.hooks.gvtnets_tf")
 
 
@@ -20,6 +21,11 @@ def on_page_markdown(markdown, page, **kwargs):
     if MARK not in markdown:
         return markdown
     return markdown.replace(MARK, "\n".join(describe(cli.parser(), level=1)))
+
+
+def on_page_content(html, **kwargs):
+    """Mark flags, which a browser would break after their hyphens."""
+    return FLAG.sub('<code class="flag">', html)
 
 
 def on_post_page(output, page, **kwargs):

@@ -1,7 +1,7 @@
 """Docstrings as Keras writes them, in the form that the reference can show.
 
-Types told in words become types; call arguments get a table of their own; a reference is
-a paragraph, and an example is code.
+Types told in words become types; arguments that share an entry get one each; call arguments
+get a table of their own; a reference is a paragraph, and an example is code.
 """
 
 import re
@@ -11,6 +11,10 @@ import griffe
 
 NAME = r"(?:int|float|bool|str|`[\w.]+`|(?:list|tuple|sequence) of (?:int|float|str|`\w+`))"
 TYPE = re.compile(rf"^( {{4}}\w+): ({NAME}(?:(?:,| or|, or) {NAME})*)\. (?=\S)", re.MULTILINE)
+# Several arguments told in one entry.
+SHARED = re.compile(
+    r"^( {4})(\*{0,2}\w+(?:, \*{0,2}\w+)+):((?: .*)?(?:\n {5,}.*)*\n?)", re.MULTILINE
+)
 BLOCK = r":\n((?: {4}.*\n?|\n)+)"
 ARGUMENTS = re.compile(rf"^(Args|Attributes|Call arguments){BLOCK}", re.MULTILINE)
 REFERENCE = re.compile(rf"^Reference{BLOCK}", re.MULTILINE)
@@ -23,8 +27,13 @@ def rewrite(text):
     def mark(found):
         return f"{found[1]} ({found[2].replace('`', '')}): "
 
+    def split(found):
+        end = found[3].rstrip("\n") + "\n"
+        return "".join(f"{found[1]}{name}:{end}" for name in found[2].split(", "))
+
     def retitle(found):
-        return TITLES.get(found[1], f"{found[1]}:") + "\n" + TYPE.sub(mark, found[2])
+        entries = TYPE.sub(mark, SHARED.sub(split, found[2]))
+        return TITLES.get(found[1], f"{found[1]}:") + "\n" + entries
 
     def cite(found):
         return f"**Reference**: {textwrap.dedent(found[1]).strip()}\n\n"
