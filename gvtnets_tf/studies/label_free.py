@@ -59,11 +59,6 @@ class StudySettings:
         default = label_free_data.VOLUMES if self.data else SIMULATED
         return dict(zip(default, self.volumes)) if self.volumes else default
 
-    @property
-    def known_structures(self):
-        """Names of the structures of the data set."""
-        return tuple(label_free_data.STRUCTURES) if self.data else cells.STRUCTURES
-
     def changes(self, preset):
         """Keys of a recipe in place of the published ones."""
         given = {k: v for k in ("steps", "patch_size", "batch_size") if (v := getattr(self, k))}
@@ -115,7 +110,6 @@ def run_label_free_study(
 
     Examples:
         >>> rows = run_label_free_study("study", structures=["nuclei"])  # doctest: +SKIP
-        >>> rows[0]["r_mean"]  # doctest: +SKIP
     """
     out, settings = Path(out), _make_settings(data, settings)
     structures = _select_structures(settings, structures)
@@ -177,7 +171,7 @@ def write_label_free_recipes(
                     name, model, data, out / file, table.resize, **settings.changes(model)
                 )
                 paths.append(out / f"{name}_{model}.yaml")
-                (temporary / paths[-1].name).write_text(yaml.safe_dump(_to_json_types(recipe)))
+                (temporary / paths[-1].name).write_text(yaml.safe_dump(recipe))
     return paths
 
 
@@ -199,7 +193,7 @@ def _make_settings(data, values):
 
 
 def _select_structures(settings, names):
-    known = settings.known_structures
+    known = list(label_free_data.STRUCTURES) if settings.data else cells.STRUCTURES
     if names is None:
         is_there = lambda name: settings.data is None or (Path(settings.data) / name).is_dir()
         names = [name for name in known if is_there(name)]
@@ -217,7 +211,7 @@ def _check_folder(out, settings):
             raise FileExistsError(f"{out} exists and holds no study: choose another folder.")
         return
     check_same_settings(
-        _to_json_types(asdict(settings)),
+        json.loads(json.dumps(asdict(settings))),  # lists for tuples
         json.loads((out / SETTINGS).read_text()),
         f"The study in {out}",
         "Continue with the same, or choose another folder.",
@@ -227,12 +221,7 @@ def _check_folder(out, settings):
 def _write_settings(out, settings):
     if not (out / SETTINGS).is_file():
         with atomic_write(out / SETTINGS) as temporary:
-            temporary.write_text(json.dumps(_to_json_types(asdict(settings)), indent=2) + "\n")
-
-
-def _to_json_types(values):
-    """Convert tuples to lists, for JSON and YAML."""
-    return json.loads(json.dumps(values))
+            temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
 
 
 def _choose_volumes(name, root, settings):
@@ -266,18 +255,15 @@ def _train_model(out, name, settings, progress):
     as_prepared = {"input": "none", "target": "none", "denormalize": "none"}
     recipe = {"preset": name, "data": data, "normalize": as_prepared, "validation_split": 0}
     resume = (run / "resume" / "progress.json").is_file()  # not if killed in its first epoch
-    train(
-        {**recipe, **settings.changes(name)}, run,
-        resume=resume, force=not resume, progress=progress,
-    )  # fmt: skip
+    recipe |= settings.changes(name)
+    train(recipe, run, resume=resume, force=not resume, progress=progress)
     model, card = model_folder.read_model(run)
     with atomic_write(folder) as temporary:
         temporary.mkdir()
         # The volumes were z-scored before: an image as it was recorded is not.
         zscore = Normalizer("zscore")
-        model_folder.save_model(
-            temporary, model, card.changed(input_normalizer=zscore, target_normalizer=zscore)
-        )
+        card = card.changed(input_normalizer=zscore, target_normalizer=zscore)
+        model_folder.save_model(temporary, model, card)
         for file in ("recipe.yaml", "history.csv"):
             shutil.copy(run / file, temporary / file)
     remove(run)
