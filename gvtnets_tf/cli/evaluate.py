@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, regions
+from gvtnets_tf.cli.arguments import channel, parse_regions
 
 
 def add_arguments(parser):
@@ -28,7 +28,7 @@ def run(args):
 
     report = evaluate(
         args.predictions, args.targets, args.out, args.baseline, axes=args.axes,
-        target_channels=args.target_channels, regions=regions(args.region),
+        target_channels=args.target_channels, regions=parse_regions(args.region),
         inputs=args.inputs, force=args.force,
         staining=None if args.staining is None else {"pixels": args.staining},
     )  # fmt: skip

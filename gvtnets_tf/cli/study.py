@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, given, start_tensorflow
+from gvtnets_tf.cli.arguments import channel, collect_given, start_tensorflow
 
 FLAGS = (
     "structures", "models", "volumes", "shape", "filters", "steps", "patch_size", "batch_size",
@@ -43,7 +43,7 @@ def run(args):
     from gvtnets_tf.studies.label_free import run_label_free_study, write_label_free_recipes
     from gvtnets_tf.studies.label_free_scores import format_study
 
-    settings = {**given(args, FLAGS), "data": args.data, "crop": not args.no_crop}
+    settings = {**collect_given(args, FLAGS), "data": args.data, "crop": not args.no_crop}
     if args.recipes:
         paths = write_label_free_recipes(args.out, force=args.force, **settings)
         print("\n".join(map(str, paths)))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import add_pair_arguments, given, start_tensorflow
+from gvtnets_tf.cli.arguments import add_pair_arguments, collect_given, start_tensorflow
 
 RECIPE_FLAGS = ("preset", "patch_size", "batch_size", "steps", "seed", "validation_split")
 DATA_FLAGS = (
@@ -40,7 +40,7 @@ def run(args):
     from gvtnets_tf.training.fitting import train
     from gvtnets_tf.training.recipe import Recipe
 
-    values, data = given(args, RECIPE_FLAGS), given(args, DATA_FLAGS)
+    values, data = collect_given(args, RECIPE_FLAGS), collect_given(args, DATA_FLAGS)
     if args.recipe is not None and (values or data):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in [*values, *data])
         raise ValueError(

@@ -81,13 +81,11 @@ def run_label_free_study(
 
     Volumes are prepared as published (see `label_free_volumes.prepare_pair`) and kept, so that
     scores are those of z-scored, resized images, and a blank image has a normalized L2 of 1.0.
-    A stopped study continues where it was: a kill costs the current volume or epoch. A further
-    call may name other structures and models.
+    A stopped study continues at its last volume or epoch, also with more structures or models.
 
     Args:
-        out: folder of the study, new or one to continue. It will hold `table.csv`,
-            `table.txt`, `r.png` and, per structure and model, a model folder for images as
-            they were recorded, the predictions of the test split, and `scores.csv`.
+        out: folder of the study, new or to continue: `table.csv`, `table.txt`, `r.png` and, per
+            structure and model, a model folder for images as recorded, predictions, `scores.csv`.
         data: folder of the label-free data set; `None` simulates one in `out/data`.
         structures: names of folders of `data`, or of simulated structures; all by default.
         models: names of presets. The later ones are tested against the first.
@@ -101,9 +99,9 @@ def run_label_free_study(
         of a greater r than that of the first model (paired, one-tailed), or a `note` if none.
 
     Raises:
-        FileNotFoundError, ValueError: naming the error in the data, before any work.
+        FileNotFoundError, ValueError: naming the error in the data, before any work, or the
+            settings in which the study in `out` differs.
         FileExistsError: if `out` holds something else.
-        ValueError: if `out` holds a study with other settings, naming them.
 
     Reference:
         Wang, Xie & Ji (2021), Fig. 2. https://doi.org/10.1038/s42256-020-00283-x
