@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Flags, logging and the start of TensorFlow, shared by the commands."""
 
 import contextlib
 import importlib
@@ -24,7 +24,7 @@ def start_tensorflow():
         os.close(kept)
 
 
-def regions(texts):
+def parse_regions(texts):
     """Read `X:540:720` as `{"X": (540, 720)}`."""
     regions = {}
     for text in texts or ():
@@ -38,18 +38,18 @@ def regions(texts):
     return regions
 
 
-def given(args, names):
-    """Those of the flags that were given."""
+def collect_given(args, names):
+    """Collect the flags that were given, by name."""
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def scalar_or_list(values):
-    """One number stands for all axes."""
+    """Return one number, which stands for all axes, without its list."""
     return values[0] if values and len(values) == 1 else values
 
 
 def channel(text):
-    """A channel by its index or by its name."""
+    """Read the index of a channel as int, or its name."""
     return int(text) if text.isdigit() else text
 
 

@@ -6,18 +6,13 @@ from gvtnets_tf.cli.arguments import start_tensorflow
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "kind", choices=["tf1", "fnet"], help="TensorFlow 1 (GVTNets), or pytorch_fnet"
-    )
-    parser.add_argument(
-        "source", help="prefix of a TensorFlow checkpoint; .npz, .safetensors, .pt, .p"
-    )
-    parser.add_argument("--preset", help="of tf1: label_free, denoising or projection")
-    parser.add_argument("--out", type=Path, required=True, help="model folder to make")
-    parser.add_argument(
-        "--normalize", choices=["none", "zscore", "percentile"], help="as published by default"
-    )
-    parser.add_argument("--force", action="store_true", help="replace what is there")
+    add = parser.add_argument
+    add("kind", choices=["tf1", "fnet"], help="TensorFlow 1 (GVTNets), or pytorch_fnet")
+    add("source", help="prefix of a TensorFlow checkpoint; .npz, .safetensors, .pt, .p")
+    add("--preset", help="of tf1: label_free, denoising or projection")
+    add("--out", type=Path, required=True, help="model folder to make")
+    add("--normalize", choices=["none", "zscore", "percentile"], help="as published by default")
+    add("--force", action="store_true", help="replace what is there")
 
 
 def run(args):

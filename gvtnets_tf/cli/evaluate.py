@@ -2,26 +2,25 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, regions
+from gvtnets_tf.cli.arguments import channel, parse_regions
 
 
 def add_arguments(parser):
-    parser.add_argument("--predictions", required=True, help="quoted glob or folder")
-    parser.add_argument("--targets", required=True, help="quoted glob or folder: the truth")
-    parser.add_argument("--baseline", help="quoted glob or folder: another method")
-    parser.add_argument("--inputs", help="quoted glob or folder: for the figures only")
-    parser.add_argument("--out", type=Path, help="folder for the table and the figures")
-    parser.add_argument("--axes", help="axes of the files, in place of those in their metadata")
-    parser.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
-    parser.add_argument(
-        "--region", action="append", metavar="AXIS:START:STOP", help="part to score"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--predictions", required=True, help="quoted glob or folder")
+    add("--targets", required=True, help="quoted glob or folder: the truth")
+    add("--baseline", help="quoted glob or folder: another method")
+    add("--inputs", help="quoted glob or folder: for the figures only")
+    add("--out", type=Path, help="folder for the table and the figures")
+    add("--axes", help="axes of the files, in place of those in their metadata")
+    add("--target-channels", type=channel, nargs="+", metavar="C")
+    add("--region", action="append", metavar="AXIS:START:STOP", help="part to score")
+    add(
         "--staining", type=int, nargs="?", const=1_000_000, metavar="PIXELS", help="also score "
         "all images of a label together, on random pixels, as the paper of virtual staining",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
-    parser.add_argument("--force", action="store_true", help="replace an existing folder")
+    add("--json", action="store_true", help="print the scores as JSON")
+    add("--force", action="store_true", help="replace an existing folder")
 
 
 def run(args):
@@ -29,7 +28,7 @@ def run(args):
 
     report = evaluate(
         args.predictions, args.targets, args.out, args.baseline, axes=args.axes,
-        target_channels=args.target_channels, regions=regions(args.region),
+        target_channels=args.target_channels, regions=parse_regions(args.region),
         inputs=args.inputs, force=args.force,
         staining=None if args.staining is None else {"pixels": args.staining},
     )  # fmt: skip

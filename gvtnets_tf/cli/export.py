@@ -6,20 +6,17 @@ from gvtnets_tf.cli.arguments import start_tensorflow
 
 
 def add_arguments(parser):
-    parser.add_argument("model", help="zoo name or model folder")
-    parser.add_argument("--format", required=True, help="savedmodel, litert, onnx or bioimageio")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make, or a .zip of it")
-    parser.add_argument(
-        "--quantize", help="of litert: float16 for half the size; int8, planes only"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("model", help="zoo name or model folder")
+    add("--format", required=True, help="savedmodel, litert, onnx or bioimageio")
+    add("--out", type=Path, required=True, help="folder to make, or a .zip of it")
+    add("--quantize", help="of litert: float16 for half the size; int8, planes only")
+    add(
         "--warm-up", type=int, nargs="+", action="append", metavar="VOXELS", help="of savedmodel: "
         "size of an image that the server answers as it starts, e.g. 32 256 256; repeatable",
     )  # fmt: skip
-    parser.add_argument(
-        "--author", action="append", metavar="NAME", help="of bioimageio; repeatable"
-    )
-    parser.add_argument("--force", action="store_true", help="replace what is there")
+    add("--author", action="append", metavar="NAME", help="of bioimageio; repeatable")
+    add("--force", action="store_true", help="replace what is there")
 
 
 def run(args):

@@ -5,17 +5,7 @@ import sys
 import traceback
 
 from gvtnets_tf import __version__
-from gvtnets_tf.cli import (
-    check_pairs,
-    convert,
-    demo,
-    evaluate,
-    export,
-    predict,
-    study,
-    train,
-    zoo,
-)
+from gvtnets_tf.cli import check_pairs, convert, demo, evaluate, export, predict, study, train, zoo
 from gvtnets_tf.cli.arguments import log_to_stderr, logger
 
 # A command is a module: its docstring is the help, `add_arguments` its flags, `run` what it does.

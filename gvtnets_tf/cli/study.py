@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, given, start_tensorflow
+from gvtnets_tf.cli.arguments import channel, collect_given, start_tensorflow
 
 FLAGS = (
     "structures", "models", "volumes", "shape", "filters", "steps", "patch_size", "batch_size",
@@ -11,34 +11,25 @@ FLAGS = (
 
 
 def add_arguments(parser):
-    parser.add_argument("name", choices=["label-free"], help="fnet against GVTNet")
-    parser.add_argument("--data", type=Path, help="folder of the label-free data set")
-    parser.add_argument("--simulate", action="store_true", help="simulated cells instead")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the study, new or one to continue"
-    )
-    parser.add_argument(
-        "--structures", nargs="+", metavar="NAME", help="all of the data by default"
-    )
-    parser.add_argument("--models", nargs="+", metavar="PRESET", help="fnet label_free by default")
-    parser.add_argument("--volumes", type=int, nargs=3, metavar=("TRAIN", "VALIDATION", "TEST"))
-    parser.add_argument("--shape", type=int, nargs=3, metavar="VOXELS", help="of simulated volumes")
-    parser.add_argument(
-        "--filters", type=int, help="of the first level, in place of the published 32"
-    )
-    parser.add_argument("--steps", type=int, help="of training, the same for all networks")
-    parser.add_argument("--patch-size", type=int, nargs=3, metavar="VOXELS", help="e.g. 32 64 64")
-    parser.add_argument("--batch-size", type=int, help="patches per step")
-    parser.add_argument("--channels", type=channel, nargs=2, metavar=("SIGNAL", "TARGET"))
-    parser.add_argument("--resize", type=float, nargs=3, metavar="FACTOR", help="along z, y and x")
-    parser.add_argument(
-        "--no-crop", action="store_true", help="keep the full size of the test volumes"
-    )
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--recipes", action="store_true", help="only write the recipes into --out")
-    parser.add_argument(
-        "--force", action="store_true", help="with --recipes: replace an existing folder"
-    )
+    add = parser.add_argument
+    add("name", choices=["label-free"], help="fnet against GVTNet")
+    add("--data", type=Path, help="folder of the label-free data set")
+    add("--simulate", action="store_true", help="simulated cells instead")
+    add("--out", type=Path, required=True, help="folder of the study, new or one to continue")
+    add("--structures", nargs="+", metavar="NAME", help="all of the data by default")
+    add("--models", nargs="+", metavar="PRESET", help="fnet label_free by default")
+    add("--volumes", type=int, nargs=3, metavar=("TRAIN", "VALIDATION", "TEST"))
+    add("--shape", type=int, nargs=3, metavar="VOXELS", help="of simulated volumes")
+    add("--filters", type=int, help="of the first level, in place of the published 32")
+    add("--steps", type=int, help="of training, the same for all networks")
+    add("--patch-size", type=int, nargs=3, metavar="VOXELS", help="e.g. 32 64 64")
+    add("--batch-size", type=int, help="patches per step")
+    add("--channels", type=channel, nargs=2, metavar=("SIGNAL", "TARGET"))
+    add("--resize", type=float, nargs=3, metavar="FACTOR", help="along z, y and x")
+    add("--no-crop", action="store_true", help="keep the full size of the test volumes")
+    add("--seed", type=int)
+    add("--recipes", action="store_true", help="only write the recipes into --out")
+    add("--force", action="store_true", help="with --recipes: replace an existing folder")
 
 
 def run(args):
@@ -52,7 +43,7 @@ def run(args):
     from gvtnets_tf.studies.label_free import run_label_free_study, write_label_free_recipes
     from gvtnets_tf.studies.label_free_scores import format_study
 
-    settings = {**given(args, FLAGS), "data": args.data, "crop": not args.no_crop}
+    settings = {**collect_given(args, FLAGS), "data": args.data, "crop": not args.no_crop}
     if args.recipes:
         paths = write_label_free_recipes(args.out, force=args.force, **settings)
         print("\n".join(map(str, paths)))

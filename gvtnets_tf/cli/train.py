@@ -1,55 +1,46 @@
 """Train a network by a recipe, or by a preset and two globs."""
 
-import argparse
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import add_pair_arguments, given, start_tensorflow
+from gvtnets_tf.cli.arguments import add_pair_arguments, collect_given, start_tensorflow
 
 RECIPE_FLAGS = ("preset", "patch_size", "batch_size", "steps", "seed", "validation_split")
 DATA_FLAGS = (
     "inputs", "targets", "wells", "conditions", "labels", "axes", "input_channels",
     "target_channels", "pair_by",
 )  # fmt: skip
+OPTIONS = ("resume", "tensorboard", "deterministic", "force")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `gvtnets train`."""
-    parser.add_argument("recipe", type=Path, nargs="?", help="YAML file")
-    parser.add_argument("--out", type=Path, required=True, help="model folder to make")
-    parser.add_argument("--preset", help="published architecture, e.g. denoising")
+def add_arguments(parser):
+    add = parser.add_argument
+    add("recipe", type=Path, nargs="?", help="YAML file")
+    add("--out", type=Path, required=True, help="model folder to make")
+    add("--preset", help="published architecture, e.g. denoising")
     add_pair_arguments(parser, required=False)
-    parser.add_argument(
-        "--wells", metavar="FOLDER", help="of the in-silico labeling data set, as it is"
-    )
-    parser.add_argument("--conditions", nargs="+", metavar="A", help="of that data set, e.g. B D")
-    parser.add_argument(
-        "--labels", nargs="+", metavar="NAME", help="of that data set; by default all"
-    )
-    parser.add_argument("--axes", help="axes of the files, e.g. ZYX")
-    parser.add_argument("--patch-size", type=int, nargs="+", metavar="VOXELS", help="e.g. 16 64 64")
-    parser.add_argument("--batch-size", type=int, help="patches per step")
-    parser.add_argument("--steps", type=int, help="of training, in all")
-    parser.add_argument("--seed", type=int, help="of weights and patches; 0 by default")
-    parser.add_argument(
-        "--validation-split", type=float, help="share kept to choose the best weights, e.g. 0.1"
-    )
-    parser.add_argument("--resume", action="store_true", help="continue the run that --out holds")
-    parser.add_argument(
-        "--initial-weights", metavar="MODEL", help="zoo name or folder to start from"
-    )
-    parser.add_argument("--tensorboard", action="store_true", help="write logs to OUT/tensorboard")
-    parser.add_argument("--deterministic", action="store_true", help="the same bits on every run")
-    parser.add_argument("--force", action="store_true", help="replace what is there")
+    add("--wells", metavar="FOLDER", help="of the in-silico labeling data set, as it is")
+    add("--conditions", nargs="+", metavar="A", help="of that data set, e.g. B D")
+    add("--labels", nargs="+", metavar="NAME", help="of that data set; by default all")
+    add("--axes", help="axes of the files, e.g. ZYX")
+    add("--patch-size", type=int, nargs="+", metavar="VOXELS", help="e.g. 16 64 64")
+    add("--batch-size", type=int, help="patches per step")
+    add("--steps", type=int, help="of training, in all")
+    add("--seed", type=int, help="of weights and patches; 0 by default")
+    add("--validation-split", type=float, help="share kept to choose the best weights, e.g. 0.1")
+    add("--resume", action="store_true", help="continue the run that --out holds")
+    add("--initial-weights", metavar="MODEL", help="zoo name or folder to start from")
+    add("--tensorboard", action="store_true", help="write logs to OUT/tensorboard")
+    add("--deterministic", action="store_true", help="the same bits on every run")
+    add("--force", action="store_true", help="replace what is there")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Train, and print the path of the model folder."""
+def run(args):
     start_tensorflow()
     from gvtnets_tf.prediction.loading import load
     from gvtnets_tf.training.fitting import train
     from gvtnets_tf.training.recipe import Recipe
 
-    values, data = given(args, RECIPE_FLAGS), given(args, DATA_FLAGS)
+    values, data = collect_given(args, RECIPE_FLAGS), collect_given(args, DATA_FLAGS)
     if args.recipe is not None and (values or data):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in [*values, *data])
         raise ValueError(
@@ -61,13 +52,5 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("Give a recipe, or --preset with --inputs and --targets, or with --wells.")
     recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse({**values, "data": data})
     weights = load(args.initial_weights).model if args.initial_weights else None
-    out = train(
-        recipe,
-        args.out,
-        resume=args.resume,
-        initial_weights=weights,
-        tensorboard=args.tensorboard,
-        deterministic=args.deterministic,
-        force=args.force,
-    )
-    print(out)
+    options = {name: getattr(args, name) for name in OPTIONS}
+    print(train(recipe, args.out, initial_weights=weights, **options))

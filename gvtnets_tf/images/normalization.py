@@ -59,8 +59,8 @@ class Normalizer:
     kind: str = "percentile"
     low: float = 2.0
     high: float = 99.8
-    offset: tuple[float, ...] = ()
-    gain: tuple[float, ...] = ()
+    offset: tuple[float, ...] | float = ()
+    gain: tuple[float, ...] | float = ()
     scope: str = "image"
 
     def __post_init__(self):

@@ -59,11 +59,6 @@ class StudySettings:
         default = label_free_data.VOLUMES if self.data else SIMULATED
         return dict(zip(default, self.volumes)) if self.volumes else default
 
-    @property
-    def known_structures(self):
-        """Names of the structures of the data set."""
-        return tuple(label_free_data.STRUCTURES) if self.data else cells.STRUCTURES
-
     def changes(self, preset):
         """Keys of a recipe in place of the published ones."""
         given = {k: v for k in ("steps", "patch_size", "batch_size") if (v := getattr(self, k))}
@@ -86,13 +81,11 @@ def run_label_free_study(
 
     Volumes are prepared as published (see `label_free_volumes.prepare_pair`) and kept, so that
     scores are those of z-scored, resized images, and a blank image has a normalized L2 of 1.0.
-    A stopped study continues where it was: a kill costs the current volume or epoch. A further
-    call may name other structures and models.
+    A stopped study continues at its last volume or epoch, also with more structures or models.
 
     Args:
-        out: folder of the study, new or one to continue. It will hold `table.csv`,
-            `table.txt`, `r.png` and, per structure and model, a model folder for images as
-            they were recorded, the predictions of the test split, and `scores.csv`.
+        out: folder of the study, new or to continue: `table.csv`, `table.txt`, `r.png` and, per
+            structure and model, a model folder for images as recorded, predictions, `scores.csv`.
         data: folder of the label-free data set; `None` simulates one in `out/data`.
         structures: names of folders of `data`, or of simulated structures; all by default.
         models: names of presets. The later ones are tested against the first.
@@ -106,16 +99,15 @@ def run_label_free_study(
         of a greater r than that of the first model (paired, one-tailed), or a `note` if none.
 
     Raises:
-        FileNotFoundError, ValueError: naming the error in the data, before any work.
+        FileNotFoundError, ValueError: naming the error in the data, before any work, or the
+            settings in which the study in `out` differs.
         FileExistsError: if `out` holds something else.
-        ValueError: if `out` holds a study with other settings, naming them.
 
     Reference:
         Wang, Xie & Ji (2021), Fig. 2. https://doi.org/10.1038/s42256-020-00283-x
 
     Examples:
         >>> rows = run_label_free_study("study", structures=["nuclei"])  # doctest: +SKIP
-        >>> rows[0]["r_mean"]  # doctest: +SKIP
     """
     out, settings = Path(out), _make_settings(data, settings)
     structures = _select_structures(settings, structures)
@@ -177,7 +169,7 @@ def write_label_free_recipes(
                     name, model, data, out / file, table.resize, **settings.changes(model)
                 )
                 paths.append(out / f"{name}_{model}.yaml")
-                (temporary / paths[-1].name).write_text(yaml.safe_dump(_to_json_types(recipe)))
+                (temporary / paths[-1].name).write_text(yaml.safe_dump(recipe))
     return paths
 
 
@@ -199,7 +191,7 @@ def _make_settings(data, values):
 
 
 def _select_structures(settings, names):
-    known = settings.known_structures
+    known = list(label_free_data.STRUCTURES) if settings.data else cells.STRUCTURES
     if names is None:
         is_there = lambda name: settings.data is None or (Path(settings.data) / name).is_dir()
         names = [name for name in known if is_there(name)]
@@ -217,7 +209,7 @@ def _check_folder(out, settings):
             raise FileExistsError(f"{out} exists and holds no study: choose another folder.")
         return
     check_same_settings(
-        _to_json_types(asdict(settings)),
+        json.loads(json.dumps(asdict(settings))),  # lists for tuples
         json.loads((out / SETTINGS).read_text()),
         f"The study in {out}",
         "Continue with the same, or choose another folder.",
@@ -227,12 +219,7 @@ def _check_folder(out, settings):
 def _write_settings(out, settings):
     if not (out / SETTINGS).is_file():
         with atomic_write(out / SETTINGS) as temporary:
-            temporary.write_text(json.dumps(_to_json_types(asdict(settings)), indent=2) + "\n")
-
-
-def _to_json_types(values):
-    """Convert tuples to lists, for JSON and YAML."""
-    return json.loads(json.dumps(values))
+            temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
 
 
 def _choose_volumes(name, root, settings):
@@ -266,18 +253,15 @@ def _train_model(out, name, settings, progress):
     as_prepared = {"input": "none", "target": "none", "denormalize": "none"}
     recipe = {"preset": name, "data": data, "normalize": as_prepared, "validation_split": 0}
     resume = (run / "resume" / "progress.json").is_file()  # not if killed in its first epoch
-    train(
-        {**recipe, **settings.changes(name)}, run,
-        resume=resume, force=not resume, progress=progress,
-    )  # fmt: skip
+    recipe |= settings.changes(name)
+    train(recipe, run, resume=resume, force=not resume, progress=progress)
     model, card = model_folder.read_model(run)
     with atomic_write(folder) as temporary:
         temporary.mkdir()
         # The volumes were z-scored before: an image as it was recorded is not.
         zscore = Normalizer("zscore")
-        model_folder.save_model(
-            temporary, model, card.changed(input_normalizer=zscore, target_normalizer=zscore)
-        )
+        card = card.changed(input_normalizer=zscore, target_normalizer=zscore)
+        model_folder.save_model(temporary, model, card)
         for file in ("recipe.yaml", "history.csv"):
             shutil.copy(run / file, temporary / file)
     remove(run)

@@ -150,11 +150,6 @@ def compute_resize(image: Image, name: str) -> tuple[float, float, float]:
     Raises:
         ValueError: for an unknown structure, with the nearest one, and for a voxel size that
             is zero or absent.
-
-    Examples:
-        >>> pixels = np.zeros((4, 8, 8))
-        >>> compute_resize(Image(pixels, "ZYX", {"Z": 0.58, "Y": 0.145, "X": 0.145}), "dna")
-        (2.0, 0.5, 0.5)
     """
     known = STRUCTURES[check_choice("structure", name, STRUCTURES)]
     if unknown := [axis for axis in "ZYX" if not image.voxel_size.get(axis)]:
@@ -177,7 +172,7 @@ def make_recipe(
     resize: Sequence[float] | None = None,
     **changes,
 ) -> dict:
-    """Make the recipe of a structure, with the training numbers of the preset.
+    """Make the recipe of a structure for `Recipe.parse`, with the training numbers of the preset.
 
     Args:
         name: one of `STRUCTURES`.
@@ -187,23 +182,12 @@ def make_recipe(
         resize: three floats, those of the table; the published ones by default.
         **changes: keys of the recipe to change, e.g. `steps=1000`.
 
-    Returns:
-        Mapping for `Recipe.parse`, or for YAML.
-
     Raises:
         ValueError: for an unknown structure, with the nearest one.
-
-    Examples:
-        >>> recipe = make_recipe("dna", "fnet", "data", "dna.csv", steps=1000)
-        >>> recipe["data"]["resize"], recipe["steps"]
-        ([1, 0.37241, 0.37241], 1000)
     """
     known = STRUCTURES[check_choice("structure", name, STRUCTURES)]
-    data = {
-        "root": str(Path(root).resolve()),
-        "csv": str(Path(csv).resolve()),
-        "resize": list(resize or known.resize),
-    }
+    paths = {"root": str(Path(root).resolve()), "csv": str(Path(csv).resolve())}
+    data = {**paths, "resize": list(resize or known.resize)}
     # As published no share is split off; rows of the validation split are used.
     return {"preset": preset, "data": data, "validation_split": 0, **changes}
 
@@ -211,7 +195,7 @@ def make_recipe(
 def simulate_data_set(
     root: str | Path, volumes: Mapping[str, int], shape: Sequence[int], seed: int = 0
 ) -> Path:
-    """Write a data set of simulated cells in this layout; existing files are kept.
+    """Write simulated cells in this layout, keep existing files, and return the folder.
 
     Every volume has transmitted light in channel 0 and one structure in each of the others.
 
@@ -220,9 +204,6 @@ def simulate_data_set(
         volumes: mapping with `train`, `validation` and `test`, how many of each.
         shape: `(z, y, x)` in voxels, at least 4 along z.
         seed: int. No two volumes, and no two seeds, share a specimen.
-
-    Returns:
-        `root`, with a folder per structure of `data.synthetic.cells.STRUCTURES`.
 
     Examples:
         >>> import tempfile
@@ -240,10 +221,8 @@ def simulate_data_set(
         specimen = {"shape": shape, "seed": MAX_SIMULATED * seed + i}
         pairs = [cells.simulate_pair("label_free", structure=name, **specimen) for name in names]
         light, channels = pairs[0][0], [pairs[0][0].array, *(target.array for _, target in pairs)]
-        image = replace(
-            light, array=np.stack(channels), axes="CZYX", channel_names=("light", *names)
-        )
-        writers.write(root / path, image)
+        known = {"axes": "CZYX", "channel_names": ("light", *names)}
+        writers.write(root / path, replace(light, array=np.stack(channels), **known))
     for channel, name in enumerate(names, 1):
         for file, rows in (("train.csv", paths[:last]), ("test.csv", paths[last:])):
             write_csv(root / name / file, [dict(zip(COLUMNS, (p, 0, channel))) for p in rows])

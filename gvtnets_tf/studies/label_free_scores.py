@@ -31,7 +31,6 @@ def score_model(folder: Path, volumes: Path, progress: bool = True) -> None:
         folder: holds the model folder `model`; `scores.csv` and the predictions of the test
             split are written into it.
         volumes: folder of the prepared volumes, with `pairs.csv`.
-        progress: bool. Show progress on standard error.
     """
     rows = pairing.read_pairs_csv(volumes / "pairs.csv")
     scores = read_scores(folder)
@@ -60,15 +59,12 @@ def read_scores(folder: str | Path) -> list[dict]:
 
 
 def write_table(out: Path, structures: Sequence[str], models: Sequence[str]) -> list[dict]:
-    """Write `table.csv`, `table.txt` and `r.png`, and return the rows.
+    """Write `table.csv`, `table.txt` and `r.png`; return the rows of `run_label_free_study`.
 
     Args:
         out: folder of the study, with the scores in `STRUCTURE/MODEL/scores.csv`.
         structures: names of structures.
         models: names of presets. The later ones are tested against the first.
-
-    Returns:
-        List of mappings, see `label_free.run_label_free_study`.
     """
     rows, groups = [], {}
     for name in structures:
@@ -83,23 +79,15 @@ def write_table(out: Path, structures: Sequence[str], models: Sequence[str]) -> 
 
 
 def format_study(rows: list[dict]) -> str:
-    """Format the rows of a study as text, a line per structure and model.
-
-    Examples:
-        >>> row = {"structure": "dna", "model": "fnet", "parameters": 1000, "r_mean": 0.9}
-        >>> row |= {"r_sd": 0.1, "n": 5, "l2_train": 0.2, "l2_test": 0.3, "seconds": 1.5}
-        >>> print(format_study([row | {"p": None, "note": ""}]).splitlines()[1])
-        dna        fnet        1,000  0.900  0.100  5     0.200    0.300     1.50
-    """
+    """Format the rows of a study as text, a line per structure and model."""
     header = ["structure", "model", "parameters", "r", "sd", "n", "L2 train", "L2 test", "seconds"]
-    formats = {"parameters": ",", "r_mean": ".3f", "r_sd": ".3f", "n": ""}
-    formats |= {"l2_train": ".3f", "l2_test": ".3f", "seconds": ".2f"}
+    formats = {
+        "structure": "", "model": "", "parameters": ",", "r_mean": ".3f", "r_sd": ".3f", "n": "",
+        "l2_train": ".3f", "l2_test": ".3f", "seconds": ".2f",
+    }  # fmt: skip
     cells = [
-        [
-            *(row["structure"], row["model"]),
-            *(format(row[key], spec) for key, spec in formats.items()),
-            row["note"] if row["p"] is None else f"{row['p']:.3g}",
-        ]
+        [format(row[key], spec) for key, spec in formats.items()]
+        + [row["note"] if row["p"] is None else f"{row['p']:.3g}"]
         for row in rows
     ]
     return format_table(cells, [*header, "p (one-tailed, paired)"])
@@ -120,8 +108,7 @@ def _summarize_model(name, model, scores, r):
         "n": summary["n"],
         **{f"l2_{split}": summarize(values)["mean"] for split, values in l2.items()},
         "seconds": summarize(_column(own, "test", "seconds"))["median"],
-        "p": test["p"],
-        "note": test["note"],
+        **{key: test[key] for key in ("p", "note")},
     }
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from gvtnets_tf.atomic_files import atomic_write, write_csv
+from gvtnets_tf.images.display import contrast_limits
 from gvtnets_tf.zoo import model_folder
 
 STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
@@ -28,13 +29,9 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Write the model folder whenever the validation loss is lower than before.
+    """Write the model folder whenever `monitor` is lower than `best`, that of an earlier part.
 
-    Args:
-        path: model folder, which exists.
-        card: `Card` to write with the weights.
-        best: float. The lowest loss of an earlier part of the run.
-        monitor: str. Name of the number to minimize. `None` keeps the last weights.
+    Without a name in `monitor` the last weights are kept.
     """
 
     def __init__(self, path, card, best=math.inf, monitor="val_loss"):
@@ -53,13 +50,9 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class Backup(keras.callbacks.Callback):
-    """Write all that a run needs to continue after an epoch, and the history.
+    """Write all that a run needs to continue after an epoch into `resume/`, and the history.
 
-    Args:
-        path: model folder, which exists; the state lies in its `resume/`.
-        keep: `KeepBest` of the run.
-        rows: list of dict. History of an earlier part of the run.
-        seed: int.
+    `rows` is the history of an earlier part of the run.
     """
 
     def __init__(self, path, keep, rows=(), seed=0):
@@ -83,17 +76,7 @@ class Backup(keras.callbacks.Callback):
 
 
 def collect_state(model: keras.Model) -> dict[str, keras.Variable]:
-    """Collect every variable that the next step depends on: weights, optimizer, dropout seeds.
-
-    Returns:
-        Mapping from a name, which is their number in order, to the variable.
-
-    Examples:
-        >>> model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
-        >>> model.compile("sgd", "mse")
-        >>> sorted(collect_state(model))  # kernel, bias, iterations, learning rate
-        ['0000', '0001', '0002', '0003']
-    """
+    """Number every variable that the next step depends on: weights, optimizer, dropout seeds."""
     passing = {id(v) for v in model.metrics_variables}
     variables = [*(v for v in model.variables if id(v) not in passing), *model.optimizer.variables]
     return {f"{i:04d}": variable for i, variable in enumerate(variables)}
@@ -101,10 +84,6 @@ def collect_state(model: keras.Model) -> dict[str, keras.Variable]:
 
 def restore(path: Path, model: keras.Model) -> dict:
     """Set a network and its optimizer to the end of the last epoch of a run.
-
-    Args:
-        path: model folder of the run.
-        model: the compiled and built network.
 
     Returns:
         Mapping with `epoch`, `best`, `seed` and `history`.
@@ -126,35 +105,26 @@ def restore(path: Path, model: keras.Model) -> dict:
 
 
 class Images(keras.callbacks.Callback):
-    """Show input, target and prediction of one validation patch in TensorBoard.
-
-    Args:
-        log_dir: folder of the logs.
-        batch: `(x, y)`, a batch of validation patches.
-    """
+    """Show input, target and prediction of one patch of a validation batch in TensorBoard."""
 
     def __init__(self, log_dir, batch):
         super().__init__()
-        self.log_dir, self.batch = str(log_dir), batch
-        self.writer = None
+        self.log_dir, self.batch, self.writer = str(log_dir), batch, None
 
     def on_epoch_end(self, epoch, logs=None):
         import tensorflow as tf
 
-        if self.writer is None:
-            self.writer = tf.summary.create_file_writer(self.log_dir)
+        self.writer = self.writer or tf.summary.create_file_writer(self.log_dir)
         x, y = self.batch
         prediction = np.asarray(self.model.predict_on_batch(x))
         if prediction.ndim > np.ndim(y):  # of a distribution, its most likely class
             prediction = prediction.argmax(-1)
         shown = {"input": x, "target": np.nan_to_num(y), "prediction": prediction}
-        low, high = np.nanpercentile(y, (0.1, 99.9))
         with self.writer.as_default(step=epoch):
             for name, image in shown.items():
                 plane = np.asarray(image)[:1, ..., :1]
-                while plane.ndim > 4:
+                if plane.ndim > 4:
                     plane = plane[:, plane.shape[1] // 2]
-                bounds = np.percentile(plane, (0.1, 99.9)) if name == "input" else (low, high)
-                span = max(bounds[1] - bounds[0], 1e-6)
-                tf.summary.image(name, np.clip((plane - bounds[0]) / span, 0, 1))
+                low, high = contrast_limits(plane if name == "input" else y)
+                tf.summary.image(name, np.clip((plane - low) / (high - low), 0, 1))
         self.writer.flush()

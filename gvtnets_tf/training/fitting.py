@@ -5,16 +5,17 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from math import inf
+from math import inf, nan
 from pathlib import Path
 
 import keras
 import yaml
 
 from gvtnets_tf.atomic_files import atomic_write, check_writable
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import check_same_settings, optional
 from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
 from gvtnets_tf.evaluation import plots
+from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.losses import CLASSES, LOSSES
 from gvtnets_tf.prediction.memory import measure_bytes_per_voxel
 from gvtnets_tf.training import callbacks
@@ -22,7 +23,6 @@ from gvtnets_tf.training.preparation import build_network, prepare
 from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
 
-CURVE = "training.png"  # in the model folder
 # What a reader raised, in the text of TensorFlow's own error.
 RAISED = re.compile(r": (?:ValueError|\w+Error(?=: \[Errno)): (.*?)\nTraceback", re.DOTALL)
 logger = logging.getLogger("gvtnets_tf")
@@ -39,7 +39,7 @@ def train(
     tensorboard: bool = False,
     deterministic: bool = False,
 ) -> Path:
-    """Train a network by a recipe and write a model folder.
+    """Train a network by a recipe; write a model folder, and return its path.
 
     After every epoch it holds the weights with the lowest validation loss so far (without
     validation data, the last ones), at the end also the learning curve, `training.png`.
@@ -55,9 +55,6 @@ def train(
         progress: bool. Show a progress bar on standard error.
         force: bool. Whether an existing `out` is replaced.
 
-    Returns:
-        `Path` of the model folder.
-
     Raises:
         FileExistsError: if `out` exists, and neither `resume` nor `force` is given.
         FileNotFoundError, ValueError: naming what the recipe or the images lack, or if the loss
@@ -68,7 +65,8 @@ def train(
         >>> train({"preset": "denoising", "data": data}, "model")  # doctest: +SKIP
         PosixPath('model')
     """
-    recipe, out = _read_recipe(recipe), Path(out)
+    recipe = Recipe.load(recipe) if isinstance(recipe, str | Path) else Recipe.parse(recipe)
+    out = Path(out)
     _check_same_recipe(recipe, out) if resume else check_writable(out, force)
     _seed(recipe, deterministic)
     training, validation, card = prepare(recipe)
@@ -76,22 +74,18 @@ def train(
     _copy_weights(initial_weights, model)
     _compile(model, recipe)
     run = callbacks.restore(out, model) if resume else {"epoch": 0, "best": inf, "history": []}
-    card = card.changed(classes=model.classes if recipe.loss in CLASSES else None)
-    datasets = _make_datasets(recipe, training, validation, run["epoch"], card.classes)
+    classes = model.classes if recipe.loss in CLASSES else None
+    datasets = _make_datasets(recipe, training, validation, run["epoch"], classes)
     channels = training[0].kind[0] * len(recipe.scales)
     memory = measure_bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
-    card = card.changed(bytes_per_voxel=memory)
-    if not resume:
-        _begin(out, recipe, force)  # Only now: an error in recipe or images leaves nothing.
+    card = card.changed(classes=classes, bytes_per_voxel=memory)
+    if not resume:  # Only now: an error in recipe or images leaves nothing.
+        with atomic_write(out, force) as beside:
+            beside.mkdir()
+            (beside / "recipe.yaml").write_text(recipe.dump(out), encoding="utf-8")
     _fit(model, recipe, *datasets, card, out, run, tensorboard, progress)
     model_folder.read_model(out)  # Fails loudly if what was promised is not there.
     return out
-
-
-def _read_recipe(recipe):
-    if isinstance(recipe, Recipe):
-        return recipe
-    return Recipe.load(recipe) if isinstance(recipe, str | Path) else Recipe.parse(recipe)
 
 
 def _seed(recipe, deterministic):
@@ -108,11 +102,9 @@ def _copy_weights(source, model):
         return
     other = source if isinstance(source, keras.Model) else model_folder.read_model(source)[0]
     ours, theirs = (
-        {n: tuple(w.shape) for n, w in model_folder.named_weights(m).items()}
-        for m in (model, other)
+        {(name, tuple(w.shape)) for name, w in named_weights(m).items()} for m in (model, other)
     )
-    if ours != theirs:
-        wrong = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
+    if wrong := sorted({name for name, _ in ours ^ theirs}):
         raise ValueError(
             f"The initial weights are of another network: {len(wrong)} differ, such as "
             f"{wrong[0]}. Take a model with the same preset, channels and filters."
@@ -127,79 +119,57 @@ def _compile(model, recipe):
         schedule = keras.optimizers.schedules.ExponentialDecay(
             rate.initial, rate.decay_steps, rate.decay_rate, staircase=True
         )
-    model.compile(
-        optimizer=keras.optimizers.Adam(schedule, **vars(recipe.optimizer)),
-        loss=LOSSES[recipe.loss](),
-    )
-
-
-def _begin(out, recipe, force):
-    with atomic_write(out, force) as beside:
-        beside.mkdir()
-        (beside / "recipe.yaml").write_text(recipe.dump(out), encoding="utf-8")
+    model.compile(keras.optimizers.Adam(schedule, **vars(recipe.optimizer)), LOSSES[recipe.loss]())
 
 
 def _check_same_recipe(recipe, out):
     """Raise `ValueError` if the run in `out` began with another recipe."""
     if not (out / "recipe.yaml").is_file():
         raise FileNotFoundError(f"{out} holds no run to continue: there is no recipe.yaml.")
-    ours, theirs = (_flatten(r, out) for r in (recipe, Recipe.load(out / "recipe.yaml")))
-    differ = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
-    if differ:
-        raise ValueError(
-            f"The run in {out} has another recipe: {', '.join(differ)} differ. Continue with the "
-            f"recipe it began with, or take its weights with `--initial-weights` in a new folder."
-        )
+    ours, theirs = (
+        dict(_flatten(yaml.safe_load(values.dump(out))))
+        for values in (recipe, Recipe.load(out / "recipe.yaml"))
+    )
+    advice = (
+        "Continue with the recipe it began with, or take its weights with `--initial-weights` in a "
+        "new folder."
+    )
+    check_same_settings(ours, theirs, f"The run in {out}", advice)
 
 
-def _flatten(recipe, out):
-    """Every value of a recipe by the path of its key, with `data.root` relative to `out`."""
-    flat, todo = {}, list(yaml.safe_load(recipe.dump(out)).items())
-    while todo:
-        path, value = todo.pop()
-        if isinstance(value, dict) and value:
-            todo += [(f"{path}.{key}", item) for key, item in value.items()]
+def _flatten(values, path=""):
+    """Yield every value with the path of its key."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{path}{key}.")
         else:
-            flat[path] = value
-    return flat
+            yield f"{path}{key}", value
 
 
 def _make_datasets(recipe, training, validation, first_epoch, classes):
     """Make the training data set and the validation data set, or `None`."""
+    sizes = (recipe.patch_size, recipe.batch_size)
+    common = {"axes": recipe.axes, "scales": recipe.scales, "classes": classes}
     source = training_dataset(
-        training,
-        recipe.patch_size,
-        recipe.batch_size,
-        -(-recipe.steps // recipe.epochs),
-        seed=recipe.seed,
-        flip=recipe.augment.flip,
-        rotate=recipe.augment.rotate,
-        sampling=recipe.sampling,
-        first_epoch=first_epoch,
-        axes=recipe.axes,
-        scales=recipe.scales,
-        classes=classes,
-        intensity=recipe.augment.intensity,
-    )
+        training, *sizes, -(-recipe.steps // recipe.epochs), seed=recipe.seed,
+        sampling=recipe.sampling, first_epoch=first_epoch, **vars(recipe.augment), **common,
+    )  # fmt: skip
     if not validation:
         logger.warning("there is no validation data; the last weights count")
         return source, None
-    held = validation_dataset(
-        validation,
-        recipe.patch_size,
-        recipe.batch_size,
-        axes=recipe.axes,
-        validation_patches=recipe.validation_patches,
-        scales=recipe.scales,
-        classes=classes,
-    )
-    return source, held
+    most = recipe.validation_patches
+    return source, validation_dataset(validation, *sizes, validation_patches=most, **common)
 
 
 def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):
     keep = callbacks.KeepBest(out, card, run["best"], "val_loss" if held else None)
     backup = callbacks.Backup(out, keep, run["history"], recipe.seed)
-    extra = _tensorboard(out / "tensorboard", held) if tensorboard else []
+    extra = []
+    if tensorboard:
+        optional("tensorboard", "tensorboard")
+        extra = [keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False)]
+        batches = [] if held is None else held.take(1).as_numpy_iterator()
+        extra += [callbacks.Images(out / "tensorboard", batch) for batch in batches]
     with _raise_reader_errors(), contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
         model.fit(
             source,
@@ -210,14 +180,9 @@ def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):
             callbacks=[callbacks.StopOnNaN(), keep, backup, *extra],
             verbose=1 if progress else 0,
         )
-    _draw_curve(out / CURVE, backup.rows)
-
-
-def _draw_curve(path, rows):
-    """Draw the loss of every epoch; `val_loss` beside it, where there is one."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name, float("nan")) for row in rows] for name in names}
-    plots.curves(path, columns, force=True)
+    names = dict.fromkeys(name for row in backup.rows for name in row)
+    columns = {name: [row.get(name, nan) for row in backup.rows] for name in names}
+    plots.curves(out / "training.png", columns, force=True)
 
 
 @contextlib.contextmanager
@@ -232,10 +197,3 @@ def _raise_reader_errors():
         if said is None:
             raise
         raise ValueError(said[1]) from error
-
-
-def _tensorboard(log_dir, held):
-    optional("tensorboard", "tensorboard")
-    batch = None if held is None else next(iter(held.as_numpy_iterator()))
-    images = [] if batch is None else [callbacks.Images(log_dir, batch)]
-    return [keras.callbacks.TensorBoard(log_dir, write_graph=False), *images]

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from gvtnets_tf.data.training_pairs import TrainingPair, open_pairs, split_pairs
 from gvtnets_tf.images.normalization import Normalizer
@@ -14,6 +14,8 @@ from gvtnets_tf.models.projection import ProjectionGVTNet
 from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo.card import Card
 
+SUMMARY = ("steps", "batch_size", "patch_size", "loss", "seed")  # of a recipe, for the card
+
 
 def build_network(recipe: Recipe, channels: Sequence[int]) -> ImageModel:
     """Make the network of a recipe, with one output per target channel.
@@ -22,18 +24,9 @@ def build_network(recipe: Recipe, channels: Sequence[int]) -> ImageModel:
         recipe: `Recipe`.
         channels: number of input channels and of target channels.
 
-    Returns:
-        A built `ImageModel`.
-
     Raises:
         ValueError: if the recipe asks for another number of output channels, or for a network
             that its loss cannot train.
-
-    Examples:
-        >>> model = {"class": "GVTNet", "rank": 2, "filters": 2, "depth": 2}
-        >>> recipe = Recipe.parse({"model": model, "patch_size": [32, 32]})
-        >>> build_network(recipe, (1, 3)).out_channels
-        3
     """
     arguments, cls = recipe.arguments, recipe.model_class
     projects = cls is ProjectionGVTNet
@@ -43,10 +36,7 @@ def build_network(recipe: Recipe, channels: Sequence[int]) -> ImageModel:
             f"The targets have {channels[1]} channels. Received: "
             f"out_channels={head['out_channels']}."
         )
-    head_class = GVTNet if projects else cls
-    _fit_to_loss("scale_head", recipe.loss in PROBABILISTIC, head, head_class, recipe.loss)
-    classes = 256 if recipe.loss in CLASSES else None
-    _fit_to_loss("classes", classes, head, head_class, recipe.loss)
+    _fit_to_loss(head, GVTNet if projects else cls, recipe.loss)
     if projects:
         published = PRESETS["projection"].config["restoration"] if recipe.preset else {}
         arguments["restoration"] = {**published, **head}
@@ -56,29 +46,22 @@ def build_network(recipe: Recipe, channels: Sequence[int]) -> ImageModel:
 
 
 def open_splits(recipe: Recipe) -> tuple[list[TrainingPair], list[TrainingPair]]:
-    """Open the pairs of a recipe, and divide them into training and validation.
-
-    Returns:
-        Two lists of `TrainingPair`. The pixels stay on disk where the file format allows it.
+    """Open the pairs of a recipe, and split them into training and validation.
 
     Raises:
         ValueError, FileNotFoundError: naming the file and what is wrong with it.
     """
-    data = {key: value for key, value in asdict(recipe.data).items() if value is not None}
-    if recipe.model_class is ProjectionGVTNet and recipe.data.axes:
-        data.setdefault("target_axes", recipe.data.axes.upper().replace("Z", ""))
+    data = recipe.data
+    if recipe.model_class is ProjectionGVTNet and data.axes and data.target_axes is None:
+        data = replace(data, target_axes=data.axes.upper().replace("Z", ""))
     return split_pairs(open_pairs(data), recipe.validation_split, recipe.patch_size[-1])
 
 
 def prepare(recipe: Recipe) -> tuple[list[TrainingPair], list[TrainingPair], Card]:
-    """Open and measure the pairs of a recipe.
-
-    Returns:
-        Training pairs, validation pairs (possibly none), and a `Card` without scores.
+    """Open and measure training and validation pairs (possibly none); make a card without scores.
 
     Raises:
-        ValueError, FileNotFoundError: naming the image and what is wrong with it, or the key of
-            the recipe that does not fit the images.
+        ValueError, FileNotFoundError: naming the image, or the key that does not fit the images.
     """
     training, validation = open_splits(recipe)
     if not training:
@@ -91,14 +74,22 @@ def prepare(recipe: Recipe) -> tuple[list[TrainingPair], list[TrainingPair], Car
         [measured for pair in split for measured in _measure_pairs(pair, rules, recipe)]
         for split in (training, validation)
     ]
-    _check_units(recipe.normalize.denormalize, pairs[0][0])
+    inputs, targets, _ = pairs[0][0].kind
+    if recipe.normalize.denormalize == "input" and inputs not in (1, targets):
+        raise ValueError(
+            f"Results of {targets} channels cannot take the units of {inputs} input channels: set "
+            f"`normalize.denormalize` to 'stored' (the units of the targets) or 'none'."
+        )
     return *pairs, _make_card(recipe, training, validation, pairs[0][0], rules)
 
 
-def _fit_to_loss(name, wanted, arguments, cls, loss):
-    """Fill in an argument that the loss decides on, or refuse one that does not fit it."""
-    known = name in inspect.signature(cls).parameters
-    if known or wanted:
+def _fit_to_loss(arguments, cls, loss):
+    """Fill in the arguments that the loss decides on, or refuse those that do not fit it."""
+    needs = {"scale_head": loss in PROBABILISTIC, "classes": 256 if loss in CLASSES else None}
+    for name, wanted in needs.items():
+        known = name in inspect.signature(cls).parameters
+        if not known and not wanted:
+            continue
         given = arguments.setdefault(name, wanted)
         if not known or bool(given) != bool(wanted):
             raise ValueError(
@@ -111,9 +102,9 @@ def _measure_rules(recipe, training):
     """Measure the rules over the whole data set, where they or the units ask for that."""
     normalize = recipe.normalize
     rules = {"input": normalize.input, "target": normalize.target or Normalizer("none")}
-    stored = {"input": False, "target": normalize.denormalize == "stored"}
     for role, rule in rules.items():
-        if rule.kind != "fixed" and (stored[role] or rule.scope == "dataset"):
+        stored = role == "target" and normalize.denormalize == "stored"
+        if rule.kind != "fixed" and (stored or rule.scope == "dataset"):
             images = [getattr(sample, role) for sample in training]
             rules[role] = rule.frozen(rule.measure_images(images, f"the training {role}s"))
     return rules
@@ -138,20 +129,13 @@ def _make_card(recipe, training, validation, pair, rules):
         target_normalizer=rules["target"],
         denormalize=recipe.normalize.denormalize,
         voxel_size={a: s for a, s in pair.input.voxel_size.items() if a in recipe.axes},
-        input_channels=_channel_names(training[0].input),
-        output_channels=_channel_names(training[0].target),
+        input_channels=training[0].input.names,
+        output_channels=training[0].target.names,
         trained_channels=_trained_channels(recipe, training, validation),
         probabilistic=recipe.loss in PROBABILISTIC,
         scales=tuple(recipe.scales),
         tile=recipe.patch_size if len(recipe.scales) > 1 else (),
-        training={
-            "steps": recipe.steps,
-            "batch_size": recipe.batch_size,
-            "patch_size": list(recipe.patch_size),
-            "loss": recipe.loss,
-            "seed": recipe.seed,
-            "pairs": len(training),
-        },
+        training={**{key: getattr(recipe, key) for key in SUMMARY}, "pairs": len(training)},
         provenance="trained by the recipe beside this file",
     )
 
@@ -166,19 +150,5 @@ def _trained_channels(recipe, training, validation):
             f"{lacking[0]} lacks labels (NaN throughout), which the loss {recipe.loss!r} cannot "
             f"pass over: use one of {', '.join(MASKED)}, or choose labels that all images have."
         )
-    names, missing = _channel_names(training[0].target), [s.target.missing for s in training]
+    names, missing = training[0].target.names, [s.target.missing for s in training]
     return tuple(name for i, name in enumerate(names) if not all(m[i] for m in missing))
-
-
-def _check_units(denormalize, pair):
-    inputs, targets, _ = pair.kind
-    if denormalize == "input" and inputs not in (1, targets):
-        raise ValueError(
-            f"Results of {targets} channels cannot take the units of {inputs} input channels: set "
-            f"`normalize.denormalize` to 'stored' (the units of the targets) or 'none'."
-        )
-
-
-def _channel_names(image):
-    count = image.sizes.get("C", 1)
-    return image.channel_names or tuple(f"channel {i}" for i in range(count))

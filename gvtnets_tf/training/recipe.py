@@ -20,11 +20,10 @@ from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.losses import CLASSES, LOSSES
 from gvtnets_tf.models.presets import MODELS, PRESETS
 from gvtnets_tf.models.projection import SurfaceProjection
-from gvtnets_tf.training.strict_reading import describe_type, read_dataclass, wrong_type
+from gvtnets_tf.training.strict_reading import check_fits, describe_type, read_dataclass, read_value
 from gvtnets_tf.zoo.card import DENORMALIZE
 
 PARTS = {"projection": SurfaceProjection, "restoration": GVTNet}  # of a `ProjectionGVTNet`
-RULES = ("input", "target")
 MOST_SCALE = 64
 
 
@@ -34,18 +33,13 @@ class DataRecipe:
 
     Attributes:
         root: str. Folder that the paths are relative to.
-        csv: str. Table of pairs.
-        npz: str. Training file of CARE or GVTNets, or a glob of them.
-        wells: str. Folder of the in-silico-labeling data set.
-        inputs, targets: str. Globs or folders.
+        csv, npz, wells, inputs, targets: str. A table of pairs; a training file of CARE or
+            GVTNets; a folder of the in-silico-labeling data set; globs or folders.
         conditions, split, labels: choices from `wells`, see `find_wells`.
-        axes, target_axes: str. Axes of the files in place of what they say; `target_axes` is
-            `axes` by default.
-        input_channels, target_channels: tuple of indices (from 0) or names; all by default.
-        pair_by: `"name"` or `"order"`.
-        regions: mapping from `train`, `validation`, `test` to `{axis: [start, stop]}` in voxels.
-        resize: tuple of float. Factors along Z, Y and X by which images are resized (cubic)
-            after their statistics were measured.
+        axes, target_axes: str. Axes of the files in place of what they say.
+        input_channels, target_channels: tuple of indices (from 0) or names.
+        regions: mapping from split to `{axis: [start, stop]}` in voxels.
+        resize: tuple of float. Factors along Z, Y and X, see `TrainingPair`.
     """
 
     root: str = "."
@@ -54,9 +48,9 @@ class DataRecipe:
     wells: str | None = None
     inputs: str | None = None
     targets: str | None = None
-    conditions: tuple[str, ...] | None = None
+    conditions: tuple[str, ...] | str | None = None
     split: str | None = None
-    labels: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | str | None = None
     axes: str | None = None
     target_axes: str | None = None
     input_channels: tuple[int | str, ...] | None = None
@@ -66,18 +60,20 @@ class DataRecipe:
     resize: tuple[float, ...] | None = None
 
     def __post_init__(self):
+        for name in ("conditions", "labels"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, (value,))
         check_choice("data.pair_by", self.pair_by, ("name", "order"))
         for axes in (self.axes, self.target_axes):
             check_axes(axes or "")
         for split, region in self.regions.items():
             check_choice("key of data.regions", split, SPLITS)
-            path = f"data.regions.{split}"
-            if not isinstance(region, Mapping):
-                raise wrong_type(path, region, "a mapping from axes to [start, stop]")
+            path, span_fits = f"data.regions.{split}", "[start, stop], 0 <= start < stop"
+            mapped = isinstance(region, Mapping)
+            check_fits(mapped, path, region, "a mapping from axes to [start, stop]")
             check_axes("".join(map(str, region)))
             for axis, span in region.items():
-                if not _is_span(span):
-                    raise wrong_type(f"{path}.{axis}", span, "[start, stop], 0 <= start < stop")
+                check_fits(_is_span(span), f"{path}.{axis}", span, span_fits)
 
 
 @dataclass(frozen=True)
@@ -115,9 +111,9 @@ class OptimizerRecipe:
 
     def __post_init__(self):
         for name in ("beta_1", "beta_2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise wrong_type(f"optimizer.{name}", getattr(self, name), "from 0 to below 1")
-        _check_positive("optimizer.epsilon", self.epsilon)
+            beta = getattr(self, name)
+            check_fits(0 <= beta < 1, f"optimizer.{name}", beta, "from 0 to below 1")
+        check_fits(self.epsilon > 0, "optimizer.epsilon", self.epsilon, "a number above 0")
         check_at_least("optimizer.weight_decay", self.weight_decay or 0, 0)
 
 
@@ -142,9 +138,10 @@ class LearningRate:
                 f"number alone. Received: decay_rate={self.decay_rate}, "
                 f"decay_steps={self.decay_steps}."
             )
-        _check_positive("learning_rate.initial", self.initial)
+        check_fits(self.initial > 0, "learning_rate.initial", self.initial, "a number above 0")
         if self.decay_steps is not None:
-            _check_positive("learning_rate.decay_rate", self.decay_rate)
+            rate = self.decay_rate
+            check_fits(rate > 0, "learning_rate.decay_rate", rate, "a number above 0")
             check_at_least("learning_rate.decay_steps", self.decay_steps, 1)
 
 
@@ -165,29 +162,19 @@ class AugmentRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that a training run depends on. Made by `parse` or `load`.
+    """Everything that a training run depends on; `docs/recipe.md` explains every key.
 
     Attributes:
-        preset: str. A published architecture, whose published training numbers replace the
-            defaults.
-        model: mapping. Arguments of the network that differ from the preset; without a
-            preset, all of them and its `class`.
-        data: `DataRecipe`.
-        normalize: `NormalizeRecipe`.
-        patch_size: tuple of int. Voxels along each spatial axis of the network.
-        scales: tuple of float. Extents at which the input is cut around the center of a
-            patch, see `multiscale.crop_multiscale`.
-        batch_size: int. Patches per step.
-        steps: int. Rounded up so that all epochs have equally many.
-        steps_per_epoch: int. Steps between two evaluations of the validation patches; at most
-            one epoch is lost by a kill.
+        preset: str. Its published training numbers replace the defaults.
+        model: mapping. Arguments of the network that differ from the preset; without one, all
+            of them and its `class`.
+        patch_size: tuple of int. Voxels along each of `axes`.
+        scales: tuple of float. Extents of the input around a patch, see `crop_multiscale`.
+        steps, steps_per_epoch: int. Of training, rounded up to whole epochs; between two
+            evaluations of the validation patches.
         validation_split: float. Share of the files kept to choose the best weights, where the
             data name none for it.
-        validation_patches: int. Number of validation patches at most.
-        loss: one of `LOSSES`.
-        optimizer: `OptimizerRecipe`.
-        learning_rate: `LearningRate`; in YAML also a number.
-        augment: `AugmentRecipe`.
+        learning_rate: `LearningRate`, or a float for a constant one.
         sampling: `"uniform"` or `"foreground"`: places that patches are taken from.
         seed: int. Of the initial weights, the patches and their changes.
 
@@ -195,10 +182,8 @@ class Recipe:
         >>> recipe = Recipe.parse({"preset": "denoising", "learning_rate": 1e-3, "steps": 500})
         >>> recipe.loss, recipe.patch_size, recipe.learning_rate.initial
         ('laplace', (16, 64, 64), 0.001)
-        >>> Recipe.parse({"preset": "denoising", "step": 500})
-        Traceback (most recent call last):
-        ...
-        ValueError: `key of recipe` cannot be 'step'. Did you mean 'steps'?
+        >>> recipe.changed(steps=2, data={"axes": "ZYX"}).data.axes
+        'ZYX'
     """
 
     preset: str | None = None
@@ -214,22 +199,30 @@ class Recipe:
     validation_patches: int = 64
     loss: str = "mae"
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
-    learning_rate: LearningRate = field(default_factory=LearningRate)
+    learning_rate: float | LearningRate = field(default_factory=LearningRate)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     sampling: str = "uniform"
     seed: int = 0
 
     def __post_init__(self):
+        if isinstance(self.learning_rate, int | float):
+            object.__setattr__(self, "learning_rate", LearningRate(self.learning_rate))
         self._check_model()
         check_choice("loss", self.loss, LOSSES)
         check_choice("sampling", self.sampling, SAMPLING)
         for name in ("batch_size", "steps", "steps_per_epoch", "validation_patches"):
             check_at_least(name, getattr(self, name), 1)
-        if not 0 <= self.validation_split < 1:
-            raise wrong_type("validation_split", self.validation_split, "a share from 0 to below 1")
-        if not 0 <= self.seed < 2**32:
-            raise wrong_type("seed", self.seed, "a whole number from 0 to 4294967295")
-        self._check_windows()
+        share, seed = self.validation_split, self.seed
+        check_fits(0 <= share < 1, "validation_split", share, "a share from 0 to below 1")
+        check_fits(0 <= seed < 2**32, "seed", seed, "a whole number from 0 to 4294967295")
+        if len(self.patch_size) != len(self.axes) or min(self.patch_size) < 1:
+            raise ValueError(
+                f"`patch_size` must give at least one voxel for each of the axes {self.axes} of "
+                f"the network. Received: {list(self.patch_size)}."
+            )
+        fit = all(0 < scale <= MOST_SCALE for scale in self.scales)
+        check_fits(fit, "scales", list(self.scales), f"above 0 and at most {MOST_SCALE}")
+        check_scales(self.scales, self.patch_size, self.axes)
         kind = self.normalize.target.kind if self.normalize.target else "none"
         if self.loss in CLASSES and kind in ("zscore", "unit"):
             raise ValueError(
@@ -247,44 +240,31 @@ class Recipe:
                 f"Received: preset={self.preset!r}, class={name!r}."
             )
         _check_arguments("model", self.model_class, self.arguments)
-        if self._rank not in (2, 3):
-            raise wrong_type("model.rank", self._rank, "2 or 3")
-
-    def _check_windows(self):
-        if len(self.patch_size) != len(self.axes) or min(self.patch_size) < 1:
-            raise ValueError(
-                f"`patch_size` must give at least one voxel for each of the axes {self.axes} of "
-                f"the network. Received: {list(self.patch_size)}."
-            )
-        if not all(0 < scale <= MOST_SCALE for scale in self.scales):
-            raise wrong_type("scales", list(self.scales), f"above 0 and at most {MOST_SCALE}")
-        check_scales(self.scales, self.patch_size, self.axes)
+        check_fits(self._rank in (2, 3), "model.rank", self._rank, "2 or 3")
 
     @classmethod
-    def parse(cls, values: Mapping) -> "Recipe":
-        """Make a recipe from a mapping of its keys, as YAML holds them.
-
-        The numbers of the preset fill in what is not given, also inside `normalize`,
-        `optimizer` and `learning_rate`; a `learning_rate` that is a number is constant.
+    def parse(cls, values: "Mapping | Recipe") -> "Recipe":
+        """Make a recipe from a mapping of its keys, as YAML holds them; a recipe is returned.
 
         Args:
-            values: mapping. `learning_rate` may be a number, and `normalize.input` and
-                `normalize.target` a kind of `Normalizer` in place of its arguments.
-
-        Returns:
-            `Recipe`.
+            values: mapping. The numbers of the preset fill in what is not given, also inside
+                `normalize`, `optimizer` and `learning_rate`. A `learning_rate` may be a number,
+                and `normalize.input` and `normalize.target` a kind of `Normalizer`.
 
         Raises:
             ValueError: in one line; for an unknown key or a wrong type with the path of the
                 key, what came in and what fits.
         """
+        if isinstance(values, cls):
+            return values
         if not isinstance(values, Mapping):
             raise ValueError(f"A recipe is a mapping. Received: {type(values).__name__}.")
-        name = values.get("preset")
-        if name is not None and not isinstance(name, str):
-            raise wrong_type("preset", name, "text or null")
+        name = read_value(str | None, values.get("preset"), "preset")
         published = {} if name is None else PRESETS[check_choice("preset", name, PRESETS)].training
-        return read_dataclass(cls, _expand_shorthands(_merge(published, values)))
+        values = _merge(published, values)
+        if isinstance(rules := values.get("normalize"), Mapping):
+            values["normalize"] = {role: _expand_rule(role, rule) for role, rule in rules.items()}
+        return read_dataclass(cls, values)
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
@@ -306,18 +286,12 @@ class Recipe:
         return replace(recipe, data=replace(recipe.data, root=str(root)))
 
     def changed(self, **changes: Any) -> "Recipe":
-        """Copy the recipe with other values, given as to `parse`; mappings are merged by key.
-
-        Examples:
-            >>> recipe = Recipe.parse({"preset": "unet"}).changed(steps=2, data={"axes": "ZYX"})
-            >>> recipe.steps, recipe.data.axes, recipe.loss
-            (2, 'ZYX', 'mae')
-        """
+        """Copy the recipe with other values, given as to `parse`; mappings are merged by key."""
         return self.parse(_merge(self.to_dict(), changes))
 
     def to_dict(self) -> dict:
-        """List every value, also the defaults, as YAML holds them."""
-        values = _plain(asdict(self))
+        """List every value, also the defaults, as `parse` takes them."""
+        values = asdict(self)
         values["normalize"]["target"] = values["normalize"]["target"] or "input"
         return values
 
@@ -331,14 +305,13 @@ class Recipe:
     @property
     def axes(self) -> str:
         """Spatial axes of one input image of the network, `"ZYX"` or `"YX"`."""
-        if self.preset and "rank" not in self.model:
-            return PRESETS[self.preset].axes
         return "YX" if self._rank == 2 else "ZYX"
 
     @property
     def _rank(self):
+        published = PRESETS[self.preset].config if self.preset else {}
         default = inspect.signature(self.model_class).parameters.get("rank")
-        return self.model.get("rank", default.default if default else 3)
+        return {**published, **self.model}.get("rank", default.default if default else 3)
 
     @property
     def epochs(self) -> int:
@@ -361,9 +334,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.YAMLError(f"`{name}` is given twice")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.YAMLError(f"`{twice[0]}` is given twice")
         return super().construct_mapping(node, deep)
 
 
@@ -376,81 +348,33 @@ def _merge(base, changes):
     return {**base, **merged}
 
 
-def _expand_shorthands(values):
-    """Replace a number, a kind or a name by the mapping or list it stands for."""
-    values = dict(values)
-    rate = values.get("learning_rate", {})
-    if not isinstance(rate, Mapping | LearningRate):
-        if isinstance(rate, bool) or not isinstance(rate, int | float):
-            fits = f"a number, or {describe_type(LearningRate)}"
-            raise wrong_type("learning_rate", rate, fits)
-        values["learning_rate"] = {"initial": rate}
-    normalize, data = values.get("normalize"), values.get("data")
-    if isinstance(normalize, Mapping):
-        rules = {role: _expand_rule(role, normalize[role]) for role in RULES if role in normalize}
-        values["normalize"] = {**normalize, **rules}
-    if isinstance(data, Mapping):
-        names = {k: data[k] for k in ("conditions", "labels") if isinstance(data.get(k), str)}
-        values["data"] = {**data, **{k: (name,) for k, name in names.items()}}
-    return values
-
-
 def _expand_rule(role, value):
-    path = f"normalize.{role}"
+    """Make the mapping for a kind of normalization; `None` for the target's `input`."""
+    if role not in ("input", "target"):
+        return value
     if role == "target" and value == "input":
         return None
-    if isinstance(value, Normalizer):
-        return value
-    if not isinstance(value, str | Mapping):
-        raise wrong_type(path, value, f"a kind such as percentile, or {describe_type(Normalizer)}")
-    value = {"kind": value} if isinstance(value, str) else dict(value)
-    for key in ("offset", "gain"):
-        if isinstance(value.get(key), int | float):
-            value[key] = (value[key],)
-    try:
-        return read_dataclass(Normalizer, value, path)
-    except ValueError as error:  # a message of `Normalizer` does not know the path
-        raise error if path in str(error) else ValueError(f"`{path}`: {error}") from None
+    fits = f"a kind such as percentile, or {describe_type(Normalizer)}"
+    check_fits(isinstance(value, str | Mapping | Normalizer), f"normalize.{role}", value, fits)
+    return {"kind": value} if isinstance(value, str) else value
 
 
 def _check_arguments(path, cls, values):
     """Raise `ValueError` for arguments that a network does not have, or of another type."""
-    known = inspect.signature(cls).parameters.keys() - {"kwargs"}
+    parameters = inspect.signature(cls).parameters
+    known = parameters.keys() - {"kwargs"}
     for key, value in values.items():
         # `class` is not an argument, but what is meant by `clas`.
         check_choice(f"key of {path}", key, ["class", *known] if path == "model" else known)
-        default = inspect.signature(cls).parameters[key].default
+        default, place = parameters[key].default, f"{path}.{key}"
         if key in PARTS and value is not None:
-            if not isinstance(value, Mapping):
-                raise wrong_type(f"{path}.{key}", value, "a mapping")
-            _check_arguments(f"{path}.{key}", PARTS[key], value)
+            check_fits(isinstance(value, Mapping), place, value, "a mapping")
+            _check_arguments(place, PARTS[key], value)
         elif isinstance(default, bool | int | float | str) and value is not None:
-            several = isinstance(value, list | tuple)
-            for item in value if several else [value]:
-                if not _is_like(item, default):
-                    raise wrong_type(f"{path}.{key}", value, describe_type(type(default)))
-
-
-def _is_like(value, default):
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    return isinstance(value, int | float if isinstance(default, float) else type(default))
+            for item in value if isinstance(value, list | tuple) else [value]:
+                read_value(type(default), item, place)
 
 
 def _is_span(value):
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        return False
-    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in value)
-    return whole and 0 <= value[0] < value[1]
-
-
-def _check_positive(path, value):
-    if not value > 0:
-        raise wrong_type(path, value, "a number above 0")
-
-
-def _plain(values):
-    """Copy nested values with lists in place of tuples."""
-    if isinstance(values, Mapping):
-        return {key: _plain(value) for key, value in values.items()}
-    return [_plain(value) for value in values] if isinstance(values, list | tuple) else values
+    whole = isinstance(value, list | tuple) and all(type(n) is int for n in value)
+    return whole and len(value) == 2 and 0 <= value[0] < value[1]

@@ -55,7 +55,7 @@ def untrained(monkeypatch):
         model.build((None, None, None, None, 1))
         out.mkdir(parents=True, exist_ok=force)
         model_folder.save_model(out, model, CARD)
-        (out / "recipe.yaml").write_text(yaml.safe_dump(label_free._to_json_types(recipe)))
+        (out / "recipe.yaml").write_text(yaml.safe_dump(recipe))
         (out / "history.csv").write_text("epoch\n")
 
     monkeypatch.setattr(label_free, "train", train)

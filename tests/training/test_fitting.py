@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, c
     # The weights are those of the best epoch: they predict the validation patches as it says.
     made = Recipe.load(out / "recipe.yaml")
     _, validation, _ = prepare(made)
-    held = fitting.grid(validation, made.patch_size, made.batch_size)
+    held = fitting.validation_dataset(validation, made.patch_size, made.batch_size)
     model.compile(loss="mae")
     score = model.evaluate(held, verbose=0)
     assert score == pytest.approx(card.training["best"]["val_loss"], rel=1e-4)
@@ -326,15 +327,15 @@ def test_a_run_goes_on_with_its_own_recipe_only(tmp_path, data, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(StopError):
         stop_after(patch, 1)
         run(tmp_path / "run", recipe(data))
-    with pytest.raises(ValueError, match="has another recipe: batch_size, seed differ"):
+    message = r"other settings: batch_size was 2, is 1; seed was 0, is 1\. Continue with the recipe"
+    with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", recipe(data, batch_size=1, seed=1), resume=True)
     # A default that was another one when the run began, and a value inside a mapping.
     kept = tmp_path / "run" / "recipe.yaml"
     text = kept.read_text()
     kept.write_text(text.replace("initial: 0.0004", "initial: 0.001").replace("99.8", "99.9", 1))
-    with pytest.raises(
-        ValueError, match=r"recipe: learning_rate\.initial, normalize\.input\.high differ\."
-    ):
+    high, rate = "normalize.input.high was 99.9, is 99.8", "learning_rate.initial was 0.001, is 0.0"
+    with pytest.raises(ValueError, match=re.escape(f"settings: {high}; {rate}004. Continue")):
         run(tmp_path / "run", recipe(data), resume=True)
     kept.write_text(text)
     with pytest.raises(FileNotFoundError, match=r"none holds no run to continue: .*recipe\.yaml"):
@@ -412,7 +413,7 @@ SCRIPT = """
 import json, os, sys
 import keras
 from gvtnets_tf.training import callbacks, fitting
-fitting.bytes_per_voxel = lambda *args: 1.0
+fitting.measure_bytes_per_voxel = lambda *args: 1.0
 values, out, resume, stop = json.loads(sys.argv[1])
 
 class Backup(callbacks.Backup):

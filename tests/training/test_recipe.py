@@ -169,7 +169,7 @@ WRONG_TYPES = [
     ({"data": {"axes": {}}}, "`data.axes` must be text or null. Received: {}."),
     (
         {"data": {"input_channels": 0}},
-        "`data.input_channels` must be a list of whole numbers or texts. Received: 0.",
+        "`data.input_channels` must be a list of whole numbers or texts or null. Received: 0.",
     ),
     ({"data": {"regions": []}}, "`data.regions` must be a mapping. Received: []."),
     ({"data": {"regions": {"train": 3}}}, "`data.regions.train` must be a mapping from axes to"),

@@ -118,7 +118,7 @@ def test_the_validation_loss_is_that_of_the_loss_on_its_patches(tmp_path, data):
     _, validation, _ = prepare(made)
     assert [pair.origin for pair in validation] == [{"X": 48}] * 2
     assert all(pair.around.shape == (3, 48, 64) for pair in validation)
-    held = fitting.grid(
+    held = fitting.validation_dataset(
         validation, made.patch_size, made.batch_size, "YX", scales=made.scales, classes=16
     )
     total = count = 0
@@ -190,13 +190,13 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
 
 def test_light_is_changed_in_training_only(tmp_path, data, monkeypatch):
     seen = []
-    real = fitting.patches
+    real = fitting.training_dataset
 
     def watched(*args, **kwargs):
         seen.append(kwargs["intensity"])
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(fitting, "patches", watched)
+    monkeypatch.setattr(fitting, "training_dataset", watched)
     light = {"gain": 0.2, "offset": 0.1, "noise": 0.05, "drop": 0.1}
     values = recipe(data, steps=1, augment={"flip": True, "rotate": True, "intensity": light})
     run(tmp_path / "run", values)
@@ -223,7 +223,9 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, data, monkeypatch):
         assert a == pytest.approx(b, rel=1e-4)
     progress = json.loads((out / "resume" / "progress.json").read_text())
     assert progress["epoch"] == 3
-    with pytest.raises(ValueError, match="has another recipe: scales differ"):
+    with pytest.raises(
+        ValueError, match=r"other settings: scales was \[1\.0, 2\.0, 0\.5\], is \[1"
+    ):
         run(out, recipe(data, steps=6, scales=[1, 2]), resume=True)
 
 
