@@ -268,6 +268,9 @@ def test_a_series_that_stopped_goes_on_with_the_next_frame(tmp_path):
         ValueError, match=r"settings: flip_average was False, is True; tile was None, is 4\. Repeat"
     ):
         predict(path, good, out, resume=True, flip_average=True, tile=4, **options)
+    other = Predictor(good.model, good.card.changed(denormalize="input"))
+    with pytest.raises(ValueError, match=r"denormalize of the model was 'none', is 'input'\."):
+        predict(path, other, out, resume=True, **options)
     written = predict(path, good, out, resume=True, batch_size=2, **options)
     assert [p.name for p in written] == ["o.ome.tif", "o_uncertainty.ome.tif", "m.gif"]
     assert len(calls) == 2  # of four frames, two were there
