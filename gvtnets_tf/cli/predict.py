@@ -1,18 +1,13 @@
 """Predict one image, or many, with a trained network."""
 
+import dataclasses
 from pathlib import Path
 
 from gvtnets_tf.cli.arguments import channel, scalar_or_list, start_tensorflow
 
-OPTIONS = (
-    "axes", "input_channels", "output_channels", "voxel_size", "resample", "flip_average",
-    "frames", "statistics", "tile", "whole", "overlap", "blend", "estimate", "max_memory",
-    "batch_size", "precision", "dtype", "uncertainty",
-)  # fmt: skip
-OTHERS = ("gif", "gif_plane", "resume", "force")
-
 
 def add_arguments(parser):
+    """Add the flags; those of an option of `PredictionOptions` have its name."""
     add = parser.add_argument
     add("input", help="file, quoted glob, folder or .zarr")
     add(
@@ -22,10 +17,7 @@ def add_arguments(parser):
     add("--out", type=Path, required=True, help="file or folder to write")
     _add_input_arguments(add)
     _add_tile_arguments(parser)
-    add(
-        "--output-channels", type=channel, nargs="+", metavar="C",
-        help="names or numbers of the channels to predict",
-    )  # fmt: skip
+    add("--output-channels", type=channel, nargs="+", metavar="C", help="names, or counted from 0")
     add("--flip-average", action="store_true", help="mean over 4 mirror images")
     add("--estimate", choices=["median", "mean"], default="median", help="of classes")
     add("--precision", choices=["float32", "bfloat16"], default="float32")
@@ -40,10 +32,7 @@ def add_arguments(parser):
 def _add_input_arguments(add):
     add("--axes", help="axes of the input, e.g. ZYX")
     add("--input-channels", type=channel, nargs="+", metavar="C")
-    add(
-        "--voxel-size", type=float, nargs="+", metavar="UM",
-        help="micrometers along Z, Y and X, in place of those of the file",
-    )  # fmt: skip
+    add("--voxel-size", type=float, nargs="+", metavar="UM", help="along Z, Y, X; else the file's")
     add("--resample", action="store_true", help="to the model's voxels, and back")
     add("--frames", metavar="A:B:STEP", help="of a series, e.g. ::2, or --frames=-5:")
     add("--statistics", choices=["frame", "series"], default="frame")
@@ -68,8 +57,9 @@ def run(args):
     from gvtnets_tf.prediction.files import predict
     from gvtnets_tf.prediction.options import PredictionOptions
 
-    values = {name: getattr(args, name) for name in OPTIONS}
+    names = [field.name for field in dataclasses.fields(PredictionOptions)]
+    values = {name: getattr(args, name) for name in names}
     values |= {name: scalar_or_list(values[name]) for name in ("tile", "overlap")}
-    others = {name: getattr(args, name) for name in OTHERS}
+    others = {name: getattr(args, name) for name in ("gif", "gif_plane", "resume", "force")}
     written = predict(sources, args.model, args.out, PredictionOptions(**values), **others)
     print("\n".join(map(str, written)))

@@ -17,6 +17,7 @@ from gvtnets_tf.checks import optional
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.exporting import readme
 from gvtnets_tf.images import writers
+from gvtnets_tf.images.display import contrast_limits
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.prediction.tiling import round_up
@@ -38,14 +39,14 @@ def describe(
     are simulated.
 
     Args:
-        folder: `Path` with `saved_model.zip` and `model.onnx`: the network alone, from
-            `image` to `prediction`, which for a probabilistic network holds the scale too,
-            as further channels. (Of two results, TensorFlow may give either first.)
-        predictor: `Predictor` of the network.
-        channels: ints. Channels that go in, and that come out without the scale.
-        opset: int. Of the ONNX file.
-        name: str. What to call the model, besides its class.
-        authors: sequence of str. Their names.
+        folder: with `saved_model.zip` and `model.onnx`: the network alone, from `image` to
+            `prediction`, which for a probabilistic network holds the scale too, as further
+            channels. (Of two results, TensorFlow may give either first.)
+        predictor: that of the network.
+        channels: those that go in, and those that come out without the scale.
+        opset: that of the ONNX file.
+        name: what to call the model, besides its class.
+        authors: their names.
 
     Raises:
         ModuleNotFoundError: if the package `bioimageio.core` is not installed.
@@ -78,11 +79,7 @@ def describe(
 
 
 def simulate_image(predictor: Predictor, channels: int) -> np.ndarray:
-    """Simulate camera counts that a network can read whole.
-
-    Args:
-        predictor: `Predictor`.
-        channels: int. Channels that the network reads.
+    """Simulate camera counts that a network of so many channels can read whole.
 
     Returns:
         Float32 array `(*grid, channels)`, in the range that a fixed normalization expects.
@@ -129,8 +126,8 @@ def _write_examples(folder, card, image, result):
 def _draw_panel(x):
     """Draw the middle plane in gray, enlarged."""
     plane = x if x.ndim == 2 else x[len(x) // 2]
-    low, high = np.percentile(plane, (0.5, 99.8))
-    gray = np.clip((plane - low) / ((high - low) or 1), 0, 1) * 255
+    low, high = contrast_limits(plane)
+    gray = np.clip((plane - low) / (high - low), 0, 1) * 255
     times = max(HEIGHT // len(plane), 1)
     return gray.astype(np.uint8).repeat(times, 0).repeat(times, 1)
 
@@ -218,15 +215,8 @@ def _describe_linear(gain, offset):
 
 
 def _describe_weights(opset):
-    saved = {
-        "source": SAVED_MODEL,
-        "tensorflow_version": importlib.metadata.version("tensorflow"),
-    }
-    onnx = {
-        "source": ONNX,
-        "opset_version": opset,
-        "parent": "tensorflow_saved_model_bundle",
-    }
+    saved = {"source": SAVED_MODEL, "tensorflow_version": importlib.metadata.version("tensorflow")}
+    onnx = {"source": ONNX, "opset_version": opset, "parent": "tensorflow_saved_model_bundle"}
     return {"tensorflow_saved_model_bundle": saved, "onnx": onnx}
 
 

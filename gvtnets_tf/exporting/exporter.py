@@ -76,7 +76,12 @@ def export(
     with atomic_write(out, force) as beside, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, out.stem) if out.suffix == ".zip" else beside
         folder.mkdir()
-        WRITERS[format](folder, predictor, _count_channels(predictor), options)
+        channels = _count_channels(predictor)
+        WRITERS[format](folder, predictor, channels, options)
+        if format != "bioimageio":
+            about = _describe(predictor, channels, format, quantize)
+            text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+            (folder / METADATA).write_text(text, encoding="utf-8")
         if folder != beside:
             shutil.make_archive(str(beside.with_suffix("")), "zip", folder)
     return out
@@ -147,18 +152,13 @@ def _count_channels(predictor):
 
 
 def _write_saved_model(folder, predictor, channels, options):
-    alone = tf_graph.build_network_graph(predictor, channels[0])
+    whole = alone = tf_graph.build_network_graph(predictor, channels[0])
     # Windows are cut and joined outside: what is served is the network alone.
-    whole = (
-        alone
-        if _reads_windows(predictor.card)
-        else tf_graph.build_prediction_graph(predictor, channels[0])
-    )
-    signatures = {RAW: whole, NORMALIZED: alone}
-    saved_model.save(folder / "1", predictor.model, signatures)
+    if not _reads_windows(predictor.card):
+        whole = tf_graph.build_prediction_graph(predictor, channels[0])
+    saved_model.save(folder / "1", predictor.model, {RAW: whole, NORMALIZED: alone})
     if options["warm_up"]:
         saved_model.write_requests(folder / "1", options["warm_up"], channels[0])
-    _write_metadata(folder, predictor, channels, "savedmodel")
 
 
 def _write_litert(folder, predictor, channels, options):
@@ -173,12 +173,10 @@ def _write_litert(folder, predictor, channels, options):
             expected = {name: y.numpy() for name, y in graph(x).items()}
             litert.check_int8(content, litert.convert(scratch), x, expected)
     (folder / "model.tflite").write_bytes(content)
-    _write_metadata(folder, predictor, channels, "litert", quantize)
 
 
 def _write_onnx(folder, predictor, channels, options):
     onnx.save(folder / "model.onnx", predictor, channels[0])
-    _write_metadata(folder, predictor, channels, "onnx")
 
 
 def _write_bioimageio(folder, predictor, channels, options):
@@ -186,14 +184,14 @@ def _write_bioimageio(folder, predictor, channels, options):
     # One result: location and scale stay in one tensor.
     alone = Predictor(predictor.model, predictor.card.changed(probabilistic=False))
     onnx.save(folder / bioimageio.ONNX, alone, channels[0])
+    graph = tf_graph.build_network_graph(alone, channels[0])
     with tempfile.TemporaryDirectory() as scratch:
-        saved_model.save(
-            scratch, alone.model, {RAW: tf_graph.build_network_graph(alone, channels[0])}
-        )
+        saved_model.save(scratch, alone.model, {RAW: graph})
         base = folder / Path(bioimageio.SAVED_MODEL).stem
         shutil.make_archive(str(base), "zip", scratch)
-    about = {"name": options["name"], "authors": options["authors"]}
-    bioimageio.describe(folder, predictor, channels, onnx.OPSET, **about)
+    bioimageio.describe(
+        folder, predictor, channels, onnx.OPSET, options["name"], options["authors"]
+    )
 
 
 WRITERS = {
@@ -202,12 +200,6 @@ WRITERS = {
     "onnx": _write_onnx,
     "bioimageio": _write_bioimageio,
 }
-
-
-def _write_metadata(folder, predictor, channels, format, quantize=None):
-    about = _describe(predictor, channels, format, quantize)
-    text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-    (folder / METADATA).write_text(text, encoding="utf-8")
 
 
 def _describe(predictor, channels, format, quantize):

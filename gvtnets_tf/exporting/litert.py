@@ -38,10 +38,9 @@ def check_int8(
     """Refuse a quantization that does not shrink the file, or changes the answer too much.
 
     Args:
-        quantized: bytes of the int8 file.
-        whole: bytes of the float32 file.
+        quantized, whole: the int8 file and the float32 file.
         x: float32 array `(batch, *grid, channels)`, normalized.
-        expected: mapping from name to result of the network in float32.
+        expected: results of the network in float32, by name.
 
     Raises:
         ModuleNotFoundError: if the interpreter is not installed.
@@ -52,9 +51,8 @@ def check_int8(
             f"`quantize='int8'` makes a file of {len(quantized)} bytes out of {len(whole)}, as "
             f"kernels of less than 1024 numbers are not quantized: use 'float16'."
         )
-    interpreter = optional("ai_edge_litert.interpreter", "litert").Interpreter(
-        model_content=quantized
-    )
+    litert = optional("ai_edge_litert.interpreter", "litert")
+    interpreter = litert.Interpreter(model_content=quantized)
     results = interpreter.get_signature_runner()(image=x)
     # Not greater is not less: an answer that is NaN is refused as well.
     worst = max(np.abs(results[name] - y).max() / np.ptp(y) for name, y in expected.items())

@@ -46,12 +46,11 @@ def describe(predictor: Predictor, name: str) -> dict:
     """Describe a network in one line each.
 
     Args:
-        predictor: `Predictor`.
-        name: str. What to call it, besides its class; may be empty.
+        predictor: that of the network.
+        name: what to call it, besides its class; may be empty.
 
     Returns:
-        Mapping with `name`, `description`, and `cite`, a list of mappings with `text` and
-        `doi`.
+        Mapping with `name`, `description`, and `cite`, a list of mappings with `text` and `doi`.
     """
     card, network = predictor.card, type(predictor.model).__name__
     return {
@@ -63,13 +62,9 @@ def describe(predictor: Predictor, name: str) -> dict:
 
 
 def format_page(predictor: Predictor, name: str) -> str:
-    """Write the page of a network that is packed with its normalization, without denormalization.
+    """Format the page of a network that is packed with its normalization, not its denormalization.
 
-    Args:
-        predictor, name: as in `describe`.
-
-    Returns:
-        str, Markdown, with the section "Validation" that bioimage.io asks for.
+    It is Markdown with the section "Validation" that bioimage.io asks for; see `describe`.
     """
     card, about = predictor.card, describe(predictor, name)
     rule, back = (

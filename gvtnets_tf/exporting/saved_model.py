@@ -30,20 +30,15 @@ def save(path: str | Path, model: keras.Model, signatures: Mapping[str, Callable
     tf.saved_model.save(module, str(path), signatures=signatures)
 
 
-def check_shapes(shapes: Sequence[Sequence[int]], axes: str) -> list[tuple[int, ...]]:
-    """Return shapes of warm-up requests as tuples of int.
-
-    Args:
-        shapes: sequence of shapes, one int per letter of `axes` each.
-        axes: str. Spatial axes of an image, e.g. `"ZYX"`.
+def check_shapes(shapes: Sequence[Sequence[int]], axes: str) -> None:
+    """Check shapes of warm-up requests: a size in voxels per letter of `axes` (e.g. `"ZYX"`) each.
 
     Raises:
         ModuleNotFoundError: if there are shapes, and the protos of the server are not installed.
         ValueError: naming the shape that does not fit.
     """
-    if not shapes:
-        return []
-    optional("tensorflow_serving.apis", "serving")
+    if shapes:
+        optional("tensorflow_serving.apis", "serving")
     for shape in shapes:
         sizes = np.asarray(shape)
         # One voxel has no spread to be normalized by.
@@ -52,7 +47,6 @@ def check_shapes(shapes: Sequence[Sequence[int]], axes: str) -> list[tuple[int, 
                 f"A shape of `warm_up` has one size in voxels per axis of {axes}, and more than "
                 f"one voxel. Received: {shape!r}."
             )
-    return [tuple(map(int, shape)) for shape in shapes]
 
 
 def write_requests(version: Path, shapes: Sequence[Sequence[int]], channels: int) -> None:
@@ -60,8 +54,8 @@ def write_requests(version: Path, shapes: Sequence[Sequence[int]], channels: int
 
     Args:
         version: folder of a SavedModel.
-        shapes: sequence of spatial shapes in voxels, a request each.
-        channels: int. Channels of the input.
+        shapes: spatial shapes in voxels, a request each.
+        channels: those of the input.
 
     Reference:
         https://www.tensorflow.org/tfx/serving/saved_model_warmup

@@ -16,16 +16,9 @@ OUTPUTS = ("prediction", "uncertainty")
 
 
 def remove_chunks(model: keras.Model) -> keras.Model:
-    """Return a network whose softmax attention is computed at once.
+    """Return a built network whose softmax attention is computed at once, with the same weights.
 
     Chunks save memory and do not change the result, and converters fail on their loop.
-
-    Args:
-        model: a built network.
-
-    Returns:
-        `model` itself if it has no chunks, or is not a network of this package; otherwise
-        another with the same weights.
     """
     if not isinstance(model, ImageModel):
         return model
@@ -50,8 +43,8 @@ def build_network_graph(predictor: Predictor, channels: int) -> Callable:
     """Build the graph of the network alone.
 
     Args:
-        predictor: `Predictor` of a Keras model.
-        channels: int. Channels that the network reads.
+        predictor: that of a Keras model.
+        channels: those that the network reads.
 
     Returns:
         `tf.function` from `image`, float32 `(batch, *grid, channels)`, normalized, each
@@ -105,10 +98,9 @@ def _measure_affine(rule, x):
     batch, channels = tf.shape(x)[0], x.shape[-1]
     x = tf.reshape(x, (batch, -1, channels))
     if rule.kind in ("fixed", "none"):
-        offset, gain = (0.0, 1.0) if rule.kind == "none" else (rule.offset, rule.gain)
-        return tuple(
-            tf.broadcast_to(tf.constant(v, tf.float64), (batch, channels)) for v in (offset, gain)
-        )
+        known = (0.0, 1.0) if rule.kind == "none" else (rule.offset, rule.gain)
+        known = (tf.constant(values, tf.float64) for values in known)
+        return tuple(tf.broadcast_to(values, (batch, channels)) for values in known)
     if rule.kind == "zscore":
         mean, variance = tf.nn.moments(x, axes=[1])
         offset, gain = mean, tf.sqrt(variance)
@@ -166,10 +158,8 @@ def _denormalize(results, card, offset, gain):
     if card.denormalize == "none":
         return results
     if card.denormalize == "stored":
-        offset, gain = (
-            tf.constant([values], tf.float64)
-            for values in (card.target_normalizer.offset, card.target_normalizer.gain)
-        )
+        stored = card.target_normalizer
+        offset, gain = (tf.constant([v], tf.float64) for v in (stored.offset, stored.gain))
     rank = len(card.output_axes)
     offset, gain = _expand(offset, rank), _expand(gain, rank)
     scaled = {name: tf.cast(y, tf.float64) * gain for name, y in results.items()}

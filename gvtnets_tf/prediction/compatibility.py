@@ -17,13 +17,7 @@ VOXEL_TOLERANCE = 0.1
 
 
 def check_image(image: Image, model: Callable, card: Card, options: PredictionOptions) -> None:
-    """Raise `ValueError` for an image that the network cannot read; warn of other voxel sizes.
-
-    Args:
-        image: `Image`.
-        model: callable, see `Predictor`.
-        card: `Card`.
-        options: `PredictionOptions`; `statistics` and `uncertainty` are checked.
+    """Check that a network reads an image, with these statistics; warn of other voxel sizes.
 
     Raises:
         ValueError: naming the image, its axes or channels, and those of the network.
@@ -62,13 +56,7 @@ def check_image(image: Image, model: Callable, card: Card, options: PredictionOp
 
 
 def check_units(denormalize: str, known: int, channels: int) -> None:
-    """Raise `ValueError` if the affine map does not have one entry per output channel.
-
-    Args:
-        denormalize: str. `card.denormalize`; `"none"` needs no map.
-        known: int. Entries of the map.
-        channels: int. Channels of the result; a map of one entry is for all of them.
-    """
+    """Raise `ValueError` if an affine map has neither one entry nor one per output channel."""
     if denormalize != "none" and known not in (1, channels):
         raise ValueError(
             f"The result has {channels} channels and cannot take the units of {known} "
@@ -82,39 +70,24 @@ def check_memory(
 ) -> None:
     """Raise `ValueError` for a call that does not fit the memory, with a tile that does.
 
-    Args:
-        name: str. Name of the image.
-        plan: `tiling.Plan`.
-        batch_size: int. Tiles at a time.
-        per_voxel: float. Bytes that a call needs per voxel.
-        besides: int. Bytes that the result needs besides.
-        limit: int. Bytes that may be used.
-
-    Raises:
-        ValueError: naming the image, the bytes it needs, the limit, and the option to change.
+    A batch of tiles needs so many bytes `per_voxel`, and the result some `besides`; there is a
+    `limit` of bytes that may be used.
     """
     need = per_voxel * math.prod(plan.tile) * batch_size + besides
     if need <= limit:
         return
-    advice = "No tile is small enough: allow more with --max-memory (`max_memory`)."
-    size = (
-        plan.smaller_tile((limit - besides) / per_voxel / batch_size) if limit > besides else None
-    )
+    advice = "No tile is small enough:"
     if besides:
         advice = (
             "Ask for fewer channels with --output-channels (`output_channels`), for fewer windows "
-            "at a time with --batch-size (`batch_size`), or allow more with --max-memory "
-            "(`max_memory`)."
+            "at a time with --batch-size (`batch_size`), or"
         )
-    elif size:
-        advice = (
-            f"Predict in tiles with --tile {' '.join(map(str, size))} (`tile={size}`), or "
-            f"allow more with --max-memory (`max_memory`)."
-        )
+    elif size := plan.smaller_tile(limit / per_voxel / batch_size):
+        advice = f"Predict in tiles with --tile {' '.join(map(str, size))} (`tile={size}`), or"
     raise ValueError(
         f"{name or 'The image'} does not fit the memory: {batch_size} x {plan.tile} voxels "
         f"need about {format_size(need)} ({per_voxel:.0f} bytes per voxel), and "
-        f"{format_size(limit)} may be used. {advice}"
+        f"{format_size(limit)} may be used. {advice} allow more with --max-memory (`max_memory`)."
     )
 
 
@@ -131,8 +104,9 @@ def _check_voxel_size(image, trained, name):
     both = [a for a in "ZYX" if image.voxel_size.get(a) and trained.get(a)]
     off = [a for a in both if abs(image.voxel_size[a] / trained[a] - 1) > VOXEL_TOLERANCE + 1e-9]
     if off:
-        sizes = ", ".join(f"{a} {image.voxel_size[a]:g} µm" for a in off)
-        known = ", ".join(f"{a} {trained[a]:g} µm" for a in off)
+        sizes, known = (
+            ", ".join(f"{a} {size[a]:g} µm" for a in off) for size in (image.voxel_size, trained)
+        )
         warnings.warn(
             f"{name} has voxels of {sizes}, and the model was trained on {known}: resample it, or "
             f"expect a worse result.",
@@ -141,14 +115,7 @@ def _check_voxel_size(image, trained, name):
 
 
 def warn_thin(sizes: Mapping, card: Card, divisor: tuple, name: str = "") -> None:
-    """Warn of an axis so short that most of what the network sees is a mirror image.
-
-    Args:
-        sizes: mapping from axis letter to voxels.
-        card: `Card`.
-        divisor: tuple of int, one per letter of `card.axes`.
-        name: str. Name of the image.
-    """
+    """Warn of an axis so short that most of what the network sees is a mirror image."""
     thin = [(a, sizes[a], d) for a, d in zip(card.axes, divisor) if sizes[a] < d]
     if thin:
         short = " and ".join(f"{n} voxels along {a}, fewer than {d}" for a, n, d in thin)

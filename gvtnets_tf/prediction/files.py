@@ -10,7 +10,6 @@ from tqdm import tqdm
 from gvtnets_tf.data.sources import find
 from gvtnets_tf.images import display, writers
 from gvtnets_tf.prediction import time_series
-from gvtnets_tf.prediction.inputs import open_input, select_channels
 from gvtnets_tf.prediction.loading import load_models, name_models
 from gvtnets_tf.prediction.options import PredictionOptions, collect_options
 from gvtnets_tf.prediction.outputs import check_result, list_missing, plan_outputs
@@ -20,30 +19,21 @@ from gvtnets_tf.prediction.results import merge_structures
 
 
 def predict(
-    inputs: str | Path | Sequence,
-    models: str | Path | Predictor | Sequence | Mapping,
-    out: str | Path,
-    options: PredictionOptions | None = None,
-    *,
-    gif: str | Path | None = None,
-    gif_plane: int | None = None,
-    colors: Sequence[str] | None = None,
-    resume: bool = False,
-    force: bool = False,
-    progress: bool = True,
-    **fields,
-) -> list[Path]:
+    inputs: str | Path | Sequence, models: str | Path | Predictor | Sequence | Mapping,
+    out: str | Path, options: PredictionOptions | None = None, *,
+    gif: str | Path | None = None, gif_plane: int | None = None,
+    colors: Sequence[str] | None = None, resume: bool = False, force: bool = False,
+    progress: bool = True, **fields,
+) -> list[Path]:  # fmt: skip
     """Predict files with one model or with several, and write the results.
 
-    Each model is loaded once, and stays in memory until all files are predicted. With
-    several, an input is read once and gives one image with a channel per structure; it is
-    measured and resampled once for all models that want it alike (rule of normalization,
-    voxel size, channels). They may differ in depth, padding and normalization, not in the
-    axes of their results. A time series is read frame by frame for each model.
+    Each model is loaded once. With several, an input is read once and gives one image with a
+    channel per structure; it is measured and resampled once for all models that want it alike
+    (rule of normalization, voxel size, channels). They may differ in depth, padding and
+    normalization, not in the axes of their results. A time series is read frame by frame.
 
     Args:
-        inputs: a file, a quoted glob, a folder, a `.zarr`, or a list of these; or a folder of
-            the in-silico labeling data set, whose wells are predicted.
+        inputs: a file, quoted glob, folder (also of wells) or `.zarr`, or a list of these.
         models: zoo name, model folder, or `Predictor`; a list of these; or a mapping to these
             from the names that they get.
         out: for one input and with a suffix, the file to write; else a folder, in which
@@ -55,8 +45,7 @@ def predict(
         colors: list of `"#rrggbb"`, one per channel, for display; of several models.
         resume: bool. Leave the inputs whose results are there, and write the missing ones.
             A run that was stopped goes on with the next frame or model.
-        force: bool. Whether existing files are replaced.
-        progress: bool. Show progress on standard error.
+        force, progress: bool. Replace existing files; show progress on standard error.
         **fields: of `PredictionOptions`, in place of `options` or of some of them.
 
     Returns:
@@ -67,30 +56,20 @@ def predict(
         with the model's name in front where two would be the same.
 
     Raises:
-        FileNotFoundError, FileExistsError, ValueError: naming the file, the model or the
-            option, and the reason.
+        FileNotFoundError, FileExistsError, ValueError: naming the file, model or option.
 
     Examples:
         >>> import tempfile
-        >>> from gvtnets_tf.images.readers import read
-        >>> from gvtnets_tf.images.normalization import Normalizer
-        >>> from gvtnets_tf.zoo.card import Card
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> np.save(folder / "cells.npy", np.ones((8, 8)))
-        >>> card = Card("YX", "YX", Normalizer("none"), denormalize="none")
-        >>> double = Predictor(lambda x: 2 * x, card)
-        >>> (path,) = predict(folder / "cells.npy", double, folder / "out.tif", axes="YX")
-        >>> read(path).numpy().mean()
-        np.float32(2.0)
+        >>> path = Path(tempfile.mkdtemp(), "cells.npy")
+        >>> np.save(path, np.random.default_rng(0).random((8, 32, 32)))
+        >>> predict(path, "simulated_denoiser", path.with_name("out.tif"), axes="ZYX")[0].name
+        'out.tif'
     """
-    options = collect_options(options, fields)
-    named = name_models(models)
+    options, named = collect_options(options, fields), name_models(models)
     several = len(named) > 1
     _check_count(several, options, colors)
     sources = find(inputs)
-    outputs = plan_outputs(
-        sources, Path(out), several=several, uncertainty=options.uncertainty, gif=gif
-    )
+    outputs = plan_outputs(sources, Path(out), several, options.uncertainty, gif)
     missing = list_missing(sources, outputs, options.dtype, resume=resume, force=force)
     if missing:
         predictors = load_models(named, options.precision)
@@ -114,14 +93,15 @@ class _Run:
 
     def predict(self, source, outputs, progress):
         """Predict one input, and write its results."""
-        image = open_input(source, self.options)
+        image = time_series.open_input(source, self.options)
         several = len(self.predictors) > 1
         if several and "T" not in image.axes:  # read once for all models
             image = replace(image, array=np.asarray(image.array[...]))
         images = {}
         for name, predictor in self.predictors.items():
-            images[name] = select_channels(image, predictor.card, self.options.input_channels)
-            check_result(images[name], predictor.card, outputs, self.options, self.gif_plane)
+            card, channels = predictor.card, self.options.input_channels
+            images[name] = time_series.select_channels(image, card, channels)
+            check_result(images[name], card, outputs, self.options, self.gif_plane)
         settings = self._settings(source, image)
         again = {"resume": self.resume, "force": self.force}
         with keep_parts(outputs.result, settings, **again) as parts:
@@ -135,33 +115,28 @@ class _Run:
     def _settings(self, source, image):
         """Return all that parts of a result depend on."""
         stamp = [str(source), source.path.stat().st_mtime_ns]
-        return {
-            "input": [*stamp, image.axes, image.shape, dict(image.voxel_size)],
-            "cards": {n: [p.card.to_dict(), p.precision] for n, p in self.predictors.items()},
-            **self.options.resume_key(),
-        }
+        about = [*stamp, image.axes, image.shape, dict(image.voxel_size)]
+        settings = {"input": about, **self.options.resume_key()}
+        for name, predictor in self.predictors.items():
+            card = predictor.card.to_dict() | {"precision": predictor.precision}
+            settings |= {f"{key} of {name or 'the model'}": value for key, value in card.items()}
+        return settings
 
     def _predict_models(self, images, parts, progress):
-        """Predict with one model after the other, those that want the input alike in a row.
-
-        Returns:
-            Mapping from name to `(results, info)`, in the order of the models.
-        """
+        """Return `(results, info)` by name; models that want the input alike share it."""
         groups, answers = {}, {}
         for name, image in images.items():
             groups.setdefault(self._preparation(name, image), []).append(name)
         for names in groups.values():
-            series = time_series.prepare(
-                images[names[0]], self.predictors[names[0]].card, self.options
-            )
+            card = self.predictors[names[0]].card
+            series = time_series.prepare(images[names[0]], card, self.options)
             for name in names:
                 # A single result is not worth a part: it is written at once.
                 frames = parts if "T" in series.image.axes else None
                 if len(images) > 1:
                     frames = parts.inner(list(images).index(name))
-                predictor = self.predictors[name]
                 answers[name] = time_series.predict_frames(
-                    series, predictor, self.options, frames, progress
+                    series, self.predictors[name], self.options, frames, progress
                 )
         return {name: answers[name] for name in images}
 
@@ -189,7 +164,6 @@ class _Run:
     def _write(self, images, outputs, about, colors):
         """Write the results last: where they are, everything is."""
         force = self.force or self.resume
-        about = dict(about)
         if self.options.flip_average:
             about["flip_average"] = True
         if self.options.frames is not None:
@@ -199,10 +173,8 @@ class _Run:
         if outputs.figure:
             display.merged(outputs.figure, images[0], colors, force=force)
         for path, image in zip((outputs.result, outputs.uncertainty), images):
-            writers.write(
-                path, image, dtype=self.options.dtype, metadata=about,
-                colors=colors, force=force,
-            )  # fmt: skip
+            dtype = self.options.dtype
+            writers.write(path, image, dtype=dtype, metadata=about, colors=colors, force=force)
 
 
 def _check_count(several, options, colors):

@@ -29,57 +29,40 @@ def load(model: str | Path, precision: str = "float32") -> Predictor:
         'ZYX'
     """
     path = Path(model)
-    if path.is_dir():
-        return Predictor(*model_folder.read_model(path, precision))
-    if len(path.parts) > 1 or path.is_absolute():
-        raise FileNotFoundError(f"There is no model folder at {path}.")
-    return Predictor(*model_folder.read_model(find_folder(str(model)), precision))
+    if not path.is_dir():
+        if len(path.parts) > 1 or path.is_absolute():
+            raise FileNotFoundError(f"There is no model folder at {path}.")
+        path = find_folder(str(model))
+    return Predictor(*model_folder.read_model(path, precision))
 
 
 def name_models(models: str | Path | Predictor | Sequence | Mapping) -> dict:
-    """Name the models of a run.
+    """Return the models that `predict` takes as a mapping from their names.
 
-    Args:
-        models: a zoo name, model folder or `Predictor`; a list of these; or a mapping to
-            these from their names.
-
-    Returns:
-        Mapping from name to model. One model has the name that it was given by (a
-        `Predictor` none); several have the last part of their paths, or all of it where
-        that is not enough.
+    One model has the name that it was given by (a `Predictor` none); several have the last part
+    of their paths, or all of it where that is not enough.
 
     Raises:
         ValueError: if there is no model, or one is given twice.
-
-    Examples:
-        >>> list(name_models(["runs/dna", "runs/actin"]))
-        ['dna', 'actin']
     """
+    if isinstance(models, (list, tuple)) and len(models) == 1:
+        models = models[0]
     if isinstance(models, Mapping):
         named = dict(models)
-    elif not isinstance(models, (list, tuple)):
-        named = {"" if isinstance(models, Predictor) else str(models): models}
-    elif len(models) == 1:
-        return name_models(models[0])
-    else:
+    elif isinstance(models, (list, tuple)):
         named = _name_several(models)
+    else:
+        named = {"" if isinstance(models, Predictor) else str(models): models}
     if not named:
         raise ValueError("There is no model to predict with: name at least one.")
     return named
 
 
 def load_models(models: Mapping, precision: str = "float32") -> dict[str, Predictor]:
-    """Load each model of a run once.
-
-    Args:
-        models: mapping from name to zoo name, model folder or `Predictor`.
-        precision: as in `load`.
-
-    Returns:
-        Mapping from name to `Predictor`, in memory for the whole run.
+    """Load each model of a run once, unless it is a `Predictor`; see `load`.
 
     Raises:
-        FileNotFoundError, ValueError: as `load`, and for results that one image cannot hold.
+        ValueError: for results that one image cannot hold.
     """
     predictors = {
         name: model if isinstance(model, Predictor) else load(model, precision=precision)

@@ -27,24 +27,20 @@ UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 def measure_bytes_per_voxel(
     model: Callable, divisor: int | Sequence, channels: int, rank: int, grid: Sequence = ()
 ) -> float:
-    """Measure the peak memory of a prediction, per voxel of its input.
+    """Measure the bytes that a prediction takes at most, per voxel of its input.
 
-    A small image warms the model up (compilation, thread pools), then one of
-    `PROBES` is predicted. Counted is the largest of the rise of the process's resident
-    memory, of what Python and NumPy have allocated, and of `POOL` times what TensorFlow's
-    allocator has handed out: a process keeps what was freed in it, so that a second
-    prediction hardly shows in the resident memory. With a GPU, TensorFlow's is the memory
-    of the GPU.
+    A small image warms the model up (compilation, thread pools), then one of `PROBES` is
+    predicted. Counted is the largest of the rise of the process's resident memory, of what Python
+    and NumPy have allocated, and of `POOL` times what TensorFlow's allocator has handed out (with
+    a GPU, on the GPU): a process keeps what was freed in it, so that a second prediction hardly
+    shows in the resident memory.
 
     Args:
         model: callable `(1, *grid, channels) -> array`, called through `compile_model`.
-        divisor: int or tuple of int. Each spatial axis must be a multiple of it.
-        channels: int. Channels of the input.
-        rank: int. Spatial axes of the input, 2 or 3.
-        grid: tuple of int. Voxels that the model reads at a time, where that is fixed.
-
-    Returns:
-        float, bytes per input voxel, at least those of the input and the result.
+        divisor: int, or one per spatial axis, which must be a multiple of it.
+        channels: of the input.
+        rank: spatial axes of the input, 2 or 3.
+        grid: voxels that the model reads at a time, where that is fixed.
     """
     divisor = (divisor,) * rank if isinstance(divisor, int) else tuple(divisor)
     run = compile_model(model)
@@ -117,13 +113,8 @@ def measure_available(
 ) -> int:
     """Measure the bytes that may still be taken: the machine's, or less in a container.
 
-    Args:
-        groups: where control groups (v1 or v2) are mounted.
-        own: file that lists the groups of this process.
-
-    Returns:
-        int. The least of what the machine has available and what the limit of each
-        enclosing control group leaves.
+    Counted is the limit of each control group (v1 or v2, mounted at `groups`) that encloses the
+    groups of this process, which the file `own` lists.
     """
     return min([psutil.virtual_memory().available, *_read_groups(Path(groups), Path(own))])
 
@@ -156,14 +147,10 @@ def _read_group(folder, limit, usage):
 
 
 def parse_size(text: str | float) -> int:
-    """Read a size such as `"4GiB"`, `"500 MB"` or a number of bytes.
+    """Return the bytes of a size such as `"4GiB"`, `"500 MB"` or a number of bytes.
 
-    Args:
-        text: str or number. KiB, MiB, GiB and TiB are powers of 1024, kB, MB, GB and
-            TB powers of 1000; capitals do not matter.
-
-    Returns:
-        int, bytes.
+    KiB, MiB, GiB and TiB are powers of 1024, kB, MB, GB and TB powers of 1000; capitals do not
+    matter.
 
     Raises:
         ValueError: naming the text, if it is no positive size.

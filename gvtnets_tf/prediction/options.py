@@ -10,8 +10,13 @@ from gvtnets_tf.prediction.memory import parse_size
 from gvtnets_tf.prediction.stitching import ESTIMATES
 from gvtnets_tf.prediction.tiling import BLENDS
 
-PRECISIONS = ("float32", "bfloat16")
-STATISTICS = ("frame", "series")
+# Values of the options that are words; `statistics` may be an `Affine` too.
+CHOICES = {
+    "statistics": ("frame", "series"),
+    "blend": (None, *BLENDS),
+    "estimate": ESTIMATES,
+    "precision": ("float32", "bfloat16"),
+}
 # A result does not depend on these: a run that stopped may go on with other values.
 INDEPENDENT = ("max_memory", "batch_size")
 
@@ -93,14 +98,11 @@ class PredictionOptions:
                 object.__setattr__(self, name, (value,))
             elif value is not None and not len(value):
                 raise ValueError(f"Name at least one channel, or leave `{name}` out. Received: [].")
-        if not isinstance(self.statistics, Affine):
-            check_choice("statistics", self.statistics, STATISTICS)
+        for name, words in CHOICES.items():
+            if name != "statistics" or not isinstance(self.statistics, Affine):
+                check_choice(name, getattr(self, name), words)
         if self.whole and self.tile is not None:
             raise ValueError(f"Pass `whole` or `tile`, not both. Received: tile={self.tile}.")
-        if self.blend is not None:
-            check_choice("blend", self.blend, BLENDS)
-        check_choice("estimate", self.estimate, ESTIMATES)
-        check_choice("precision", self.precision, PRECISIONS)
         check_at_least("batch_size", self.batch_size, 1)
         if self.max_memory is not None:
             parse_size(self.max_memory)
@@ -108,20 +110,12 @@ class PredictionOptions:
             check_choice("dtype", str(self.dtype), DTYPES)
 
     def resume_key(self) -> dict:
-        """Return all that a result depends on, so that a stopped run goes on with its own parts.
-
-        Returns:
-            Mapping from option to value, without `max_memory` and `batch_size`.
-        """
+        """Return by name the options that a result depends on: those of a run that goes on."""
         return {name: value for name, value in asdict(self).items() if name not in INDEPENDENT}
 
 
 def collect_options(options: PredictionOptions | None, changes: Mapping) -> PredictionOptions:
-    """Return options with changes given by keyword.
-
-    Args:
-        options: `PredictionOptions`, or `None` for the defaults.
-        changes: mapping from option to value.
+    """Return options, by default the defaults, with changes given by keyword.
 
     Raises:
         ValueError: for an unknown option (with the nearest one), or as `PredictionOptions`.

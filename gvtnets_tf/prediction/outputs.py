@@ -20,86 +20,54 @@ SEVERAL = (".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr")
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files that one input becomes.
-
-    Attributes:
-        result: `Path` of the prediction.
-        uncertainty: `Path` of its scale, or `None`.
-        figure: `Path` of a picture of all structures, or `None`.
-        movie: `Path` of a GIF, or `None`.
-    """
+    """Files that one input becomes, with `None` for those that a run does not write."""
 
     result: Path
-    uncertainty: Path | None = None
-    figure: Path | None = None
-    movie: Path | None = None
+    uncertainty: Path | None  # the scale of the result
+    figure: Path | None  # a picture of all structures
+    movie: Path | None
 
     @property
     def paths(self) -> list[Path]:
-        """Files in the order of the attributes."""
-        every = (self.result, self.uncertainty, self.figure, self.movie)
-        return [path for path in every if path]
+        """Files that are written, in the order of the attributes."""
+        return [path for path in (self.result, self.uncertainty, self.figure, self.movie) if path]
 
 
 def plan_outputs(
-    sources: Sequence[Source],
-    out: Path,
-    *,
-    several: bool = False,
-    uncertainty: bool = False,
-    gif: str | Path | None = None,
+    sources: Sequence[Source], out: Path, several: bool, uncertainty: bool, gif: str | Path | None
 ) -> list[Outputs]:
-    """Choose the paths of the results.
-
-    Args:
-        sources: list of `Source`.
-        out: `Path`. With a suffix, and for one input, a file; else a folder, in which a result
-            has the stem of its input.
-        several: bool. Whether a result holds several structures.
-        uncertainty: bool. Whether the scale is written, to a stem that ends in `_uncertainty`.
-        gif: path of a movie, or `None`.
-
-    Returns:
-        List of `Outputs`, one per input.
+    """Choose the paths of the results, one `Outputs` per input; see `files.predict`.
 
     Raises:
         ValueError: for an unknown suffix, several inputs for one file, or two of one name.
     """
-    movie = _check_gif(gif, len(sources))
-    results = _plan_results(sources, out, several)
-    return [
-        Outputs(
-            path,
-            _insert(path, "_uncertainty") if uncertainty else None,
-            path.with_name(stem(path) + ".png") if several else None,
-            movie,
+    if gif is not None:
+        gif = Path(gif)
+        check_choice("suffix of --gif", gif.suffix.lower(), [".gif"])
+        if len(sources) > 1:
+            raise ValueError(
+                f"{gif} shows one series, and there are {len(sources)} inputs: predict one of them "
+                f"with --gif (`gif`)."
+            )
+    outputs = []
+    for path in _plan_results(sources, out, several):
+        name = stem(path)
+        scale = path.with_name(f"{name}_uncertainty{path.name[len(name) :]}")
+        figure = path.with_name(f"{name}.png")
+        outputs.append(
+            Outputs(path, scale if uncertainty else None, figure if several else None, gif)
         )
-        for path in results
-    ]
+    return outputs
 
 
 def list_missing(
-    sources: Sequence[Source],
-    outputs: Sequence[Outputs],
-    dtype: str | None = None,
-    *,
-    resume: bool = False,
-    force: bool = False,
-) -> list[tuple]:
-    """List the inputs whose results are missing; refuse those that could not be written.
-
-    Args:
-        sources: list of `Source`.
-        outputs: list of `Outputs`, one per input.
-        dtype: str or `None`. Type of the results.
-        resume: bool. Pass over the inputs whose results are there.
-        force: bool. Whether existing files may be replaced.
-
-    Returns:
-        List of `(source, outputs)`.
+    sources: Sequence[Source], outputs: Sequence[Outputs], dtype: str | None, *,
+    resume: bool, force: bool,
+) -> list[tuple[Source, Outputs]]:  # fmt: skip
+    """List the inputs whose results are missing; with `resume`, pass over the others.
 
     Raises:
-        FileExistsError, PermissionError, ValueError: naming the output.
+        FileExistsError, PermissionError, ValueError: naming an output that cannot be written.
     """
     missing = []
     for source, one in zip(sources, outputs):
@@ -115,20 +83,9 @@ def list_missing(
 
 
 def check_result(
-    image: Image,
-    card: Card,
-    outputs: Outputs,
-    options: PredictionOptions,
-    gif_plane: int | None = None,
+    image: Image, card: Card, outputs: Outputs, options: PredictionOptions, gif_plane: int | None
 ) -> None:
-    """Refuse a result that could not be written or shown, as far as is known beforehand.
-
-    Args:
-        image: `Image`, the input.
-        card: `Card` of the network.
-        outputs: `Outputs` of the input.
-        options: `PredictionOptions`.
-        gif_plane: int or `None`. The plane along Z that the movie shows.
+    """Refuse a result of an input that could not be written or shown, before it is computed.
 
     Raises:
         ValueError: as `writers.check_planes` and `display.check_movie`.
@@ -160,22 +117,3 @@ def _plan_results(sources, out, several):
             f"{', '.join(twice)}. Predict them into folders of their own."
         )
     return paths
-
-
-def _insert(path, ending):
-    """Return a path with an ending after its stem."""
-    name = stem(path)
-    return path.with_name(name + ending + path.name[len(name) :])
-
-
-def _check_gif(gif, inputs):
-    if gif is None:
-        return None
-    gif = Path(gif)
-    check_choice("suffix of --gif", gif.suffix.lower(), [".gif"])
-    if inputs > 1:
-        raise ValueError(
-            f"{gif} shows one series, and there are {inputs} inputs: predict one of them with "
-            f"--gif (`gif`)."
-        )
-    return gif

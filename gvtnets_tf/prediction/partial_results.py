@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gvtnets_tf.atomic_files import atomic_write, remove
+from gvtnets_tf.checks import check_same_settings
 from gvtnets_tf.images import readers, writers
 
 SETTINGS = "settings"
@@ -16,10 +17,8 @@ SETTINGS = "settings"
 class Parts:
     """Finished parts of a result, each under its number.
 
-    Attributes:
-        folder: `Path`, made when the first part is put there.
-        settings: mapping that all parts depend on, in values that JSON can hold.
-        prefix: str. The names of these parts begin with it.
+    The folder is made when the first part is put there. All parts depend on the settings, which
+    JSON can hold. Their names begin with the prefix.
     """
 
     folder: Path
@@ -58,11 +57,7 @@ def parts_folder(out: Path) -> Path:
 
 
 def check_no_parts(out: Path, *, resume: bool = False, force: bool = False) -> None:
-    """Raise `FileExistsError` rather than lose the parts that a stopped run has left.
-
-    Raises:
-        FileExistsError: saying how to go on, and how to start anew.
-    """
+    """Raise `FileExistsError` rather than lose the parts that a stopped run has left."""
     if parts_folder(out).exists() and not (resume or force):
         raise FileExistsError(
             f"A run that stopped left parts of {out} in {parts_folder(out)}: go on with --resume "
@@ -76,43 +71,30 @@ def keep_parts(
 ) -> Iterator[Parts]:
     """Open the parts of an output; they are removed when all is done.
 
-    On an error, or when the process is stopped, finished parts stay where they are, so
-    that the next run can go on with them.
+    On an error, or when the process is stopped, finished parts stay where they are, so that the
+    next run can go on with them.
 
     Args:
-        out: `Path` that the parts will become.
-        settings: mapping that the parts depend on. A run goes on only with its own.
-        resume: bool. Go on with what is there.
-        force: bool. Start anew.
-
-    Yields:
-        `Parts`.
+        out: the output that the parts will become.
+        settings: all that the parts depend on. A run goes on only with its own.
+        resume: go on with what is there.
+        force: start anew where a run could not go on.
 
     Raises:
-        FileExistsError: as `check_no_parts`.
-        ValueError: naming the settings that the stopped run had otherwise.
+        FileExistsError, ValueError: as `check_no_parts` and `check_same_settings`.
     """
     check_no_parts(out, resume=resume, force=force)
     folder, settings = parts_folder(out), json.loads(json.dumps(settings, default=_plain))
-    if not (resume and _check_same(out, settings, force)):
+    file = folder / f"{SETTINGS}.json"
+    before = json.loads(file.read_text()) if resume and file.is_file() else None
+    if before is None or (force and before != settings):
         remove(folder)
+    elif not force:
+        run = f"The run that stopped before it had finished {out}"
+        advice = "Repeat its settings, or start anew with --force (`force=True`)."
+        check_same_settings(settings, before, run, advice)
     yield Parts(folder, settings)
     remove(folder)
-
-
-def _check_same(out, settings, force):
-    """Tell whether the parts that are there belong to these settings."""
-    file = parts_folder(out) / f"{SETTINGS}.json"
-    if not file.is_file():
-        return False
-    before = json.loads(file.read_text())
-    other = [key for key in sorted({*before, *settings}) if before.get(key) != settings.get(key)]
-    if other and not force:
-        raise ValueError(
-            f"The run that stopped before {out} was whole was another one ({', '.join(other)}): "
-            f"repeat its settings, or start anew with --force (`force=True`)."
-        )
-    return not other
 
 
 def _write(file, values):

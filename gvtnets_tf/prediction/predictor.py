@@ -18,7 +18,7 @@ from gvtnets_tf.zoo.card import Card
 SHARE = 0.8  # of the available memory, that a call may take by default
 
 
-class Predictor:
+class Predictor(TiledNetwork):
     """A network with its card, ready for images.
 
     Args:
@@ -44,22 +44,16 @@ class Predictor:
     """
 
     def __init__(self, model: Callable, card: Card):
+        super().__init__(model, card)
         divisor = getattr(model, "divisor", 1)
-        self.model, self.card = model, card
         self.divisor = tiling.check_per_axis("model.divisor", divisor, card.axes)
         self.memory = memory.measure_available()
         self._bytes_per_voxel = card.bytes_per_voxel
-        self._network = TiledNetwork(model, card)
 
     def __call__(
-        self,
-        array: np.ndarray,
-        axes: str | None = None,
-        options: PredictionOptions | None = None,
-        *,
-        progress: bool = False,
-        **fields,
-    ) -> np.ndarray | tuple:
+        self, array: np.ndarray, axes: str | None = None,
+        options: PredictionOptions | None = None, *, progress: bool = False, **fields,
+    ) -> np.ndarray | tuple:  # fmt: skip
         """Predict an array.
 
         Args:
@@ -68,24 +62,16 @@ class Predictor:
             options, progress, **fields: as in `predict`.
 
         Returns:
-            Float32 array, in the axis order described in `predict`; with `uncertainty`
-            a tuple of two.
-
-        Raises:
-            ValueError: as `predict`.
+            Float32 array with axes as `predict` gives them; with `uncertainty` a tuple of two.
         """
         image = Image(np.asarray(array), self.card.axes if axes is None else axes)
         result, _ = self.predict(image, options, progress=progress, **fields)
         return tuple(r.array for r in result) if isinstance(result, tuple) else result.array
 
     def predict(
-        self,
-        image: Image,
-        options: PredictionOptions | None = None,
-        *,
-        progress: bool = False,
+        self, image: Image, options: PredictionOptions | None = None, *, progress: bool = False,
         **fields,
-    ) -> tuple:
+    ) -> tuple:  # fmt: skip
         """Predict an image or a time series.
 
         It is normalized by statistics of the whole image (each frame of a time series by
@@ -131,9 +117,7 @@ class Predictor:
     def check(self, image: Image, options: PredictionOptions) -> None:
         """Refuse an image or an option that does not fit, before anything is read.
 
-        Args:
-            image: `Image`, with the channels and the voxel size that the network reads.
-            options: `PredictionOptions`.
+        The image has the channels and the voxel size that the network reads.
 
         Raises:
             ValueError: naming the image or the option, and what to do.
@@ -144,11 +128,9 @@ class Predictor:
                 f"precision={options.precision!r})`. Received: a predictor of {self.precision}."
             )
         compatibility.check_image(image, self.model, self.card, options)
-        channels = self._output_indices(options)
-        plan = self._plan(image, options)
-        batch_size = min(options.batch_size, len(plan.places))
+        plan, channels = self._plan(image, options), self._output_indices(options)
         if options.max_memory is not None or (options.tile is None and not options.whole):
-            self._check_memory(image, plan, batch_size, channels, options.max_memory)
+            self._check_memory(image, plan, channels, options)
         compatibility.warn_thin(image.sizes, self.card, self.divisor, image.name)
 
     def predict_frame(
@@ -157,14 +139,12 @@ class Predictor:
         """Predict one frame that was checked and measured.
 
         Args:
-            frame: `Image` without axis T, with its pixels in memory.
-            affine: `Affine` of the frame.
-            options: `PredictionOptions`.
-            progress: bool. Show a bar of tiles on standard error.
+            frame: without axis T, with its pixels in memory.
+            affine: statistics of the frame.
+            options, progress: as in `predict`.
 
         Returns:
-            `(images, info)`: a list of `Image` (the location and, with `uncertainty`, the
-            scale), and the mapping of `results.describe`.
+            `(images, info)`: those of `results.to_images` and of `results.describe`.
 
         Raises:
             ValueError: for a network that does not answer as its card promises.
@@ -174,29 +154,30 @@ class Predictor:
         x = rearrange(frame.array, frame.axes, plan.grid + "C")
         if len(self.card.scales) == 1:  # several scales are reflected as they are cut
             x = tiling.pad(x, plan.divisor)
-        answers = self._network.predict_tiles(x, affine, plan, channels, options, progress)
+        answers = self._predict_tiles(x, affine, plan, channels, options, progress)
         if self.card.classes:
-            kind = options.estimate, options.uncertainty
-            y = stitching.stitch_distributions(answers, plan, blend, *kind)
+            numbers = options.estimate, options.uncertainty
+            y = stitching.stitch_distributions(answers, plan, blend, *numbers)
         else:
             y = stitching.stitch(answers, plan, blend)
         y = tiling.crop(y, plan.select_output(plan.shape), plan.select_output(plan.divisor))
         results.denormalize(y, affine, self.card, channels, options.uncertainty)
         names = self.card.output_channels
-        names = names if channels is None or not names else [names[i] for i in channels]
+        if names and channels is not None:
+            names = [names[i] for i in channels]
         operators = getattr(self.model, "operators", ())
         return (
             results.to_images(y, frame, plan, names, options.uncertainty),
-            results.describe(plan, self.card, options, blend, affine, operators),
+            results.describe(plan, self.card, options.estimate, blend, affine, operators),
         )
 
     def bytes_per_voxel(self, channels: int = 1) -> float:
         """Return the peak memory of a call per voxel of its input: the card's, or measured once."""
         if self._bytes_per_voxel is None:
+            card, channels = self.card, channels * len(self.card.scales)
             self._bytes_per_voxel = memory.measure_bytes_per_voxel(
-                self._network.compile(), self.divisor, channels * len(self.card.scales),
-                len(self.card.axes), self.card.tile
-            )  # fmt: skip
+                self._compile(), self.divisor, channels, len(card.axes), card.tile
+            )
         return self._bytes_per_voxel
 
     def _output_indices(self, options):
@@ -229,7 +210,8 @@ class Predictor:
             image.sizes, card.axes, card.output_axes, divisor, tile=tile, overlap=overlap
         )
 
-    def _check_memory(self, image, plan, batch_size, channels, max_memory):
+    def _check_memory(self, image, plan, channels, options):
+        max_memory, batch_size = options.max_memory, min(options.batch_size, len(plan.places))
         small = math.prod(plan.tile) * batch_size <= memory.PROBE_VOXELS
         if max_memory is None and small and self._bytes_per_voxel is None:
             return  # To measure takes as much.

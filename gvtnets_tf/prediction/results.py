@@ -10,7 +10,6 @@ from gvtnets_tf.images.axes import ORDER, rearrange
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.prediction.compatibility import check_units
-from gvtnets_tf.prediction.options import PredictionOptions
 from gvtnets_tf.prediction.tiling import Plan
 from gvtnets_tf.zoo.card import Card
 
@@ -18,11 +17,7 @@ from gvtnets_tf.zoo.card import Card
 def choose_axes(axes: str, grid: str, channels: int) -> str:
     """Choose the axes of a result: those of the input, as far as the result has them.
 
-    Args:
-        axes: str. Axes of the input.
-        grid: str. Spatial axes of the result.
-        channels: int. Channels of the result. Where the input has no axis C, several
-            channels stand in front of the spatial axes.
+    Where the input has no axis C, several channels stand in front of the spatial axes (`grid`).
     """
     axes = "".join(letter for letter in axes if letter in "TC" + grid)
     if "C" in axes or channels == 1:
@@ -36,16 +31,8 @@ def denormalize(
 ) -> None:
     """Give a result its units, in place; a scale has a gain and no offset.
 
-    Args:
-        y: float32 array `(*grid, channels)`; with `uncertainty` the scales follow the
-            locations.
-        affine: `Affine` of the input.
-        card: `Card` of the network.
-        chosen: tuple of int, the channels that the result holds, or `None` for all.
-        uncertainty: bool. Whether there are scales.
-
-    Raises:
-        ValueError: as `compatibility.check_units`.
+    `y` is float32 `(*grid, channels)`; with `uncertainty`, the scales follow the locations. It
+    holds the `chosen` channels of the card, `None` for all; `affine` is that of the input.
     """
     channels = y.shape[-1] // (1 + uncertainty)
     affine = _output_affine(affine, card, channels, chosen)
@@ -58,69 +45,37 @@ def denormalize(
 def to_images(
     array: np.ndarray, frame: Image, plan: Plan, names: Sequence, uncertainty: bool
 ) -> list[Image]:
-    """Turn the result of a frame into images with the axes of the frame.
-
-    Args:
-        array: float32 array `(*grid, channels)`; with `uncertainty` the scales follow the
-            locations.
-        frame: `Image`, the input.
-        plan: `tiling.Plan`.
-        names: sequence of str. Channel names of the result, or nothing.
-        uncertainty: bool. Whether there are scales.
-
-    Returns:
-        List of `Image`: the location and, with `uncertainty`, the scale.
-    """
+    """Turn an array as in `denormalize` into one image with the axes of a frame, or into two."""
     grid = "".join(plan.select_output(plan.grid))
     channels = array.shape[-1] // (1 + uncertainty)
     axes = choose_axes(frame.axes, grid, channels)
     voxel_size = {a: size for a, size in frame.voxel_size.items() if a in axes}
-    return [
-        replace(
-            frame,
-            array=rearrange(part, f"{grid}C", axes),
-            axes=axes,
-            voxel_size=voxel_size,
-            channel_names=tuple(names),
-        )
-        for part in (array[..., :channels], array[..., channels:])[: 1 + uncertainty]
-    ]
+    about = {"axes": axes, "voxel_size": voxel_size, "channel_names": tuple(names)}
+    parts = (array[..., :channels], array[..., channels:])[: 1 + uncertainty]
+    return [replace(frame, array=rearrange(part, f"{grid}C", axes), **about) for part in parts]
 
 
 def describe(
-    plan: Plan,
-    card: Card,
-    options: PredictionOptions,
-    blend: str,
-    affine: Affine,
-    operators: Iterable,
+    plan: Plan, card: Card, estimate: str, blend: str, affine: Affine, operators: Iterable
 ) -> dict:
     """Describe how a frame was predicted, in values that JSON can hold.
 
-    Args:
-        plan: `tiling.Plan`.
-        card: `Card` of the network.
-        options: `PredictionOptions`.
-        blend: str. The way in which tiles were combined.
-        affine: `Affine` of the input.
-        operators: names of the places where the network looks at the whole image at once.
-
     Returns:
         Mapping: `mode` (`"whole"` or `"tiles"`), `tile`, `overlap`, `blend`, `denormalize`,
-        `statistics` (offset and gain of the input), `estimate` of distributions and, where
-        the result depends on the tiles, `note`.
+        `statistics` (offset and gain of the input), `estimate` of distributions and, where the
+        result depends on the tiles (or on operators, as `Predictor` reads them), `note`.
     """
-    whole = plan.whole and not card.tile
+    whole, values = plan.whole and not card.tile, {"offset": affine.offset, "gain": affine.gain}
     info = {
         "mode": "whole" if whole else "tiles",
         "tile": None if whole else list(plan.tile),
         "overlap": None if whole else list(plan.overlap),
         "blend": None if whole else blend,
         "denormalize": card.denormalize,
-        "statistics": [{"offset": _floats(affine.offset), "gain": _floats(affine.gain)}],
+        "statistics": [{name: np.ravel(v).astype(float).tolist() for name, v in values.items()}],
     }
     if card.classes:
-        info["estimate"] = options.estimate
+        info["estimate"] = estimate
     if card.tile:
         info["note"] = "The network reads windows of one size: the result depends on them."
     elif operators and not whole:
@@ -132,47 +87,29 @@ def describe(
 
 
 def merge_structures(results: Mapping) -> Image:
-    """Merge the results of several models into one image with a channel per structure.
+    """Merge images of one size, by the name of their model, into one with axes as in OME.
 
-    Args:
-        results: mapping from the name of a model to its `Image`, all of one size.
-
-    Returns:
-        `Image` with axes in the order of OME. A channel has the name that its image gives,
-        with the name of the model in front where two would be the same.
-
-    Examples:
-        >>> dna, actin = (Image(np.full((2, 2), n), "YX") for n in (1, 2))
-        >>> both = merge_structures({"dna": dna, "actin": actin})
-        >>> both.axes, both.shape, both.channel_names
-        ('CYX', (2, 2, 2), ('dna', 'actin'))
+    A channel has the name that its image gives, with that of the model in front where two would
+    be the same.
     """
     images = list(results.values())
     order = "".join(letter for letter in ORDER if letter == "C" or letter in images[0].axes)
     names = {model: _channel_names(model, image) for model, image in results.items()}
     count = Counter(name for own in names.values() for name in own)
-    return replace(
-        images[0],
-        array=np.concatenate(
-            [rearrange(image.array, image.axes, order) for image in images], order.index("C")
-        ),
-        axes=order,
-        channel_names=tuple(
-            f"{model} {name}" if count[name] > 1 else name
-            for model, own in names.items()
-            for name in own
-        ),
+    unique = tuple(
+        f"{model} {name}" if count[name] > 1 else name
+        for model, own in names.items()
+        for name in own
     )
+    arrays = [rearrange(image.array, image.axes, order) for image in images]
+    array = np.concatenate(arrays, order.index("C"))
+    return replace(images[0], array=array, axes=order, channel_names=unique)
 
 
 def _channel_names(model, image):
     count = image.sizes.get("C", 1)
     alone = [model] if count == 1 else [f"{model} {i}" for i in range(count)]
     return list(image.channel_names) or alone
-
-
-def _floats(values):
-    return [float(v) for v in np.atleast_1d(values)]
 
 
 def _output_affine(affine, card, channels, chosen):

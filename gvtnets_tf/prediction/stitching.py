@@ -13,13 +13,8 @@ ESTIMATES = ("median", "mean")
 def stitch(answers: Iterable, plan: tiling.Plan, blend: str) -> np.ndarray:
     """Put the tiles of an image together.
 
-    Args:
-        answers: iterable of `(index of the place, array (*tile, channels))`.
-        plan: `tiling.Plan`.
-        blend: `"crop"`, or one of `tiling.WEIGHTS`.
-
-    Returns:
-        Float32 array `(*padded grid of the result, channels)`.
+    Each answer is `(index of the place, array (*tile, channels))`; `blend` is one of
+    `tiling.BLENDS`. The result is float32 `(*padded grid, channels)`.
     """
     places, weights = _places(plan, blend)
     out = None
@@ -31,22 +26,18 @@ def stitch(answers: Iterable, plan: tiling.Plan, blend: str) -> np.ndarray:
 
 
 def stitch_distributions(
-    answers: Iterable,
-    plan: tiling.Plan,
-    blend: str,
-    estimate: str = "median",
+    answers: Iterable, plan: tiling.Plan, blend: str, estimate: str = "median",
     with_std: bool = False,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """Average distributions and estimate numbers from them, band by band to save memory.
 
     Rows that no later tile reaches are finished at once, so that one row of tiles is held.
 
     Args:
-        answers: iterable of `(index of the place, array (*tile, channels, classes))` of
-            probabilities, in the order of the places.
+        answers: `(index of the place, array (*tile, channels, classes))` of probabilities each,
+            in the order of the places.
         plan, blend: as in `stitch`.
-        estimate: one of `ESTIMATES`.
-        with_std: bool. Whether the standard deviations follow the estimates.
+        estimate, with_std: as in `estimate_from_distribution`.
 
     Returns:
         Float32 array `(*padded grid, channels)`, with `with_std` twice as many channels, in
@@ -68,8 +59,7 @@ def stitch_distributions(
             done = start[-1] - top[-1] if start[:-1] == top[:-1] else plan.size[rows]
             _finish_rows(out, band, top, done, estimate, with_std)
             top = start
-        shift = (*top, *(0 for _ in plan.padded[rows + 1 :]))
-        local = tiling.Tile(_shift(place.read, shift), _shift(place.write, shift))
+        local = place.shift((*top, *(0 for _ in plan.padded[rows + 1 :])))
         _add(band, part, local, weights and weights[i])
     _finish_rows(out, band, top, plan.padded[rows] - top[-1], estimate, with_std)
     return out
@@ -88,17 +78,14 @@ def estimate_from_distribution(
 
     Args:
         probabilities: float array `(..., classes)`, with sums of one.
-        estimate: `"median"`, the first class up to which there is half of the
-            probability; or `"mean"`.
-        with_std: bool. Whether the standard deviations follow the estimates.
+        estimate: `"median"`, the first class up to which there is half of it; or `"mean"`.
+        with_std: whether the standard deviations follow the estimates.
 
     Returns:
         Float32 array `(...)`, with `with_std` `(2, ...)`, in 0..1 from the first class to the last.
     """
-    classes = probabilities.shape[-1]
-    values = np.linspace(0, 1, classes, dtype=np.float32)
-    mean = probabilities @ values
-    center = mean
+    values = np.linspace(0, 1, probabilities.shape[-1], dtype=np.float32)
+    center = mean = probabilities @ values
     if estimate == "median":
         # A sum of floats may end a little below one.
         half = np.cumsum(probabilities, axis=-1) >= 0.5 - 1e-6
@@ -120,10 +107,6 @@ def _add(out, part, place, lines):
     else:
         weight = tiling.outer_weight(lines)
         out[place.read] += part * weight.reshape(weight.shape + (1,) * (part.ndim - weight.ndim))
-
-
-def _shift(slices, shift):
-    return tuple(slice(s.start - n, s.stop - n) for s, n in zip(slices, shift))
 
 
 def _finish_rows(out, band, top, rows, estimate, with_std):

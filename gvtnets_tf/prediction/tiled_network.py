@@ -1,5 +1,6 @@
 """Answers of a network to the tiles of an image."""
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,22 +12,17 @@ from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.prediction import tiling
 from gvtnets_tf.prediction.engines.keras import compile_model
 from gvtnets_tf.prediction.options import PredictionOptions
-from gvtnets_tf.prediction.test_time_augmentation import average_flips
 from gvtnets_tf.zoo.card import Card
 
 
 class TiledNetwork:
-    """A network that is called tile by tile, and must answer as its card promises.
-
-    Args:
-        model, card: as `Predictor` takes them.
-    """
+    """A network that is called tile by tile, and must answer as its card promises."""
 
     def __init__(self, model: Callable, card: Card):
         self.model, self.card = model, card
         self._compiled = {}
 
-    def compile(self, channels: tuple | None = None, flip_average: bool = False) -> Callable:
+    def _compile(self, channels: tuple | None = None, flip_average: bool = False) -> Callable:
         """Return the network of some channels as a function of arrays, made once."""
         key = channels, flip_average
         if key not in self._compiled:
@@ -39,29 +35,19 @@ class TiledNetwork:
             self._compiled[key] = run
         return self._compiled[key]
 
-    def predict_tiles(
-        self,
-        x: np.ndarray,
-        affine: Affine,
-        plan: tiling.Plan,
-        channels: tuple | None,
-        options: PredictionOptions,
-        progress: bool,
-    ) -> Iterator:
+    def _predict_tiles(
+        self, x: np.ndarray, affine: Affine, plan: tiling.Plan, channels: tuple | None,
+        options: PredictionOptions, progress: bool,
+    ) -> Iterator:  # fmt: skip
         """Yield the index of each place, and the answer of the network to it.
 
-        Args:
-            x: array `(*plan.padded, channels)`; of several scales, before padding.
-            affine: `Affine` of the image.
-            plan: `tiling.Plan`.
-            channels: tuple of int, channels of the result, or `None` for all.
-            options: `PredictionOptions`.
-            progress: bool. Show a bar on standard error.
+        `x` is `(*plan.padded, channels)`, of several scales before padding; `affine` are its
+        statistics, and `channels` those of the result (`None` for all).
 
         Raises:
             ValueError: for an answer of another grid, or with other channels.
         """
-        run, count = self.compile(channels, options.flip_average), len(plan.places)
+        run, count = self._compile(channels, options.flip_average), len(plan.places)
         with tqdm(total=count, unit="tile", disable=not progress) as bar:
             for first in range(0, count, options.batch_size):
                 batch = range(first, min(first + options.batch_size, count))
@@ -71,11 +57,7 @@ class TiledNetwork:
                 bar.update(len(batch))
 
     def _read_tile(self, x, affine, plan, place):
-        """Read and normalize a tile.
-
-        An affine map of the whole image is applied where it is read: the image need not be
-        held a second time.
-        """
+        """Read and normalize a tile, so that the image need not be held a second time."""
         if len(self.card.scales) == 1:
             return affine.apply(x[place])
         own = len(place) - len(self.card.axes)
@@ -124,3 +106,32 @@ class TiledNetwork:
             check_choice("output channel", channel, range(channels))
         scales = uncertainty and self.card.probabilistic
         return np.take(y, chosen + [channels + i for i in chosen] * scales, axis)
+
+
+def average_flips(run: Callable, axes: str, output_axes: str) -> Callable:
+    """Return a network that averages over the four mirror images along Y and X.
+
+    It runs as it is, mirrored along Y, along X, and along both; each answer is mirrored back.
+    A scale is averaged as a location is, a distribution as it is.
+
+    Args:
+        run: function `(batch, *axes, channels) -> (batch, *output_axes, ...)`.
+        axes, output_axes: spatial axes of the input and of the result.
+
+    Reference:
+        Ounkomol et al. (2018), Label-free prediction of three-dimensional fluorescence
+        images, Nat. Methods 15, 917-920, in its released code.
+        https://doi.org/10.1038/s41592-018-0111-2
+    """
+    # The batch comes before the grid.
+    pairs = [(1 + axes.index(letter), 1 + output_axes.index(letter)) for letter in "YX"]
+
+    def average(x):
+        total = 0
+        for mirrored in itertools.product((False, True), repeat=len(pairs)):
+            chosen = list(itertools.compress(pairs, mirrored))
+            y = run(np.flip(x, [there for there, _ in chosen]))
+            total = total + np.flip(y, [back for _, back in chosen])
+        return total / 2 ** len(pairs)
+
+    return average

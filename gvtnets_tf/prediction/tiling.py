@@ -38,9 +38,12 @@ class Tile:
 
     @property
     def keep(self):
-        return tuple(
-            slice(w.start - r.start, w.stop - r.start) for r, w in zip(self.read, self.write)
-        )
+        return self.shift([read.start for read in self.read]).write
+
+    def shift(self, origin: Sequence) -> "Tile":
+        """Return the tile counted from another origin."""
+        move = lambda slices: tuple(slice(s.start - n, s.stop - n) for s, n in zip(slices, origin))
+        return Tile(move(self.read), move(self.write))
 
     def along(self, axes: Sequence) -> "Tile":
         """Return the tile on some of its axes, given by their indices."""
@@ -53,23 +56,19 @@ def split_axis(
     """Cut one axis into `(read, write)` slices; the writes meet without overlap.
 
     Args:
-        length: int. Voxels along the axis.
-        size: int. Voxels the model reads at a time; capped at `length`.
-        margin: int. Least number of voxels dropped on each inner side of a tile.
-        align: int. Tiles begin at multiples of this, so that a network that strides
-            sees the same phase in each of them. The last one ends with the axis.
-        letter: str. Name of the axis in messages.
+        length: voxels along the axis.
+        size: voxels the model reads at a time; capped at `length`.
+        margin: least number of voxels dropped on each inner side of a tile.
+        align: tiles begin at multiples of this, so that a network that strides sees the same
+            phase in each of them. The last one ends with the axis.
+        letter: name of the axis in messages.
 
     Returns:
-        List of `(read, write)` slice pairs, in order. Two neighbors meet in the
-        middle of the voxels that both of them read.
+        List of slice pairs, in order. Two neighbors meet in the middle of the voxels that both
+        of them read.
 
     Raises:
         ValueError: if `size` leaves less than `align` once both margins are dropped.
-
-    Examples:
-        >>> split_axis(10, size=6, margin=1)
-        [(slice(0, 6, None), slice(0, 5, None)), (slice(4, 10, None), slice(5, 10, None))]
     """
     size = min(size, length)
     step = (size - 2 * margin) // align * align
@@ -89,17 +88,9 @@ def split_axis(
 def split(
     shape: Sequence, size: Sequence, margin: Sequence, align: Sequence | None = None
 ) -> list[Tile]:
-    """Cut a grid of any rank into tiles of equal size: the product of its axes.
+    """Cut a grid of any rank into tiles of equal size, in the order in which it lies in memory.
 
-    Args:
-        shape, size, margin, align: one int per axis, as in `split_axis`. The last
-            axes are called Z, Y and X in messages.
-
-    Returns:
-        List of `Tile`, in the order in which the grid lies in memory.
-
-    Raises:
-        ValueError: as `split_axis`.
+    Arguments are those of `split_axis`, one per axis; the last are Z, Y and X in messages.
     """
     align = align or (1,) * len(shape)
     letters = [*(f"axis {i}" for i in range(len(shape) - 3)), *"ZYX"[-len(shape) :]]
@@ -110,17 +101,12 @@ def split(
 def blend_weights(tiles: list[Tile], blend: str) -> list[tuple]:
     """Weight the voxels of tiles that overlap, so that all tiles sum to one in each voxel.
 
-    Args:
-        tiles: list of `Tile` from `split`.
-        blend: `"average"`, every tile counts the same (as published, Wang et al. 2021),
-            or `"ramp"`, a tile fades towards its sides.
+    With `"average"` every tile counts the same (as published, Wang et al. 2021), with `"ramp"` a
+    tile fades towards its sides.
 
     Returns:
         List with one tuple per tile: a 1-D float array per axis, whose outer product
         (`outer_weight`) is the weight of the tile over its `read` region.
-
-    Raises:
-        ValueError: for an unknown `blend`.
     """
     shape_of = WEIGHTS[check_choice("blend", blend, WEIGHTS)]
     axes = []
@@ -135,15 +121,8 @@ def blend_weights(tiles: list[Tile], blend: str) -> list[tuple]:
 
 
 def outer_weight(lines: tuple) -> np.ndarray:
-    """Multiply out one entry of `blend_weights`.
-
-    Returns:
-        Float32 array over the `read` region of the tile.
-    """
-    result = np.ones((), np.float32)
-    for weights in lines:
-        result = np.multiply.outer(result, weights.astype(np.float32))
-    return result
+    """Multiply out an entry of `blend_weights` to float32 over the `read` region of its tile."""
+    return functools.reduce(np.multiply.outer, [weights.astype(np.float32) for weights in lines])
 
 
 @dataclass(frozen=True)
@@ -151,13 +130,13 @@ class Plan:
     """Where the voxels of one frame go. No pixels live here; `plan_tiles` makes one.
 
     Attributes:
-        grid: str. Axes of a frame: the one that a network of planes is repeated along, if
-            any, and then the network's own.
-        rank: int. How many of them are the network's own.
-        shape, padded: tuples of int. Voxels of the frame, before and after padding.
-        divisor: tuple of int. A tile is a multiple of it.
-        size, margin: tuples of int. Voxels of a tile, and of each of its inner margins.
-        output_indices: tuple of int. Axes of the grid that the result has.
+        grid: axes of a frame: the one that a network of planes is repeated along, if any, and
+            then the network's own.
+        rank: how many of them are the network's own.
+        shape, padded: voxels of the frame, before and after padding.
+        divisor: a tile is a multiple of it.
+        size, margin: voxels of a tile, and of each of its inner margins.
+        output_indices: axes of the grid that the result has.
     """
 
     grid: str
@@ -194,11 +173,7 @@ class Plan:
         return tuple(values[i] for i in self.output_indices)
 
     def smaller_tile(self, voxels: float) -> tuple | None:
-        """Find a smaller tile: halve the longest axis until it holds at most `voxels`.
-
-        Returns:
-            Tuple of int, or `None` where no tile is small enough.
-        """
+        """Halve the longest axis of a tile until it holds at most `voxels`, or return `None`."""
         size, align = list(self.tile), self.divisor[-self.rank :]
         first = len(self.grid) - self.rank
         while math.prod(size) > voxels:
@@ -215,30 +190,20 @@ class Plan:
 
 
 def plan_tiles(
-    sizes: Mapping,
-    axes: str,
-    output_axes: str,
-    divisor: Sequence,
-    *,
-    tile: int | Sequence | None = None,
-    overlap: int | Sequence | None = None,
-) -> Plan:
+    sizes: Mapping, axes: str, output_axes: str, divisor: Sequence, *,
+    tile: int | Sequence | None = None, overlap: int | Sequence | None = None,
+) -> Plan:  # fmt: skip
     """Lay out one frame for a network.
 
     Args:
         sizes: mapping from axis letter to voxels; letters other than Z, Y, X are ignored.
             The network is repeated along one of Z, Y, X that is not in `axes`.
-        axes, output_axes: str. Spatial axes of the network's input and of its result.
+        axes, output_axes: spatial axes of the network's input and of its result.
         divisor: one int per letter of `axes`.
-        tile: int, or one per letter of `axes`, rounded up to the divisor; `None` for the
-            whole frame. An axis that the result lacks must be held whole.
-        overlap: int, or one per letter of `axes`. Voxels that neighbors share at least.
-            By default each side gives up an eighth of the tile, but at least the divisor,
-            which drops the voxels that the coarsest level saw beside a border, and at most a
-            quarter, so that half of the tile answers.
-
-    Returns:
-        `Plan`.
+        tile: as in `PredictionOptions`; `None` for the whole frame.
+        overlap: as in `PredictionOptions`. By default each side gives up an eighth of the tile,
+            but at least the divisor, which drops the voxels that the coarsest level saw beside a
+            border, and at most a quarter, so that half of the tile answers.
 
     Raises:
         ValueError: naming the option that does not fit.
@@ -279,11 +244,7 @@ def _size(tile, axes, length, divisor, whole):
 
 
 def check_per_axis(name: str, value: int | Sequence, axes: str, least: int = 1) -> tuple:
-    """Return one int per axis from one number for all, or from one for each.
-
-    Raises:
-        ValueError: naming the argument, the axes and the value.
-    """
+    """Return one int per axis from one number for all, or from one for each; else raise."""
     values = (value,) * len(axes) if isinstance(value, (int, np.integer)) else tuple(value)
     if len(values) != len(axes):
         raise ValueError(
@@ -305,9 +266,6 @@ def pad_amounts(shape: Sequence, divisor: Sequence) -> list:
     """Count the voxels to add `(before, after)` each axis to make it a multiple of its divisor.
 
     Half of them go before, and the odd one after, as published (Wang et al. 2021).
-
-    Raises:
-        ValueError: if an axis is empty or a divisor is not positive.
     """
     for size, factor in zip(shape, divisor, strict=True):
         check_at_least("size of the image", size, 1)
@@ -317,17 +275,9 @@ def pad_amounts(shape: Sequence, divisor: Sequence) -> list:
 
 
 def pad(array: np.ndarray, divisor: Sequence) -> np.ndarray:
-    """Pad the leading axes by reflection to multiples of `divisor`.
+    """Pad the axes of the grid of an array `(*grid, ...)` by reflection to multiples of `divisor`.
 
-    An axis shorter than its padding is reflected again and again; a single plane is
-    repeated.
-
-    Args:
-        array: array `(*grid, ...)`.
-        divisor: one int per axis of the grid; the axes after it stay as they are.
-
-    Returns:
-        Array of the same dtype; `array` itself where nothing is missing.
+    An axis shorter than its padding is reflected again and again; a single plane is repeated.
     """
     amounts = pad_amounts(array.shape[: len(divisor)], divisor)
     if not np.any(amounts):
@@ -336,12 +286,6 @@ def pad(array: np.ndarray, divisor: Sequence) -> np.ndarray:
 
 
 def crop(array: np.ndarray, shape: Sequence, divisor: Sequence) -> np.ndarray:
-    """Crop the padding of `pad` off a grid of this shape; the result is a view.
-
-    Args:
-        array: array `(*padded grid, ...)`.
-        shape: one int per axis of the grid, before padding.
-        divisor: as in `pad`.
-    """
+    """Crop the padding of `pad` off a grid that had this shape before; the result is a view."""
     amounts = pad_amounts(shape, divisor)
     return array[tuple(slice(before, before + n) for (before, _), n in zip(amounts, shape))]

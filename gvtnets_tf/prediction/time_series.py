@@ -1,22 +1,60 @@
-"""Predict the frames of a time series, or one image, one after the other."""
+"""Open an image or a time series, and predict its frames one after the other."""
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
 
+from gvtnets_tf.data.sources import Source
 from gvtnets_tf.images import resampling
 from gvtnets_tf.images.axes import rearrange, spatial
-from gvtnets_tf.images.frames import join
+from gvtnets_tf.images.frames import join, select
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
-from gvtnets_tf.prediction.inputs import open_input, select_channels
 from gvtnets_tf.prediction.options import PredictionOptions, collect_options
 from gvtnets_tf.prediction.partial_results import Parts
 from gvtnets_tf.prediction.results import choose_axes
 from gvtnets_tf.zoo.card import Card
+
+
+def open_input(source: Source | Image, options: PredictionOptions) -> Image:
+    """Open an input with the axes, the voxel size and the frames that the options name.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the image and the reason.
+    """
+    if isinstance(source, Image):
+        image = replace(source, axes=options.axes or source.axes)
+    else:
+        image = source.open(options.axes)
+    if options.voxel_size is not None:
+        voxel_size = _check_voxel_size(options.voxel_size, image)
+        image = replace(image, voxel_size={**image.voxel_size, **voxel_size})
+    return select(image, options.frames)
+
+
+def select_channels(image: Image, card: Card, channels: Sequence | None = None) -> Image:
+    """Select the channels that a network reads, as `PredictionOptions.input_channels` says.
+
+    Raises:
+        ValueError: naming the channel that is missing, and those there are.
+    """
+    names, count = card.input_channels, image.sizes.get("C", 1)
+    if channels is not None or not names or not image.channel_names:
+        return image.select_channels(channels)
+    missing = [name for name in names if name not in image.channel_names]
+    if not missing:
+        return image.select_channels(list(names))
+    if count == len(names):
+        return image  # as many as it reads, under other names
+    raise ValueError(
+        f"{image.name or 'The image'} has no channel {missing[0]!r}, which the model reads: choose "
+        f"with --input-channels (`input_channels`) among its {count} "
+        f"({', '.join(image.channel_names)}). The model reads {len(names)} ({', '.join(names)})."
+    )
 
 
 @dataclass(frozen=True)
@@ -27,9 +65,9 @@ class Series:
     named before hours of work, then each to be predicted.
 
     Attributes:
-        image: `Image`, the input. The result gets its grid.
-        scaled: `Image` with the voxel size that the network knows, computed when it is read.
-        normalizer: `Normalizer` of the input.
+        image: the input. The result gets its grid.
+        scaled: the input with the voxel size that the network knows, computed when it is read.
+        normalizer: of the input.
         scope: `"frame"`, `"series"`, or an `Affine` measured elsewhere.
     """
 
@@ -40,7 +78,6 @@ class Series:
 
     @property
     def count(self) -> int:
-        """Number of frames; one where there is no axis T."""
         return self.image.sizes.get("T", 1)
 
     @functools.cached_property
@@ -48,9 +85,9 @@ class Series:
         """Statistics of each frame, measured before any resampling."""
         return _measure(self)
 
-    @functools.cached_property
+    @property
     def info(self) -> dict:
-        """Choices that all frames share, in values that JSON can hold."""
+        """Choices that all frames share, for JSON."""
         scope = "elsewhere" if isinstance(self.scope, Affine) else self.scope
         info = {"statistics_of": scope} if "T" in self.image.axes else {}
         if self.scaled is not self.image:
@@ -70,13 +107,7 @@ class Series:
 def prepare(image: Image, card: Card, options: PredictionOptions) -> Series:
     """Bring an input to the voxels of a network, frame by frame as they are read.
 
-    Args:
-        image: `Image`, with or without axis T. An image without is held in memory.
-        card: `Card` of the network.
-        options: `PredictionOptions`; `resample` and `statistics` count here.
-
-    Returns:
-        `Series`, which models of one rule of normalization, voxel size and channels share.
+    Models of one rule of normalization, voxel size and channels can share the `Series`.
 
     Raises:
         ValueError: if a voxel size is missing.
@@ -96,37 +127,19 @@ def prepare(image: Image, card: Card, options: PredictionOptions) -> Series:
 
 
 def predict_frames(
-    series: Series,
-    predictor,
-    options: PredictionOptions,
-    parts: Parts | None = None,
+    series: Series, predictor, options: PredictionOptions, parts: Parts | None = None,
     progress: bool = False,
-) -> tuple:
+) -> tuple:  # fmt: skip
     """Predict each frame, and bring the results to the grid of the input.
 
-    Args:
-        series: `Series`.
-        predictor: `Predictor`.
-        options: `PredictionOptions`.
-        parts: `Parts` that keep each frame as soon as it is done; frames that are there
-            are not predicted again.
-        progress: bool. Show a bar on standard error.
-
-    Returns:
-        `(results, info)`: a list of `Image` (the location and, with `uncertainty`, the
-        scale), and a mapping that says how all frames were predicted.
-
-    Raises:
-        ValueError: as `Predictor.predict`.
+    Each frame is put into `parts` as soon as it is done; those that are there are not predicted
+    again. Returned is as by `predict_series`.
     """
     predictor.check(series.scaled, options)
     statistics, count = series.statistics, series.count
-    numbers = tqdm(
-        range(count), desc=series.image.name, unit="frame", leave=False,
-        disable=not (progress and count > 1)
-    )  # fmt: skip
+    bar = {"desc": series.image.name, "unit": "frame", "leave": False}
     first, arrays, info = None, [], {"statistics": []}
-    for number in numbers:
+    for number in tqdm(range(count), **bar, disable=not (progress and count > 1)):
         done = parts.get(number) if parts else None
         if done is None:
             frame, one = series.read_frame(number), progress and count == 1
@@ -137,31 +150,30 @@ def predict_frames(
         images, about = done
         info = {**about, **series.info, "statistics": info["statistics"] + about["statistics"]}
         if first is None:
-            first, arrays = images, [_allocate(image, count) for image in images]
+            first, shape = images, (count, *images[0].shape)
+            arrays = [
+                np.asarray(image.array)[None] if count == 1 else np.empty(shape, np.float32)
+                for image in images  # that of a single frame is not copied
+            ]
         for array, image in zip(arrays, images if count > 1 else ()):
             array[number] = rearrange(image.array, image.axes, first[0].axes)
     return [_join_results(*pair, series.image) for pair in zip(arrays, first)], info
 
 
 def predict_series(
-    image: Image | Sequence,
-    predictor,
-    options: PredictionOptions | None = None,
-    *,
-    progress: bool = False,
-    **fields,
-) -> tuple:
+    image: Image | Sequence, predictor, options: PredictionOptions | None = None, *,
+    progress: bool = False, **fields,
+) -> tuple:  # fmt: skip
     """Predict an image or a time series.
 
     Args:
         image: `Image`, or a list of frames (arrays with the axes of `predictor.card`).
         predictor: `Predictor`.
-        options: `PredictionOptions`.
-        progress: bool. Show a bar on standard error.
-        **fields: of `PredictionOptions`, in place of `options` or of some of them.
+        options, progress, **fields: as in `Predictor.predict`.
 
     Returns:
-        `(results, info)` as `predict_frames`.
+        `(results, info)`: a list of `Image` (the location and, with `uncertainty`, the scale),
+        and a mapping that says how all frames were predicted.
 
     Raises:
         ValueError: as `Predictor.predict`.
@@ -177,10 +189,28 @@ def predict_series(
     options = collect_options(options, fields)
     if isinstance(image, (list, tuple)):
         image = join(image, predictor.card.axes)
-    image = open_input(image, options)
-    image = select_channels(image, predictor.card, options.input_channels)
+    image = select_channels(open_input(image, options), predictor.card, options.input_channels)
     series = prepare(image, predictor.card, options)
     return predict_frames(series, predictor, options, progress=progress)
+
+
+def _check_voxel_size(voxel_size, image):
+    """Return micrometers by axis letter, for those that `PredictionOptions.voxel_size` takes."""
+    letters, name = [a for a in "ZYX" if a in image.axes], image.name or "the image"
+    if not isinstance(voxel_size, Mapping):
+        if len(voxel_size) != len(letters):
+            raise ValueError(
+                f"--voxel-size (`voxel_size`) has one number for each of the axes "
+                f"{''.join(letters)} of {name}. Received: {list(voxel_size)}."
+            )
+        voxel_size = dict(zip(letters, voxel_size))
+    for letter, size in voxel_size.items():
+        if letter not in "TZYX" or not 0 < size < math.inf:
+            raise ValueError(
+                f"--voxel-size (`voxel_size`) is in micrometers, above zero, along Z, Y or X. "
+                f"Received: {letter} {size}, for {name}."
+            )
+    return voxel_size
 
 
 def _read(image, number):
@@ -197,36 +227,21 @@ def _restore_grid(result, image):
     return replace(back, array=rearrange(np.asarray(back.array), back.axes, axes), axes=axes)
 
 
-def _allocate(image, count):
-    """Return an array for the results of all frames; of one frame it is its own, not a copy."""
-    if count == 1:
-        return np.asarray(image.array)[None]
-    return np.empty((count, *image.shape), np.float32)
-
-
 def _join_results(array, first, image):
     """Join the frames of a result, in the order of axes of the input."""
     if "T" not in image.axes:
         return replace(first, array=array[0], name=image.name)
     axes = choose_axes(image.axes, spatial(first.axes), first.sizes.get("C", 1))
     steps = {a: size for a, size in image.voxel_size.items() if a == "T"}
-    return replace(
-        first,
-        array=rearrange(array, "T" + first.axes, axes),
-        axes=axes,
-        voxel_size={**steps, **first.voxel_size},
-        name=image.name,
-    )
+    array, voxel_size = rearrange(array, "T" + first.axes, axes), {**steps, **first.voxel_size}
+    return replace(first, array=array, axes=axes, voxel_size=voxel_size, name=image.name)
 
 
 def _measure(series):
     rule, scope, image = series.normalizer, series.scope, series.image
-    name = image.name or "the image"
-    one = "T" not in image.axes
-    frames = (
-        rearrange(frame.array, frame.axes, spatial(frame.axes) + "C")
-        for frame in (_read(image, number) for number in range(series.count))
-    )
+    name, one = image.name or "the image", "T" not in image.axes
+    frames = (_read(image, number) for number in range(series.count))
+    frames = (rearrange(f.array, f.axes, spatial(f.axes) + "C") for f in frames)
     if scope == "series" and not one:
         return [rule.measure(frames, name)] * series.count
     given = isinstance(scope, Affine)

@@ -195,11 +195,7 @@ FILES = {
 
 @pytest.mark.parametrize(
     "case",
-    [
-        "image_of_two_channels",
-        "probabilistic",
-        pytest.param("projection", marks=pytest.mark.slow),
-    ],
+    ["image_of_two_channels", "probabilistic", pytest.param("projection", marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_answers_as_the_network_at_two_sizes(tmp_path, noise, kind, case):

@@ -135,16 +135,15 @@ def test_inputs_of_one_stem_are_refused(tmp_path, pixels):
         predict(f"{tmp_path}/*/*", None, tmp_path / "out")
 
 
-def test_values_are_rounded_and_clipped_and_the_share_is_said(tmp_path, model, capfd):
+def test_values_are_rounded_and_clipped_and_the_share_is_logged(tmp_path, model, caplog, capfd):
     x = np.array([[[-1, 0.2, 0.3, 40000]]], np.float32)
     path = put(tmp_path / "a.tif", x)
     predict(path, model, tmp_path / "b.tif", dtype="uint16", progress=False)
     found = readers.read(tmp_path / "b.tif").numpy("ZYX")
     np.testing.assert_array_equal(found, [[[0, 0, 1, 65535]]])
     assert found.dtype == np.uint16
-    said = capfd.readouterr()
-    assert "50.00% of the values were clipped to uint16" in said.err
-    assert said.out == ""
+    assert "50.00% of the values were clipped to uint16" in caplog.text
+    assert capfd.readouterr().out == ""
 
 
 def test_what_is_there_is_replaced_only_if_forced(tmp_path, model, pixels):
@@ -266,9 +265,12 @@ def test_a_series_that_stopped_goes_on_with_the_next_frame(tmp_path):
 
     good, calls = counting(lambda x: np.concatenate([x, np.abs(x)], -1), probabilistic=True)
     with pytest.raises(
-        ValueError, match=r"another one \(flip_average, tile\): repeat its settings"
+        ValueError, match=r"settings: flip_average was False, is True; tile was None, is 4\. Repeat"
     ):
         predict(path, good, out, resume=True, flip_average=True, tile=4, **options)
+    other = Predictor(good.model, good.card.changed(denormalize="input"))
+    with pytest.raises(ValueError, match=r"denormalize of the model was 'none', is 'input'\."):
+        predict(path, other, out, resume=True, **options)
     written = predict(path, good, out, resume=True, batch_size=2, **options)
     assert [p.name for p in written] == ["o.ome.tif", "o_uncertainty.ome.tif", "m.gif"]
     assert len(calls) == 2  # of four frames, two were there

@@ -110,8 +110,7 @@ def test_what_is_no_size_is_refused_by_name(text):
 
 
 @pytest.mark.parametrize(
-    "size, text",
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3.25 * 1024**3, "3.2 GiB")],
+    "size, text", [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3.25 * 1024**3, "3.2 GiB")]
 )
 def test_sizes_are_written_for_people(size, text):
     assert memory.format_size(size) == text

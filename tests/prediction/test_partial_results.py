@@ -55,7 +55,9 @@ def test_a_run_goes_on_with_its_own_settings_only(stopped):
 
 def test_other_settings_are_named_or_start_anew(stopped):
     with pytest.raises(
-        ValueError, match=r"was another one \(flip_average, tile\): repeat its settings"
+        ValueError,
+        match=r"finished .* was started with other settings: tile was 8, is 9; flip_average was "
+        r"None, is True\. Repeat its settings, or start anew with --force",
     ):
         partial_results.keep_parts(
             stopped, {"tile": 9, "flip_average": True}, resume=True

@@ -143,7 +143,7 @@ def test_each_model_is_loaded_once_for_all_inputs(tmp_path, monkeypatch):
     for name in ("a", "b"):
         writers.write(tmp_path / "in" / f"{name}.tif", Image(noise(4, 20, 24), "ZYX", SIZE))
     models = [shutil.copytree(FIRST, tmp_path / name) for name in ("dna", "er")]
-    calls, made, read = [], [], model_folder.read
+    calls, made, read = [], [], model_folder.read_model
 
     def counted(path, *args):
         calls.append(path.name)
@@ -153,7 +153,7 @@ def test_each_model_is_loaded_once_for_all_inputs(tmp_path, monkeypatch):
         made.append(model)
         return compile_model(model, **kwargs)
 
-    monkeypatch.setattr(model_folder, "read", counted)
+    monkeypatch.setattr(model_folder, "read_model", counted)
     monkeypatch.setattr(tiled_network, "compile_model", compiled)
     with pytest.warns(UserWarning, match="trained on"):
         outs = predict(tmp_path / "in", models, tmp_path / "out", **QUIET)
@@ -286,7 +286,7 @@ def test_a_run_that_stopped_goes_on_with_the_next_model(tmp_path, stack):
     models = {"a": predictor(), "b": predictor(lambda x: 2 * x), "c": predictor()}
     with pytest.raises(FileExistsError, match=r"left parts of .*out\.ome\.tif.*--resume"):
         predict(stack, models, out, **QUIET)
-    with pytest.raises(ValueError, match=r"was another one \(tile\)"):
+    with pytest.raises(ValueError, match=r"other settings: tile was None, is 4\. Repeat"):
         predict(stack, models, out, resume=True, tile=4, **QUIET)
     # Smaller batches may help a run that was killed for its memory: that is no other run.
     predict(stack, models, out, resume=True, batch_size=2, whole=False, **QUIET)

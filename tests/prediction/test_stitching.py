@@ -6,11 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gvtnets_tf.prediction import stitching, tiling
-from gvtnets_tf.prediction.stitching import (
-    estimate_from_distribution,
-    stitch,
-    stitch_distributions,
-)
+from gvtnets_tf.prediction.stitching import estimate_from_distribution, stitch, stitch_distributions
 
 BLENDS = ("crop", "average", "ramp")
 

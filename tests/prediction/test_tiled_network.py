@@ -10,7 +10,7 @@ from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.prediction.engines.keras import compile_model
 from gvtnets_tf.prediction.options import PredictionOptions
 from gvtnets_tf.prediction.predictor import Predictor
-from gvtnets_tf.prediction.test_time_augmentation import average_flips
+from gvtnets_tf.prediction.tiled_network import average_flips
 from gvtnets_tf.zoo.card import Card
 
 PLAIN = Card(input_normalizer=Normalizer("none"), denormalize="none")
