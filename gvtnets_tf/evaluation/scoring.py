@@ -11,12 +11,7 @@ from gvtnets_tf.evaluation.report import Report, summarize_channels
 from gvtnets_tf.evaluation.virtual_staining.scores import score_pixels
 
 # Headings of the figures, in the order of the columns.
-HEADINGS = {
-    "input": "input",
-    "target": "truth",
-    "prediction": "prediction",
-    "baseline": "baseline",
-}
+HEADINGS = {"input": "input", "target": "truth", "prediction": "prediction", "baseline": "baseline"}
 
 
 def evaluate(

@@ -124,11 +124,11 @@ class GlobalAttention(SavedLayer):
         count = ops.cast(ops.shape(k)[2], "float32")
         # A stack has more voxels than float16 can count, so each factor takes the
         # root of their number, which is put back in float32.
-        shrink = count**-0.5 if self.compute_dtype == "float16" else None
-        if shrink is not None:
-            k, v = (x * ops.cast(shrink, x.dtype) for x in (k, v))
+        is_half = self.compute_dtype == "float16"
+        if is_half:
+            k, v = (x * ops.cast(count**-0.5, x.dtype) for x in (k, v))
         kv = ops.cast(ops.matmul(ops.swapaxes(k, -1, -2), v), "float32")
-        return (kv if shrink is None else kv * count), count
+        return (kv * count if is_half else kv), count
 
     def attend(self, query, summary, queries=None):
         """Compute the result for a query map from a summary of the source.

@@ -141,8 +141,7 @@ class GVTO(SavedLayer):
         return (FACTORS[self.scale],) * self.rank
 
     def _output_channels(self, channels):
-        default = {"down": channels * 2, "up": channels // 2}.get(self.scale, channels)
-        return self.filters or default
+        return self.filters or {"down": channels * 2, "up": channels // 2}.get(self.scale, channels)
 
     def _check_shortcut(self, channels, filters, keys):
         """Raise `ValueError` if the shortcut has other channels than the result."""
