@@ -10,14 +10,13 @@ of the field, and `scores.csv` (one row per stain).
 """
 
 import argparse
-import csv
 import os
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import atomic_write, write_csv
 from gvtnets_tf.evaluation import metrics
 
 FIELD = "cellpaint-brightfield-6ch/r03c03f03_left_CYX.tif"
@@ -56,13 +55,11 @@ def fit_ridge(features, targets, alpha):
 
 def score(true, prediction):
     """Return one row of scores per stain, from arrays `(y, x, stain)`."""
-    rows = []
-    for i, stain in enumerate(STAINS):
-        pair = true[..., i], prediction[..., i]
-        rows.append(
-            {"stain": stain, "r": metrics.pearson(*pair), "nrmse_fit": metrics.nrmse_fit(*pair)}
-        )
-    return rows
+    pairs = ((true[..., i], prediction[..., i]) for i in range(len(STAINS)))
+    return [
+        {"stain": stain, "r": metrics.pearson(*pair), "nrmse_fit": metrics.nrmse_fit(*pair)}
+        for stain, pair in zip(STAINS, pairs)
+    ]
 
 
 def main(args):
@@ -88,10 +85,7 @@ def main(args):
         out.mkdir()
         prediction = np.moveaxis(best, -1, 0).astype(np.float32)
         tifffile.imwrite(out / Path(FIELD).name, prediction, metadata={"axes": "CYX"})
-        with open(out / "scores.csv", "w", newline="") as file:
-            table = csv.DictWriter(file, rows[0])
-            table.writeheader()
-            table.writerows(rows)
+        write_csv(out / "scores.csv", rows)
     for row in rows:
         print("{stain:5} r {r:.3f}  nrmse_fit {nrmse_fit:.4f}".format(**row))
 

@@ -26,7 +26,7 @@ from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
 
 PATCH, BATCH = (16, 64, 64), 4
-SELECT_PATCHES = 64  # the default of a recipe
+VALIDATION_PATCHES = 64  # the default of a recipe
 
 
 def pairs(stacks):
@@ -39,14 +39,8 @@ def pairs(stacks):
 def make_network(loss, folder):
     """Return CARE with csbdeep's defaults; `laplace` is its probabilistic form."""
     models = optional("csbdeep.models", "care")
-    config = models.Config(
-        "ZYX",
-        n_channel_in=1,
-        n_channel_out=1,
-        probabilistic=loss == "laplace",
-        train_loss=loss,
-        train_tensorboard=False,
-    )
+    options = {"probabilistic": loss == "laplace", "train_loss": loss, "train_tensorboard": False}
+    config = models.Config("ZYX", n_channel_in=1, n_channel_out=1, **options)
     return models.CARE(config, "model", basedir=str(folder))
 
 
@@ -79,17 +73,13 @@ def main(args):
     out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(args.seed)
     care = make_network(args.loss, out)
-    seconds = train(
-        care,
-        training_dataset(
-            pairs(read(args.pairs, "train")), PATCH, BATCH, args.every, seed=args.seed
-        ),
-        validation_dataset(
-            pairs(read(args.pairs, "validation")), PATCH, BATCH, validation_patches=SELECT_PATCHES
-        ),
-        args.steps // args.every,
-        out / "history.csv",
+    training, validation = (pairs(read(args.pairs, part)) for part in ("train", "validation"))
+    train_set = training_dataset(training, PATCH, BATCH, args.every, seed=args.seed)
+    validation_set = validation_dataset(
+        validation, PATCH, BATCH, validation_patches=VALIDATION_PATCHES
     )
+    epochs = args.steps // args.every
+    seconds = train(care, train_set, validation_set, epochs, out / "history.csv")
     print(f"{care.keras_model.count_params()} parameters, {seconds:.0f} s")
 
     rows = []

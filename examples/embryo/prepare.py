@@ -18,7 +18,6 @@ and 290 MB; the size of a voxel is not recorded in the files.
 """
 
 import argparse
-import csv
 import os
 import re
 import zlib
@@ -27,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import atomic_write, write_csv
 from gvtnets_tf.data.synthetic.optics import add_camera_noise
 from gvtnets_tf.images.normalization import Normalizer
 
@@ -85,10 +84,7 @@ def main(args):
                 source = f"{part}/noisy/{noisy}.tif"
                 write(out / source, expose(clean, photons, args.background, noisy))
                 rows.append({"input": source, "target": target, "split": part})
-        with open(out / "pairs.csv", "w", newline="") as file:
-            table = csv.DictWriter(file, rows[0])
-            table.writeheader()
-            table.writerows(rows)
+        write_csv(out / "pairs.csv", rows)
     for part in SPLITS:
         print(part, sum(row["split"] == part for row in rows), "pairs")
 

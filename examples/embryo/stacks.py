@@ -1,12 +1,12 @@
 """The prepared pairs, and scores per light level, for the scripts of this folder."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
+from gvtnets_tf.atomic_files import write_csv
 from gvtnets_tf.data.pairing import read_pairs_csv
 from gvtnets_tf.evaluation import metrics
 
@@ -52,10 +52,7 @@ def read(folder, split):
 
 def write_scores(path, rows):
     """Write one row per stack, and print the means per method and light level."""
-    with open(path, "w", newline="") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
+    write_csv(path, rows)
     print(f"{'method':<14} photons  {'  '.join(f'{name:>6}' for name in SCORES)}")
     for method, photons in dict.fromkeys((row["method"], row["photons"]) for row in rows):
         group = [r for r in rows if (r["method"], r["photons"]) == (method, photons)]

@@ -43,14 +43,10 @@ class Comparison:
         return _channel_names(self.images["target"])
 
     def channels(self, *roles: str) -> list[tuple[str, dict[str, np.ndarray]]]:
-        """List the channels.
+        """Return, per channel, its name and a mapping from role to an array with axes `axes`.
 
         Args:
             roles: which images to read; those to compare by default.
-
-        Returns:
-            List of pairs: the name of the channel, and a mapping from role to an array
-            with the axes `axes`.
         """
         roles = [role for role in roles or COMPARED if role in self.images]
         stacks = {role: self.images[role].numpy("C" + self.axes) for role in roles}
@@ -70,26 +66,12 @@ class Comparisons:
     Raises:
         ValueError: if images do not pair up; on iteration, naming the image, if it does not
             fit its target or if its target has none of the labels.
-
-    Examples:
-        >>> truth = np.arange(12.0).reshape(3, 4)
-        >>> comparisons = Comparisons([truth], [truth + 1])
-        >>> for comparison in comparisons:
-        ...     print(comparison.name, comparison.axes, list(comparison.images))
-        000 YX ['prediction', 'target']
     """
 
     def __init__(
-        self,
-        targets,
-        predictions,
-        baseline=None,
-        inputs=None,
-        *,
-        axes=None,
-        target_channels=None,
-        regions=None,
-    ):
+        self, targets, predictions, baseline=None, inputs=None,
+        axes=None, target_channels=None, regions=None,
+    ):  # fmt: skip
         others = {"prediction": predictions, "baseline": baseline, "input": inputs}
         self.rows = _pair(targets, {role: x for role, x in others.items() if x is not None})
         self.axes, self.target_channels, self.regions = axes, target_channels, regions or {}

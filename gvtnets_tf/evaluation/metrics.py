@@ -2,9 +2,10 @@
 
 Every score takes `(true, prediction)`, two arrays of one shape and any rank, without a batch
 or channel axis: a score mixes all voxels. Everything is computed in float64. An array that is
-empty, holds NaN or infinity, or differs in shape raises `ValueError`; a score that two valid
-arrays do not define (the correlation with a constant, say) is `nan`, and each function says
-when.
+empty, holds NaN or infinity, or differs in shape raises `ValueError`, and so does a
+`data_range` (the largest minus the smallest value that an image can have) that is not above 0.
+A score that two valid arrays do not define (the correlation with a constant, say) is `nan`,
+and each function says when.
 """
 
 import math
@@ -20,13 +21,11 @@ def pearson(true: ArrayLike, prediction: ArrayLike) -> float:
     """Pearson correlation `r`, -1 to 1; `nan` if either array is constant.
 
     Examples:
-        >>> pearson([1, 2, 3, 4], [12, 14, 16, 18])
-        1.0
         >>> round(pearson([1, 2, 3, 4], [1, 3, 2, 4]), 6)
         0.8
     """
     true, prediction = _check(true, prediction)
-    if np.ptp(true) == 0 or np.ptp(prediction) == 0:
+    if not (np.ptp(true) and np.ptp(prediction)):
         return math.nan
     t, p = _scale_to_one(true - true.mean()), _scale_to_one(prediction - prediction.mean())
     return float(np.clip(np.vdot(t, p) / np.sqrt(np.vdot(t, t) * np.vdot(p, p)), -1.0, 1.0))
@@ -76,9 +75,7 @@ def normalized_l2(true: ArrayLike, prediction: ArrayLike) -> float:
     `MSE(true, prediction) / MSE(true, 0)`; `nan` if `true` is 0 everywhere.
 
     Reference:
-        Ounkomol et al. (2018), Label-free prediction of three-dimensional
-        fluorescence images, Nat. Methods 15, 917-920.
-        https://doi.org/10.1038/s41592-018-0111-2
+        Ounkomol et al. (2018). https://doi.org/10.1038/s41592-018-0111-2
 
     Examples:
         >>> normalized_l2([0, 2, 4], [1, 0, 4])
@@ -90,13 +87,6 @@ def normalized_l2(true: ArrayLike, prediction: ArrayLike) -> float:
 
 def psnr(true: ArrayLike, prediction: ArrayLike, data_range: float) -> float:
     """Peak signal-to-noise ratio in dB; infinite without error.
-
-    Args:
-        true, prediction: arrays of one shape.
-        data_range: float. Largest minus smallest value that an image can have.
-
-    Raises:
-        ValueError: if `data_range` is not positive, or as for every score.
 
     Examples:
         >>> psnr([0, 0], [10, 10], data_range=100)
@@ -113,22 +103,11 @@ def ssim(true: ArrayLike, prediction: ArrayLike, data_range: float) -> float:
     are then compared plane by plane along it (a stack of 5 planes: five 2-D values,
     averaged). `nan` if every axis is shorter than 7.
 
-    Args:
-        true, prediction: arrays of one shape.
-        data_range: float. Largest minus smallest value that an image can have.
-
-    Raises:
-        ValueError: if `data_range` is not positive, or as for every score.
-
     Reference:
-        Wang et al. (2004), Image quality assessment: from error visibility to
-        structural similarity, IEEE Trans. Image Process. 13, 600-612.
-        https://doi.org/10.1109/TIP.2003.819861
+        Wang et al. (2004), Image quality assessment. https://doi.org/10.1109/TIP.2003.819861
 
     Examples:
         >>> image = np.arange(64.0).reshape(8, 8)
-        >>> ssim(image, image, data_range=63)
-        1.0
         >>> round(ssim(image, image[::-1], data_range=63), 2)
         -0.93
     """
@@ -148,9 +127,8 @@ def affine_fit(true: ArrayLike, prediction: ArrayLike) -> tuple[np.ndarray, np.n
         image that is empty but for a few voxels.
 
     Reference:
-        Wang, Xie & Ji (2021), Global voxel transformer networks for augmented
-        microscopy, Nat. Mach. Intell. 3, 161-171, section 4.4, after Weigert et al.
-        (2018). https://doi.org/10.1038/s42256-020-00283-x
+        Wang, Xie & Ji (2021), section 4.4, after Weigert et al. (2018).
+        https://doi.org/10.1038/s42256-020-00283-x
 
     Examples:
         >>> g, x = affine_fit([0, 1, 2, 3], [10, 20, 30, 40])

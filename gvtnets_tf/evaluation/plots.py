@@ -1,7 +1,8 @@
 """Figures: images side by side, scores as boxes, training curves.
 
-Every function writes one file, whose suffix chooses the format (`.png`, `.pdf`,
-`.svg`), and leaves matplotlib's global state and its current backend alone.
+Every function writes one file, `path`, whose suffix chooses the format (`.png`, `.pdf`,
+`.svg`), and leaves matplotlib's global state and its current backend alone. A file that is
+there raises `FileExistsError`, or is replaced with `force=True`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +23,10 @@ COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 
 
 def comparison(
-    path: str | Path,
-    images: Mapping[str, np.ndarray],
-    *,
-    axes: str | Mapping[str, str] | None = None,
-    channel_names: Sequence[str] = (),
-    show: str = "slice",
-    title: str = "",
-    force: bool = False,
-) -> None:
+    path: str | Path, images: Mapping[str, np.ndarray], *,
+    axes: str | Mapping[str, str] | None = None, channel_names: Sequence[str] = (),
+    show: str = "slice", title: str = "", force: bool = False,
+) -> None:  # fmt: skip
     """Show input, truth, predictions and their differences, a row per channel.
 
     Truth and predictions share the gray scale of the truth (percentiles 0.5 and
@@ -39,7 +35,6 @@ def comparison(
     row. The correlation in a heading is that of the whole image, not of the slice.
 
     Args:
-        path: the figure to write.
         images: mapping from name to array. `"input"` and `"truth"` may be among them,
             every other name is a prediction. Truth and predictions have one shape.
         axes: str, or mapping from name to str, letters of `TCZYX`. `None` reads
@@ -48,19 +43,15 @@ def comparison(
         show: `"slice"` for the central plane along Z, `"max"` for the maximum over
             Z. Of a time series, the central frame is shown.
         title: str. A line above the figure.
-        force: bool. Whether an existing figure may be replaced.
 
     Raises:
         ValueError: if shapes differ, axes do not fit, or `show` is unknown.
-        FileExistsError: if `path` exists and `force` is `False`.
 
     Examples:
         >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "cell.png"
         >>> truth = np.random.default_rng(0).random((3, 8, 8))
-        >>> comparison(path, {"truth": truth, "prediction": truth**2}, axes="ZYX")
-        >>> path.exists()
-        True
+        >>> images = {"truth": truth, "prediction": truth**2}
+        >>> comparison(Path(tempfile.mkdtemp()) / "cell.png", images, axes="ZYX")
     """
     check_choice("show", show, ["slice", "max"])
     stacks = {name: _to_stack(name, image, axes) for name, image in images.items()}
@@ -74,9 +65,7 @@ def comparison(
         for place, panel in zip(places, row):
             _draw_panel(figure, place, panel)
         if channel_names:
-            name = channel_names[index]
-            places[0].text(-0.06, 0.5, name, rotation=90, ha="right", va="center",
-                           transform=places[0].transAxes, fontsize=11)  # fmt: skip
+            label_row(places[0], channel_names[index], fontsize=11)
     if title:
         figure.suptitle(title, fontsize=11)
     save_figure(figure, path, force)
@@ -86,23 +75,18 @@ def box(path: str | Path, table: Mapping, *, label: str = "r", force: bool = Fal
     """Draw the scores of each group: quartiles as a box, whiskers to the extremes, all points.
 
     Args:
-        path: the figure to write.
         table: mapping from group to a sequence of float; or to a mapping from series
             to such a sequence, and the series of a group stand side by side. `nan`
             and infinite scores are left out.
         label: str. Title of the vertical axis.
-        force: bool. Whether an existing figure may be replaced.
 
     Raises:
         ValueError: if `table` is empty.
-        FileExistsError: if `path` exists and `force` is `False`.
 
     Examples:
         >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "box.svg"
-        >>> box(path, {"DNA": {"gvtnet": [0.8, 0.9], "fnet": [0.7, 0.8]}}, label="Pearson r")
-        >>> path.exists()
-        True
+        >>> table = {"DNA": {"gvtnet": [0.8, 0.9], "fnet": [0.7, 0.8]}}
+        >>> box(Path(tempfile.mkdtemp()) / "box.svg", table, label="Pearson r")
     """
     if not table:
         raise ValueError("`table` must hold at least one group of scores. Received: none.")
@@ -129,23 +113,18 @@ def curves(path: str | Path, history: Mapping[str, Sequence], *, force: bool = F
     """Draw training curves, `loss` and `val_loss` in one panel, one panel per quantity.
 
     Args:
-        path: the figure to write.
         history: mapping from column to a sequence of numbers, one per epoch, as in
             Keras' `History.history`. `epoch`, if it is there, is the horizontal axis.
             `None` and `nan` leave a gap. A scale is logarithmic if its values are
             positive and span more than a factor of ten.
-        force: bool. Whether an existing figure may be replaced.
 
     Raises:
         ValueError: if there is nothing to draw.
-        FileExistsError: if `path` exists and `force` is `False`.
 
     Examples:
         >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "history.svg"
-        >>> curves(path, {"epoch": [1, 2, 3], "loss": [3, 2, 1], "val_loss": [3, 2.5, 2]})
-        >>> path.exists()
-        True
+        >>> history = {"epoch": [1, 2, 3], "loss": [3, 2, 1], "val_loss": [3, 2.5, 2]}
+        >>> curves(Path(tempfile.mkdtemp()) / "history.svg", history)
     """
     columns = {name: np.asarray(values, np.float64) for name, values in history.items()}
     epochs = columns.pop("epoch", None)
@@ -285,6 +264,12 @@ def make_figure(size):
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, dpi=DPI, layout="constrained")
+
+
+def label_row(place, name, fontsize):
+    """Write the name of a row of panels beside its first one."""
+    place.text(-0.06, 0.5, name, rotation=90, ha="right", va="center",
+               transform=place.transAxes, fontsize=fontsize)  # fmt: skip
 
 
 def save_figure(figure, path, force):

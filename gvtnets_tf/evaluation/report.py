@@ -34,12 +34,9 @@ class Report:
 
     Examples:
         >>> row = {"name": "a", "channel": "DNA", "r": 0.5}
-        >>> report = Report([row], summarize_channels([row]))
-        >>> print(report)
+        >>> print(Report([row], summarize_channels([row])))
         channel DNA  mean   sd  median  n
         r             0.5  nan     0.5  1
-        >>> json.loads(report.json())["channels"]["DNA"]["scores"]["r"]["mean"]
-        0.5
     """
 
     rows: list[dict]
@@ -70,10 +67,7 @@ class Report:
     def _group_correlations(self):
         keys = {"prediction": "r", "baseline": "baseline_r"}
         keys = {model: key for model, key in keys.items() if key in self.rows[0]}
-        return {
-            channel: {model: _column(self.rows, channel, key) for model, key in keys.items()}
-            for channel in self.overall
-        }
+        return {c: {m: _column(self.rows, c, k) for m, k in keys.items()} for c in self.overall}
 
     def __str__(self):
         tables = [_format_channel(name, summary) for name, summary in self.overall.items()]
@@ -115,9 +109,8 @@ def _format_channel(channel, summary):
             test = summary["tests"].get(score)
             p = "" if test is None else test["note"] or f"{test['p']:.3g}"
             rows[-1] += [f"{summary['baseline'][score]['mean']:.5g}", p]
-    return format_table(
-        rows, header + (["baseline", "p (one-tailed, paired)"] if has_baseline else [])
-    )
+    header += ["baseline", "p (one-tailed, paired)"] if has_baseline else []
+    return format_table(rows, header)
 
 
 def _replace_non_finite(value):

@@ -11,81 +11,55 @@ from gvtnets_tf.evaluation.report import Report, summarize_channels
 from gvtnets_tf.evaluation.virtual_staining.scores import score_pixels
 
 # Headings of the figures, in the order of the columns.
-HEADINGS = {
-    "input": "input",
-    "target": "truth",
-    "prediction": "prediction",
-    "baseline": "baseline",
-}
+HEADINGS = {"input": "input", "target": "truth", "prediction": "prediction", "baseline": "baseline"}
 
 
 def evaluate(
-    predictions: str | Path | Sequence,
-    targets: str | Path | Sequence,
-    out: str | Path | None = None,
-    baseline: str | Path | Sequence | None = None,
-    *,
-    axes: str | None = None,
-    target_channels: list | None = None,
-    regions: dict | None = None,
-    inputs: str | Path | Sequence | None = None,
-    staining: bool | dict | None = False,
+    predictions: str | Path | Sequence, targets: str | Path | Sequence,
+    out: str | Path | None = None, baseline: str | Path | Sequence | None = None, *,
+    axes: str | None = None, target_channels: list | None = None, regions: dict | None = None,
+    inputs: str | Path | Sequence | None = None, staining: bool | dict | None = False,
     force: bool = False,
-) -> Report:
+) -> Report:  # fmt: skip
     """Score predictions against targets and, where given, against a baseline.
 
-    Images are read one at a time. Axes are matched by their letters, an axis of
-    length one may be missing, and each channel is scored by itself, over all frames,
-    planes and pixels together. A channel of a target that is NaN throughout is a label that
-    was not imaged: it is left out.
+    Axes are matched by their letters, an axis of length one may be missing, and each channel
+    is scored by itself, over all frames, planes and pixels together. A channel of a target
+    that is NaN throughout is a label that was not imaged: it is left out.
 
     Args:
         predictions: quoted glob or list of paths, paired with `targets` by name (see
             `data.pairing`); or list of `Image` or arrays, paired by order.
         targets: likewise, the truth. Or a folder of the in-silico labeling data set, whose
-            wells pair with predictions `<name of the well>.tif`; wells without prediction are
-            left out, with a warning in the log.
-        out: folder to write `metrics.csv`, `summary.json`, `box.png` and one figure per
-            image into, or `None` for none of them. It appears whole or not at all.
+            wells pair with predictions `<name of the well>.tif`; wells without are left out.
+        out: folder for `metrics.csv`, `summary.json`, `box.png` and one figure per image, or
+            `None` for none of them. It appears whole or not at all.
         baseline: like `predictions`, from the method to compare with, or `None`.
         axes: str. One letter of `TCZYX` per axis, in place of what files say, and of plain
             arrays; arrays of two and three axes are `"YX"` and `"ZYX"` by default.
-        target_channels: list of int or str. Which channels of the targets the
-            channels of the predictions are, in their order. `None` takes those of the
-            prediction's channel names if the target has them all, else all in order.
-        regions: mapping from axis letter to `(start, stop)` in voxels. Only this part
-            is scored and shown.
+        target_channels: list of int or str. Channels of the targets that those of the
+            predictions are. `None`: by name if the target has all their names, else in order.
+        regions: mapping from axis letter to `(start, stop)` in voxels: only this is scored.
         inputs: like `predictions` or `targets`, the inputs of the network; only shown.
         staining: bool, or mapping of arguments of `virtual_staining.scores.score_pixels`.
-            Whether to score the pixels of each label over all images as well, as the paper of
-            virtual staining does. Images are then read three times more; its tables and
-            figures go into `out`.
-        force: bool. Whether an existing `out` may be replaced.
-
-    Returns:
-        `Report`; `print` shows it as a table.
+            If not `False`, the pixels of each label over all images are scored as well.
+        force: bool. If `True`, an existing `out` is replaced; else it is a `FileExistsError`.
 
     Raises:
-        ValueError: naming the image, if files have no partner, shapes differ, there is
-            NaN or infinity (apart from labels that were not imaged, unless that is all of
-            them), or a target is constant.
-        FileExistsError: if `out` exists and `force` is `False`.
+        ValueError: naming the image, if files have no partner, shapes differ, values are NaN
+            or infinite, or a target is constant or has no label at all.
 
     Examples:
         >>> import numpy as np
-        >>> truth = np.arange(64.0).reshape(8, 8)
-        >>> report = evaluate([truth + 2, truth], [truth, truth])
-        >>> [row["mae"] for row in report.rows]
-        [2.0, 0.0]
+        >>> report = evaluate([np.eye(8) + 2], [np.eye(8)])
         >>> report.overall["0"]["scores"]["mae"]["mean"]
-        1.0
+        2.0
     """
     from tqdm import tqdm
 
     comparisons = Comparisons(
-        targets, predictions, baseline, inputs,
-        axes=axes, target_channels=target_channels, regions=regions,
-    )  # fmt: skip
+        targets, predictions, baseline, inputs, axes, target_channels, regions
+    )
     rows, pixel_scores = [], None
     with contextlib.nullcontext() if out is None else atomic_write(out, force) as folder:
         if folder:
@@ -109,12 +83,11 @@ def _score(comparison):
         row = {"name": comparison.name, "channel": channel}
         true = images.pop("target")
         for role, image in images.items():
+            where = f"{comparison.name}, channel {channel}, {role}"
             try:
                 scores = metrics.all_metrics(true, image)
             except ValueError as error:
-                raise ValueError(
-                    f"{comparison.name}, channel {channel}, {role}: {error}"
-                ) from error
+                raise ValueError(f"{where}: {error}") from error
             prefix = "" if role == "prediction" else f"{role}_"
             row |= {prefix + score: value for score, value in scores.items()}
         rows.append(row)
@@ -122,11 +95,8 @@ def _score(comparison):
 
 
 def _plot(path, comparison):
-    images = {
-        label: comparison.images[role]
-        for role, label in HEADINGS.items()
-        if role in comparison.images
-    }
+    shown = comparison.images
+    images = {label: shown[role] for role, label in HEADINGS.items() if role in shown}
     target = comparison.images["target"]
     has_names = target.sizes.get("C", 1) > 1 or target.channel_names
     plots.comparison(

@@ -40,31 +40,22 @@ class ResidualBlock(SavedLayer):
         al. (2016), Identity mappings in deep residual networks.
 
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf.layers import ResidualBlock
         >>> block = ResidualBlock(rank=3, filters=8, scale="down")
-        >>> tuple(block(np.ones((1, 2, 4, 6, 1))).shape)
+        >>> tuple(block(keras.ops.ones((1, 2, 4, 6, 1))).shape)
         (1, 1, 2, 3, 8)
     """
 
     def __init__(
-        self,
-        rank: int,
-        filters: int,
-        scale: str = "same",
-        batch_norm: bool = True,
-        **kwargs,
+        self, rank: int, filters: int, scale: str = "same", batch_norm: bool = True, **kwargs
     ):
         super().__init__(**kwargs)
         self.rank, self.filters = check_rank(rank), filters
         self.scale = check_choice("scale", scale, ("same", "down"))
-        self.batch_norm = batch_norm
-        self.strides = 2 if scale == "down" else 1
+        self.batch_norm, self.strides, self.shortcut = batch_norm, 2 if scale == "down" else 1, None
         self.normalize_1 = normalization(dtype=self.dtype_policy) if batch_norm else None
         self.conv_1 = self._conv(self.strides)
         self.normalize_2 = normalization(dtype=self.dtype_policy) if batch_norm else None
         self.conv_2 = self._conv(1)
-        self.shortcut = None
 
     def build(self, shape):
         inner = self.compute_output_shape(shape)
@@ -98,14 +89,8 @@ class ResidualBlock(SavedLayer):
         return ops.relu6(normalize(x, training=training) if normalize else x)
 
     def _conv(self, strides):
-        return CONV[self.rank](
-            self.filters,
-            3,
-            strides=strides,
-            padding="same",
-            use_bias=False,
-            dtype=self.dtype_policy,
-        )
+        options = {"padding": "same", "use_bias": False, "dtype": self.dtype_policy}
+        return CONV[self.rank](self.filters, 3, strides=strides, **options)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -130,22 +115,15 @@ class DenseBlock(SavedLayer):
         microscopy images; Huang et al. (2017), Densely connected convolutional networks.
 
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf.layers import DenseBlock
         >>> block = DenseBlock(rank=2, depth=2, growth=4)
-        >>> tuple(block(np.ones((1, 6, 6, 3))).shape)
+        >>> tuple(block(keras.ops.ones((1, 6, 6, 3))).shape)
         (1, 6, 6, 11)
     """
 
     def __init__(
-        self,
-        rank: int,
-        depth: int,
-        growth: int = 16,
-        dropout: float = 0.5,
-        batch_norm: bool = True,
-        **kwargs,
-    ):
+        self, rank: int, depth: int, growth: int = 16, dropout: float = 0.5,
+        batch_norm: bool = True, **kwargs,
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.rank, self.depth, self.growth = check_rank(rank), depth, growth
         self.dropout, self.batch_norm = dropout, batch_norm
@@ -227,20 +205,12 @@ class ConvBlock(SavedLayer):
         self.rank, self.filters = check_rank(rank), filters
         self.scale = check_choice("scale", scale, ("same", "down", "up"))
         layers = CONV_TRANSPOSE if scale == "up" else CONV
-        kernel = {"kernel_size": 3} if scale == "same" else {"kernel_size": 2, "strides": 2}
+        kernel, strides, padding = (3, 1, "same") if scale == "same" else (2, 2, "valid")
+        policy = {"dtype": self.dtype_policy}
         self.conv = layers[rank](
-            filters,
-            **kernel,
-            padding="same" if scale == "same" else "valid",
-            kernel_initializer=normal_initializer(0),
-            dtype=self.dtype_policy,
+            filters, kernel, strides, padding, kernel_initializer=normal_initializer(0), **policy
         )
-        self.normalize = keras.layers.BatchNormalization(
-            momentum=0.9,
-            epsilon=1e-5,
-            gamma_initializer=normal_initializer(1),
-            dtype=self.dtype_policy,
-        )
+        self.normalize = normalization(0.9, gamma_initializer=normal_initializer(1), **policy)
 
     def build(self, shape):
         self.conv.build(shape)

@@ -7,17 +7,15 @@ from keras import ops
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.layers.attention import GlobalAttention
-from gvtnets_tf.layers.base import (
-    CONV,
-    PACKAGE,
-    SavedLayer,
-    check_rank,
-    normalization,
-    rescale,
-)
+from gvtnets_tf.layers.base import CONV, PACKAGE, SavedLayer, check_rank, normalization, rescale
 
 SCALES = ("same", "down", "up", "up4")
 UP4 = 4  # times as many voxels along y and along x
+FACTORS = {"same": 1.0, "down": 0.5, "up": 2.0}
+
+
+def _resize(grid, factors):
+    return [None if n is None else math.ceil(n * f) for n, f in zip(grid, factors)]
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -54,9 +52,7 @@ class GVTO(SavedLayer):
         Wang, Xie & Ji (2021), section 4.2; versions in Supplementary Fig. 13.
 
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf.layers import GVTO
-        >>> image = np.ones((1, 4, 6, 8))
+        >>> image = keras.ops.ones((1, 4, 6, 8))
         >>> for scale in ("same", "down", "up", "up4"):
         ...     print(tuple(GVTO(2, scale)(image).shape))
         (1, 4, 6, 8)
@@ -66,27 +62,18 @@ class GVTO(SavedLayer):
     """
 
     def __init__(
-        self,
-        rank: int,
-        scale: str = "same",
-        filters: int | None = None,
-        version: int = 2,
-        num_heads: int = 1,
-        key_ratio: float = 1.0,
-        value_ratio: float = 1.0,
-        batch_norm: bool = True,
-        softmax: bool = False,
-        dropout: float = 0.0,
-        chunk: int | None = None,
-        **kwargs,
-    ):
+        self, rank: int, scale: str = "same", filters: int | None = None, version: int = 2,
+        num_heads: int = 1, key_ratio: float = 1.0, value_ratio: float = 1.0,
+        batch_norm: bool = True, softmax: bool = False, dropout: float = 0.0,
+        chunk: int | None = None, **kwargs,
+    ):  # fmt: skip
         super().__init__(autocast=False, **kwargs)
         check_choice("version", version, (1, 2))
         self.rank, self.scale = check_rank(rank), check_choice("scale", scale, SCALES)
         self.filters, self.version, self.num_heads = filters, version, num_heads
         self.key_ratio, self.value_ratio = key_ratio, value_ratio
-        self.batch_norm, self.softmax, self.dropout = batch_norm, softmax, dropout
-        self.chunk = chunk
+        self.batch_norm, self.softmax = batch_norm, softmax
+        self.dropout, self.chunk = dropout, chunk
 
     def build(self, shape):
         channels, dtype = shape[-1], self.dtype_policy
@@ -98,33 +85,18 @@ class GVTO(SavedLayer):
         if self.scale != "up4":
             self.query = rescale(self.rank, keys, self.scale, dtype=dtype)
         self.attention = GlobalAttention(
-            key_dim=keys,
-            value_dim=round(filters * self.value_ratio),
-            filters=filters,
-            num_heads=self.num_heads,
-            softmax=self.softmax,
-            dropout=self.dropout,
-            chunk=self.chunk,
-            dtype=dtype,
-        )
+            keys, round(filters * self.value_ratio), filters, self.num_heads, self.softmax,
+            dropout=self.dropout, chunk=self.chunk, dtype=dtype,
+        )  # fmt: skip
         self.shortcut = None
         if self.scale in ("down", "up") and self.version == 1:
             self.shortcut = rescale(self.rank, filters, self.scale, use_bias=False, dtype=dtype)
-        grid = (*self.compute_output_shape(shape)[:-1], keys)
-        if self.normalize:
-            self.normalize.build(shape)
-        for layer in filter(None, (self.query, self.shortcut)):
+        for layer in filter(None, (self.normalize, self.query, self.shortcut)):
             layer.build(shape)
-        self.attention.build(grid, shape)
+        self.attention.build((*self.compute_output_shape(shape)[:-1], keys), shape)
 
     def compute_output_shape(self, shape):
-        factor = {"same": (1,) * self.rank, "up": (2,) * self.rank}.get(
-            self.scale, (1,) * (self.rank - 2) + (UP4, UP4)
-        )
-        if self.scale == "down":
-            grid = [None if n is None else -(-n // 2) for n in shape[1:-1]]
-        else:
-            grid = [None if n is None else n * f for n, f in zip(shape[1:-1], factor)]
+        grid = _resize(shape[1:-1], self._factors())
         return (shape[0], *grid, self._output_channels(shape[-1]))
 
     def call(self, x, summary=None, training=False):
@@ -134,7 +106,9 @@ class GVTO(SavedLayer):
         if summary is None:
             y = self.attention(query, source, training=training)
         else:
-            y = self.attention.attend(query, summary, queries=summary[1] * self._query_ratio())
+            # The number of voxels of the whole query.
+            queries = summary[1] * math.prod(self._factors())
+            y = self.attention.attend(query, summary, queries=queries)
         if self.scale == "same":
             return y + x
         return y + (self.shortcut(source) if self.shortcut else query)
@@ -160,19 +134,20 @@ class GVTO(SavedLayer):
             return self.query(source)
         return ops.repeat(ops.repeat(source, UP4, axis=-3), UP4, axis=-2)
 
-    def _query_ratio(self):
-        """Number of query voxels per source voxel."""
-        return {"same": 1.0, "down": 2.0**-self.rank, "up": 2.0**self.rank, "up4": 16.0}[self.scale]
+    def _factors(self):
+        """Return the voxels of the query per voxel of the source, along each axis."""
+        if self.scale == "up4":
+            return (1.0,) * (self.rank - 2) + (UP4, UP4)
+        return (FACTORS[self.scale],) * self.rank
 
     def _output_channels(self, channels):
-        default = {"down": channels * 2, "up": channels // 2}.get(self.scale, channels)
-        return self.filters or default
+        return self.filters or {"down": channels * 2, "up": channels // 2}.get(self.scale, channels)
 
     def _check_shortcut(self, channels, filters, keys):
         """Raise `ValueError` if the shortcut has other channels than the result."""
-        name, width = {"same": ("input", channels), "up4": ("input", channels)}.get(
-            self.scale, ("query", keys if self.version == 2 else filters)
-        )
+        name, width = "input", channels
+        if self.scale in ("down", "up"):
+            name, width = "query", keys if self.version == 2 else filters
         if width != filters:
             raise ValueError(
                 f"A GVTO with scale={self.scale!r}, version={self.version} adds its {name} to its "
@@ -184,39 +159,27 @@ class _GlobalTransformer(SavedLayer):
     """Base of the transformers: softmax attention whose query is a convolution of the input."""
 
     def __init__(
-        self,
-        rank: int = 2,
-        filters: int | None = None,
-        key_dim: int | None = None,
-        scaled: bool = False,
-        dropout: float = 0.0,
-        project: bool = False,
-        chunk: int | None = None,
-        **kwargs,
-    ):
+        self, rank: int = 2, filters: int | None = None, key_dim: int | None = None,
+        scaled: bool = False, dropout: float = 0.0, project: bool = False,
+        chunk: int | None = None, **kwargs,
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.rank, self.filters, self.key_dim = check_rank(rank), filters, key_dim
         self.scaled, self.dropout, self.project, self.chunk = scaled, dropout, project, chunk
 
     def build(self, shape):
         filters = self._output_channels(shape[-1])
-        self.query = self._make_query(self.key_dim or filters)
+        keys = self.key_dim or filters
+        self.query = self._make_query(keys)
         self.attention = GlobalAttention(
-            key_dim=self.key_dim or filters,
-            value_dim=filters,
-            filters=filters if self.project else None,
-            softmax=True,
-            scaled=self.scaled,
-            dropout=self.dropout,
-            chunk=self.chunk,
-            dtype=self.dtype_policy,
-        )
+            keys, filters, filters if self.project else None, softmax=True, scaled=self.scaled,
+            dropout=self.dropout, chunk=self.chunk, dtype=self.dtype_policy,
+        )  # fmt: skip
         self.query.build(shape)
         self.attention.build(self.query.compute_output_shape(shape), shape)
 
     def compute_output_shape(self, shape):
-        resize = {"down": lambda n: math.ceil(n / 2), "up": lambda n: 2 * n, "same": lambda n: n}
-        grid = (None if n is None else resize[self.scale](n) for n in shape[1:-1])
+        grid = _resize(shape[1:-1], (FACTORS[self.scale],) * self.rank)
         return (shape[0], *grid, self._output_channels(shape[-1]))
 
     def call(self, x, training=False):
@@ -258,9 +221,7 @@ class GlobalSameTransformer(_GlobalTransformer):
         https://doi.org/10.1109/TMI.2020.2968504
 
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf.layers import GlobalSameTransformer
-        >>> tuple(GlobalSameTransformer()(np.ones((1, 4, 6, 8))).shape)
+        >>> tuple(GlobalSameTransformer()(keras.ops.ones((1, 4, 6, 8))).shape)
         (1, 4, 6, 8)
     """
 
@@ -274,34 +235,16 @@ class GlobalSameTransformer(_GlobalTransformer):
 class GlobalDownTransformer(_GlobalTransformer):
     """Global down transformer (GDT): the grid is halved.
 
-    The paper's form is the default: softmax over the source, no scaling, no output
-    convolution, no residual. The release's form is `scaled=True, dropout=0.5,
-    project=True`.
-
-    Args:
-        rank: int. 2 for images, 3 for stacks.
-        filters: int or `None`. Channels of values and result; by default those of the input.
-        key_dim: int or `None`. Channels of query and keys; by default `filters`.
-        scaled: bool. If `True`, the query is divided by the root of `key_dim`.
-        dropout: float. Rate of dropout on the attention weights while training.
-        project: bool. If `True`, a 1x1 convolution follows.
-        chunk: int or `None`. Queries handled at a time, see `GlobalAttention`.
+    Arguments and reference are those of `GlobalSameTransformer`.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`.
 
     Returns:
-        Float tensor `(batch, *grid / 2, filters)`.
-
-    Reference:
-        Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of
-        microscopy images, IEEE Trans. Med. Imaging 39(6), 2256-2266.
-        https://doi.org/10.1109/TMI.2020.2968504
+        Float tensor `(batch, *grid / 2, filters)`; odd sizes are rounded up.
 
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf.layers import GlobalDownTransformer
-        >>> tuple(GlobalDownTransformer()(np.ones((1, 4, 6, 8))).shape)
+        >>> tuple(GlobalDownTransformer()(keras.ops.ones((1, 4, 6, 8))).shape)
         (1, 2, 3, 8)
     """
 
@@ -312,19 +255,8 @@ class GlobalDownTransformer(_GlobalTransformer):
 class GlobalUpTransformer(_GlobalTransformer):
     """Global up transformer (GUT): the grid is doubled.
 
-    The paper's form is the default: softmax over the source, no scaling, no output
-    convolution, no residual. The release's form is `scaled=True, dropout=0.5,
-    project=True`.
-
-    Args:
-        rank: int. 2 for images, 3 for stacks.
-        filters: int or `None`. Channels of values and result; by default half of those
-            of the input.
-        key_dim: int or `None`. Channels of query and keys; by default `filters`.
-        scaled: bool. If `True`, the query is divided by the root of `key_dim`.
-        dropout: float. Rate of dropout on the attention weights while training.
-        project: bool. If `True`, a 1x1 convolution follows.
-        chunk: int or `None`. Queries handled at a time, see `GlobalAttention`.
+    Arguments and reference are those of `GlobalSameTransformer`, but `filters` is by default
+    half the channels of the input.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`.
@@ -332,15 +264,8 @@ class GlobalUpTransformer(_GlobalTransformer):
     Returns:
         Float tensor `(batch, *grid * 2, filters)`.
 
-    Reference:
-        Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of
-        microscopy images, IEEE Trans. Med. Imaging 39(6), 2256-2266.
-        https://doi.org/10.1109/TMI.2020.2968504
-
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf.layers import GlobalUpTransformer
-        >>> tuple(GlobalUpTransformer()(np.ones((1, 4, 6, 8))).shape)
+        >>> tuple(GlobalUpTransformer()(keras.ops.ones((1, 4, 6, 8))).shape)
         (1, 8, 12, 4)
     """
 

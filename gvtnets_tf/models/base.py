@@ -34,18 +34,10 @@ class ImageModel(keras.Model):
             operator.
 
     Examples:
-        Prediction for a part of an image, whose operator reads the whole image:
-
-        >>> import numpy as np
         >>> from gvtnets_tf import GVTNet
-        >>> model = GVTNet(rank=2, filters=2, depth=2)
-        >>> image = np.arange(64.0).reshape(1, 8, 8, 1)
-        >>> features = model(image, stop_at="bottoms.0")
-        >>> tuple(features.shape)
-        (1, 4, 4, 4)
-        >>> summary = model.operators["bottoms.0"].summarize(features)
-        >>> part = model(image[:, :4], summaries={"bottoms.0": summary})
-        >>> tuple(part.shape)
+        >>> model, image = GVTNet(rank=2, filters=2, depth=2), keras.ops.ones((1, 8, 8, 1))
+        >>> summary = model.operators["bottoms.0"].summarize(model(image, stop_at="bottoms.0"))
+        >>> tuple(model(image[:, :4], summaries={"bottoms.0": summary}).shape)
         (1, 4, 8, 1)
     """
 
@@ -58,8 +50,7 @@ class ImageModel(keras.Model):
         """Run the network step by step.
 
         Yields:
-            `(name, features)` before each operator, with the features that enter it; at the
-            end `(None, result)`.
+            `(name, features)` before each operator, with its input; at the end `(None, result)`.
         """
         raise TypeError(f"{type(self).__name__} must define `forward_steps`, its forward pass.")
 
@@ -84,13 +75,8 @@ class ImageModel(keras.Model):
 def layer_dtype(arguments: Mapping) -> dict:
     """Return the dtype policy of a network as an argument of its layers.
 
-    Layers are made before the network is initialized, so its `dtype_policy` is not there yet.
-
-    Args:
-        arguments: mapping. Keyword arguments of the network, with `dtype` or without.
-
-    Returns:
-        Dict with one entry, `dtype`.
+    Layers are made before the network is initialized, so its `dtype_policy` is not there yet:
+    it is read from the keyword arguments of the network.
     """
     dtype = arguments.get("dtype") or keras.config.dtype_policy()
     return {"dtype": keras.dtype_policies.get(dtype)}
@@ -111,15 +97,10 @@ def named_weights(layer: keras.layers.Layer, prefix: str = "") -> dict[str, kera
 
     Examples:
         >>> from gvtnets_tf.layers import GlobalAttention
-        >>> from gvtnets_tf.models import named_weights
         >>> attention = GlobalAttention(key_dim=2, value_dim=2)
         >>> attention.build((None, 4, 4, 2), (None, 8, 8, 3))
-        >>> for name, weight in named_weights(attention).items():
-        ...     print(name, tuple(weight.shape))
-        key/kernel (3, 2)
-        key/bias (2,)
-        value/kernel (3, 2)
-        value/bias (2,)
+        >>> list(named_weights(attention))
+        ['key/kernel', 'key/bias', 'value/kernel', 'value/bias']
     """
     named = {}
     # torch keeps the layers among the attributes in a dict of its own.

@@ -50,22 +50,15 @@ class FNet(UNet):
         Ounkomol et al. (2017), Fig. 2. https://doi.org/10.1101/216606
 
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf import FNet
         >>> model = FNet(rank=2, filters=2, depth=2)
-        >>> tuple(model(np.ones((1, 4, 6, 1))).shape)
+        >>> tuple(model(keras.ops.ones((1, 4, 6, 1))).shape)
         (1, 4, 6, 1)
     """
 
     def __init__(
-        self,
-        rank: int = 3,
-        out_channels: int = 1,
-        filters: int = 32,
-        depth: int = 5,
-        scale_head: bool = False,
-        **kwargs,
-    ):
+        self, rank: int = 3, out_channels: int = 1, filters: int = 32, depth: int = 5,
+        scale_head: bool = False, **kwargs,
+    ):  # fmt: skip
         check_rank(rank)
         check_at_least("depth", depth, 2)
         policy = layer_dtype(kwargs)
@@ -84,16 +77,11 @@ class FNet(UNet):
             merges=[SkipFirst(**policy) for _ in widths[1:]],
             decoder=make_blocks(widths[:-1]),
             head=Head(
-                rank,
-                out_channels,
-                preactivation=False,
-                scale=scale_head,
-                scale_bias=True,
-                initial_stddev=INITIAL_STDDEV,
-                dtype="float32",
+                rank, out_channels, preactivation=False, scale=scale_head, scale_bias=True,
+                initial_stddev=INITIAL_STDDEV, dtype="float32",
             ),
             **kwargs,
-        )
+        )  # fmt: skip
         self.out_channels, self.filters = out_channels, filters
         self.depth, self.scale_head = depth, scale_head
 

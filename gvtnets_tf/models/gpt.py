@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.checks import check_choice
 from gvtnets_tf.layers.base import PACKAGE, arguments, check_rank
 from gvtnets_tf.layers.blocks import ConvBlock, DenseBlock
 from gvtnets_tf.layers.transformers import (
@@ -73,73 +73,72 @@ class GlobalPixelTransformerNet(UNet):
         Liu et al. (2020), Fig. 2, Tables II and IV.
 
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf import GlobalPixelTransformerNet
-        >>> model = GlobalPixelTransformerNet(
-        ...     out_channels=3,
-        ...     classes=16,
-        ...     filters=4,
-        ...     growth=2,
-        ...     encoder_depths=(1,),
-        ...     bottom_depth=1,
-        ...     decoder_depths=(1,),
-        ... )
-        >>> tuple(model(np.ones((1, 4, 4, 6))).shape)
-        (1, 4, 4, 3, 16)
+        >>> depths = {"encoder_depths": (1,), "bottom_depth": 1, "decoder_depths": (1,)}
+        >>> model = GlobalPixelTransformerNet(out_channels=3, filters=4, growth=2, **depths)
+        >>> tuple(model(keras.ops.ones((1, 4, 4, 6))).shape)
+        (1, 4, 4, 3, 256)
     """
 
     def __init__(
-        self,
-        rank: int = 2,
-        out_channels: int = 8,
-        classes: int | None = 256,
-        filters: int = 32,
-        growth: int = 16,
-        encoder_depths: Sequence[int] = (2, 4, 8),
-        bottom_depth: int = 8,
-        decoder_depths: Sequence[int] = (1, 2, 4),
-        block: str = "dense",
-        resample: str = "transformer",
-        dropout: float = 0.5,
-        batch_norm: bool = True,
-        scaled: bool = False,
-        attention_dropout: float = 0.0,
-        project: bool = False,
-        chunk: int | None = 2048,
-        **kwargs,
-    ):
-        _check_depths(encoder_depths, decoder_depths)
+        self, rank: int = 2, out_channels: int = 8, classes: int | None = 256,
+        filters: int = 32, growth: int = 16, encoder_depths: Sequence[int] = (2, 4, 8),
+        bottom_depth: int = 8, decoder_depths: Sequence[int] = (1, 2, 4),
+        block: str = "dense", resample: str = "transformer", dropout: float = 0.5,
+        batch_norm: bool = True, scaled: bool = False, attention_dropout: float = 0.0,
+        project: bool = False, chunk: int | None = 2048, **kwargs,
+    ):  # fmt: skip
         _check_options(block, resample, batch_norm, scaled, attention_dropout, project)
-        check_at_least("out_channels", out_channels, 1)
-        if classes is not None:
-            check_at_least("classes", classes, 2)
         encoder_widths, merge_widths, decoder_widths = compute_widths(
             filters, growth, encoder_depths, bottom_depth, decoder_depths
         )
-        parts = _Parts(
-            check_rank(rank), block, resample, dropout,
-            {"growth": growth, "batch_norm": batch_norm},
-            {"scaled": scaled, "dropout": attention_dropout, "project": project, "chunk": chunk},
+        policy, is_dense, is_global = (
             layer_dtype(kwargs),
-        )  # fmt: skip
+            block == "dense",
+            resample != "convolution",
+        )
+        attention = {
+            "rank": check_rank(rank), "scaled": scaled, "dropout": attention_dropout,
+            "project": project, "chunk": chunk, **policy,
+        }  # fmt: skip
+
+        def make_block(width, depth):
+            if is_dense:
+                return [DenseBlock(rank, depth, growth, dropout, batch_norm, **policy)]
+            convs = [ConvBlock(rank, width, **policy) for _ in range(2)]
+            return [*convs, keras.layers.Dropout(dropout, **policy)]
+
+        def make_pointwise(width):  # the 1x1 convolution beside a dense block
+            return [keras.layers.Dense(width, **policy)] if is_dense else []
+
+        def make_resampler(transformer, scale, width):
+            if is_global:
+                return transformer(filters=width, **attention)
+            return ConvBlock(rank, width, scale, **policy)
+
+        *widths, bottom_width = encoder_widths
+        up_widths = (*decoder_widths[1:], bottom_width)
         super().__init__(
             rank=rank,
-            stem=keras.layers.Dense(filters, **parts.policy),
-            encoder=parts.make_encoder(encoder_widths, (*encoder_depths, bottom_depth)),
-            downs=parts.make_downs(encoder_widths[:-1]),
-            bottoms=parts.make_bottoms(encoder_widths[-1]),
-            ups=parts.make_ups([w // 2 for w in (*decoder_widths[1:], encoder_widths[-1])]),
-            merges=[keras.layers.Concatenate(**parts.policy) for _ in merge_widths],
-            decoder=parts.make_decoder(merge_widths, decoder_widths, decoder_depths),
+            stem=keras.layers.Dense(filters, **policy),
+            encoder=[make_block(w, d) + make_pointwise(w) for w, d in zip(widths, encoder_depths)]
+            + [make_block(bottom_width, bottom_depth)],
+            downs=[make_resampler(GlobalDownTransformer, "down", w) for w in widths],
+            bottoms=[GlobalSameTransformer(filters=bottom_width, **attention)] * is_global,
+            ups=[make_resampler(GlobalUpTransformer, "up", w // 2) for w in up_widths],
+            merges=[keras.layers.Concatenate(**policy) for _ in merge_widths],
+            decoder=[
+                make_pointwise(m) + make_block(w, d)
+                for m, w, d in zip(merge_widths, decoder_widths, decoder_depths)
+            ],
             head=LabelHead(out_channels, classes, dtype="float32"),
             **kwargs,
         )
-        self.out_channels, self.classes = out_channels, classes
-        self.filters, self.growth = filters, growth
+        self.out_channels, self.classes, self.filters = out_channels, classes, filters
+        self.growth, self.bottom_depth, self.block = growth, bottom_depth, block
         self.encoder_depths, self.decoder_depths = tuple(encoder_depths), tuple(decoder_depths)
-        self.bottom_depth, self.block, self.resample = bottom_depth, block, resample
-        self.dropout, self.batch_norm, self.scaled = dropout, batch_norm, scaled
-        self.attention_dropout, self.project, self.chunk = attention_dropout, project, chunk
+        self.resample, self.dropout, self.batch_norm = resample, dropout, batch_norm
+        self.attention_dropout, self.scaled = attention_dropout, scaled
+        self.project, self.chunk = project, chunk
 
     def select_outputs(self, labels: Sequence[int]) -> "GlobalPixelTransformerNet":
         """Return a network of some of the labels, with which prediction costs less.
@@ -170,68 +169,6 @@ class GlobalPixelTransformerNet(UNet):
         return part
 
 
-class _Parts:
-    """Makes the layers of one `GlobalPixelTransformerNet`.
-
-    Args:
-        rank, block, resample, dropout: as in `GlobalPixelTransformerNet`.
-        dense: mapping of arguments of `DenseBlock`.
-        attention: mapping of arguments of the transformers.
-        policy: mapping with the dtype policy of the layers.
-    """
-
-    def __init__(self, rank, block, resample, dropout, dense, attention, policy):
-        self.rank, self.policy, self.dropout, self.dense = rank, policy, dropout, dense
-        self.is_dense, self.has_transformers = block == "dense", resample == "transformer"
-        self.attention = {"rank": rank, **attention, **policy}
-
-    def make_encoder(self, widths, depths):
-        """Make lists of layers, one list per level and one for the bottom."""
-        *levels, bottom = zip(widths, depths)
-        blocks = [self._make_block(w, d) + self._make_pointwise(w) for w, d in levels]
-        return [*blocks, self._make_block(*bottom)]
-
-    def make_decoder(self, merge_widths, widths, depths):
-        """Make lists of layers, one list per level."""
-        return [
-            self._make_pointwise(m) + self._make_block(w, d)
-            for m, w, d in zip(merge_widths, widths, depths)
-        ]
-
-    def make_downs(self, widths):
-        return [self._make_resampler(GlobalDownTransformer, "down", w) for w in widths]
-
-    def make_ups(self, widths):
-        return [self._make_resampler(GlobalUpTransformer, "up", w) for w in widths]
-
-    def make_bottoms(self, width):
-        has_operator = self.has_transformers
-        return [GlobalSameTransformer(filters=width, **self.attention)] if has_operator else []
-
-    def _make_resampler(self, transformer, scale, width):
-        if self.has_transformers:
-            return transformer(filters=width, **self.attention)
-        return ConvBlock(self.rank, width, scale, **self.policy)
-
-    def _make_block(self, width, depth):
-        if self.is_dense:
-            return [DenseBlock(self.rank, depth, dropout=self.dropout, **self.dense, **self.policy)]
-        convs = [ConvBlock(self.rank, width, **self.policy) for _ in range(2)]
-        return [*convs, keras.layers.Dropout(self.dropout, **self.policy)]
-
-    def _make_pointwise(self, width):
-        """Make the 1x1 convolution beside a dense block."""
-        return [keras.layers.Dense(width, **self.policy)] if self.is_dense else []
-
-
-def _check_depths(encoder_depths, decoder_depths):
-    if len(encoder_depths) != len(decoder_depths) or not encoder_depths:
-        raise ValueError(
-            f"`encoder_depths` and `decoder_depths` need one entry per level each. Received: "
-            f"{encoder_depths} and {decoder_depths}."
-        )
-
-
 def _check_options(block, resample, batch_norm, scaled, attention_dropout, project):
     """Raise `ValueError` for options of layers that the network does not have."""
     check_choice("block", block, BLOCKS)
@@ -256,7 +193,15 @@ def compute_widths(filters, growth, encoder_depths, bottom_depth, decoder_depths
         Three lists: channels after each block of the encoder, finest first, and of the
         bottom; after the 1x1 convolution that follows each skip; and after each block of
         the decoder, both finest first.
+
+    Raises:
+        ValueError: if encoder and decoder differ in the number of levels, or have none.
     """
+    if len(encoder_depths) != len(decoder_depths) or not encoder_depths:
+        raise ValueError(
+            f"`encoder_depths` and `decoder_depths` need one entry per level each. Received: "
+            f"{encoder_depths} and {decoder_depths}."
+        )
     encoder_widths = []
     for depth in (*encoder_depths, bottom_depth):
         filters += depth * growth

@@ -4,6 +4,7 @@ Wang, Xie & Ji (2021), Global voxel transformer networks for augmented microscop
 Nat. Mach. Intell. 3, 161-171. https://doi.org/10.1038/s42256-020-00283-x
 """
 
+import functools
 from collections.abc import Sequence
 
 import keras
@@ -17,6 +18,11 @@ from gvtnets_tf.models.heads import Head
 from gvtnets_tf.models.unet import UNet
 
 MERGES = {"add": keras.layers.Add, "concatenate": keras.layers.Concatenate}
+KINDS = {
+    "down": ("convolution", "residual", "gvto_v1", "gvto_v2"),
+    "bottom": ("gvto", "residual"),
+    "up": ("convolution", "gvto_v1", "gvto_v2"),
+}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -60,55 +66,43 @@ class GVTNet(UNet):
         https://doi.org/10.1038/s42256-020-00283-x
 
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf import GVTNet
         >>> model = GVTNet(rank=2, filters=4, depth=3, up="gvto_v2")
-        >>> tuple(model(np.ones((1, 8, 12, 1))).shape)
+        >>> tuple(model(keras.ops.ones((1, 8, 12, 1))).shape)
         (1, 8, 12, 1)
         >>> list(model.operators)
         ['bottoms.0', 'ups.1', 'ups.0']
     """
 
     def __init__(
-        self,
-        rank: int = 3,
-        out_channels: int = 1,
-        filters: int = 32,
-        depth: int = 4,
-        encoder_blocks: int | Sequence[int] = 1,
-        decoder_blocks: int | Sequence[int] = 1,
-        down: str | Sequence[str] = "residual",
-        up: str | Sequence[str] = "convolution",
-        bottom: str | Sequence[str] = ("gvto",),
-        skip: str = "add",
-        batch_norm: bool = True,
-        head_kernel: int = 3,
-        head_bias: bool = True,
-        input_residual: bool = False,
-        scale_head: bool = False,
-        num_heads: int = 1,
-        key_ratio: float = 1.0,
-        value_ratio: float = 1.0,
-        softmax: bool = False,
-        dropout: float = 0.0,
-        chunk: int | None = None,
-        **kwargs,
-    ):
+        self, rank: int = 3, out_channels: int = 1, filters: int = 32, depth: int = 4,
+        encoder_blocks: int | Sequence[int] = 1, decoder_blocks: int | Sequence[int] = 1,
+        down: str | Sequence[str] = "residual", up: str | Sequence[str] = "convolution",
+        bottom: str | Sequence[str] = ("gvto",), skip: str = "add", batch_norm: bool = True,
+        head_kernel: int = 3, head_bias: bool = True, input_residual: bool = False,
+        scale_head: bool = False, num_heads: int = 1, key_ratio: float = 1.0,
+        value_ratio: float = 1.0, softmax: bool = False, dropout: float = 0.0,
+        chunk: int | None = None, **kwargs,
+    ):  # fmt: skip
         check_choice("skip", skip, MERGES)
-        parts = _Parts(
-            check_rank(rank), filters, check_at_least("depth", depth, 2), batch_norm,
-            _check_attention(num_heads, key_ratio, value_ratio, softmax, dropout, chunk),
-            layer_dtype(kwargs),
-        )  # fmt: skip
+        check_at_least("depth", depth, 2)
+        _check_softmax(softmax, dropout, chunk)
+        widths, policy = [filters * 2**level for level in range(depth)], layer_dtype(kwargs)
+        norm = {"batch_norm": batch_norm, **policy}
+        attention = {
+            "num_heads": num_heads, "key_ratio": key_ratio, "value_ratio": value_ratio,
+            "softmax": softmax, "dropout": dropout, "chunk": chunk, **norm,
+        }  # fmt: skip
+        make = functools.partial(_make_layers, check_rank(rank), policy, norm, attention)
+        bottom_kinds = [bottom] if isinstance(bottom, str) else bottom
         super().__init__(
             rank=rank,
-            stem=parts.make_stem(),
-            encoder=parts.make_blocks("encoder_blocks", encoder_blocks, depth),
-            downs=parts.make_resamplers("down", down),
-            bottoms=parts.make_bottoms(bottom),
-            ups=parts.make_resamplers("up", up),
-            merges=[MERGES[skip](**parts.policy) for _ in range(depth - 1)],
-            decoder=parts.make_blocks("decoder_blocks", decoder_blocks, depth - 1),
+            stem=CONV[rank](filters, 3, padding="same", use_bias=False, **policy),
+            encoder=_make_blocks("encoder_blocks", encoder_blocks, rank, widths, norm),
+            downs=make("down", down, widths[1:]),
+            bottoms=make("bottom", bottom_kinds, widths[-1:] * len(bottom_kinds)),
+            ups=make("up", up, widths[:-1]),
+            merges=[MERGES[skip](**policy) for _ in widths[1:]],
+            decoder=_make_blocks("decoder_blocks", decoder_blocks, rank, widths[:-1], norm),
             head=Head(
                 rank, out_channels, head_kernel, head_bias, batch_norm=batch_norm,
                 input_residual=input_residual, scale=scale_head, dtype="float32",
@@ -125,74 +119,34 @@ class GVTNet(UNet):
         self.softmax, self.dropout, self.chunk = softmax, dropout, chunk
 
 
-class _Parts:
-    """Makes the layers of one `GVTNet`.
+def _make_layers(rank, policy, norm, attention, part, kinds, widths):
+    """Make one layer per width: those of `down`, `up` or `bottom`, of the kinds in `KINDS`."""
 
-    Args:
-        rank, filters, depth, batch_norm: as in `GVTNet`.
-        attention: mapping of arguments of `GVTO`.
-        policy: mapping with the dtype policy of the layers.
-    """
+    def make_layer(kind, width):
+        scale = "same" if part == "bottom" else part
+        if kind == "convolution":
+            return rescale(rank, width, scale, use_bias=False, **policy)
+        if kind == "residual":
+            return ResidualBlock(rank, width, scale, **norm)
+        return GVTO(rank, scale, width, version=1 if kind == "gvto_v1" else 2, **attention)
 
-    def __init__(self, rank, filters, depth, batch_norm, attention, policy):
-        self.rank, self.policy = rank, policy
-        self.widths = [filters * 2**level for level in range(depth)]
-        self.norm = {"batch_norm": batch_norm, **policy}
-        self.attention = {**attention, **self.norm}
-
-    def make_stem(self):
-        return CONV[self.rank](self.widths[0], 3, padding="same", use_bias=False, **self.policy)
-
-    def make_blocks(self, name, counts, levels):
-        """Make lists of residual blocks, one list per level."""
-        counts = _per_level(name, counts, levels)
-        return [
-            [ResidualBlock(self.rank, w, **self.norm) for _ in range(n)]
-            for n, w in zip(counts, self.widths)
-        ]
-
-    def make_resamplers(self, scale, kinds):
-        """Make the layers that halve (`"down"`) or double (`"up"`) the grid."""
-        rank = self.rank
-        makers = {
-            "convolution": lambda w: rescale(rank, w, scale, use_bias=False, **self.policy),
-            "gvto_v1": lambda w: GVTO(rank, scale, w, version=1, **self.attention),
-            "gvto_v2": lambda w: GVTO(rank, scale, w, version=2, **self.attention),
-        }
-        if scale == "down":
-            makers["residual"] = lambda w: ResidualBlock(rank, w, "down", **self.norm)
-        widths = self.widths[1:] if scale == "down" else self.widths[:-1]
-        return _make(scale, makers, _per_level(scale, kinds, len(widths)), widths)
-
-    def make_bottoms(self, kinds):
-        """Make the layers of the coarsest level."""
-        makers = {
-            "gvto": lambda w: GVTO(self.rank, "same", w, **self.attention),
-            "residual": lambda w: ResidualBlock(self.rank, w, **self.norm),
-        }
-        kinds = [kinds] if isinstance(kinds, str) else kinds
-        return _make("bottom", makers, kinds, self.widths[-1:] * len(kinds))
+    kinds = [check_choice(part, kind, KINDS[part]) for kind in _per_level(part, kinds, len(widths))]
+    return [make_layer(kind, width) for kind, width in zip(kinds, widths)]
 
 
-def _make(name, makers, kinds, widths):
-    return [makers[check_choice(name, kind, makers)](w) for kind, w in zip(kinds, widths)]
+def _make_blocks(name, counts, rank, widths, norm):
+    """Make lists of residual blocks, one list per level."""
+    counts = _per_level(name, counts, len(widths))
+    return [[ResidualBlock(rank, w, **norm) for _ in range(n)] for n, w in zip(counts, widths)]
 
 
-def _check_attention(num_heads, key_ratio, value_ratio, softmax, dropout, chunk):
-    """Return the arguments of the operators, also where a network has none to check them.
-
-    Raises:
-        ValueError: for arguments of softmax weights without softmax.
-    """
+def _check_softmax(softmax, dropout, chunk):
+    """Raise `ValueError` for arguments without effect, also where no operator would check them."""
     if not softmax and (dropout or chunk is not None):
         raise ValueError(
             f"`dropout` and `chunk` act on softmax weights: pass softmax=True too, or leave "
             f"them out. Received: dropout={dropout}, chunk={chunk}."
         )
-    return {
-        "num_heads": num_heads, "key_ratio": key_ratio, "value_ratio": value_ratio,
-        "softmax": softmax, "dropout": dropout, "chunk": chunk,
-    }  # fmt: skip
 
 
 def _per_level(name, value, levels):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from gvtnets_tf.checks import check_at_least
 from gvtnets_tf.layers.base import CONV, PACKAGE, SavedLayer, check_rank, normalization
 
 SMALLEST_SCALE = 1e-3  # of the scale head, as released
@@ -38,19 +39,11 @@ class Head(SavedLayer):
     """
 
     def __init__(
-        self,
-        rank: int,
-        out_channels: int,
-        kernel: int = 3,
-        bias: bool = True,
-        preactivation: bool = True,
-        batch_norm: bool = False,
-        input_residual: bool = False,
-        scale: bool = False,
-        scale_bias: bool = False,
-        initial_stddev: float | None = None,
+        self, rank: int, out_channels: int, kernel: int = 3, bias: bool = True,
+        preactivation: bool = True, batch_norm: bool = False, input_residual: bool = False,
+        scale: bool = False, scale_bias: bool = False, initial_stddev: float | None = None,
         **kwargs,
-    ):
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.rank, self.out_channels, self.kernel = check_rank(rank), out_channels, kernel
         self.bias, self.preactivation, self.batch_norm = bias, preactivation, batch_norm
@@ -85,23 +78,16 @@ class Head(SavedLayer):
 
     def _make_conv(self, kernel, bias):
         stddev = self.initial_stddev
+        initializer = keras.initializers.RandomNormal(0, stddev) if stddev else "glorot_uniform"
         return CONV[self.rank](
-            self.out_channels,
-            kernel,
-            padding="same",
-            use_bias=bias,
-            kernel_initializer=keras.initializers.RandomNormal(0, stddev)
-            if stddev
-            else "glorot_uniform",
-            dtype=self.dtype_policy,
-        )
+            self.out_channels, kernel, padding="same", use_bias=bias,
+            kernel_initializer=initializer, dtype=self.dtype_policy,
+        )  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class LabelHead(SavedLayer):
     """1x1 convolution to a distribution, or a number, per label.
-
-    It shares nothing with `Head`: no scale, no activation, and one more axis in the result.
 
     Args:
         out_channels: int. Number of labels.
@@ -117,7 +103,8 @@ class LabelHead(SavedLayer):
 
     def __init__(self, out_channels: int, classes: int | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.out_channels, self.classes = out_channels, classes
+        self.out_channels = check_at_least("out_channels", out_channels, 1)
+        self.classes = None if classes is None else check_at_least("classes", classes, 2)
         self.conv = keras.layers.Dense(out_channels * (classes or 1), dtype=self.dtype_policy)
 
     def build(self, x_shape, images_shape):

@@ -5,8 +5,6 @@ from keras import ops
 
 from gvtnets_tf.layers.base import PACKAGE
 
-MSE, MAE = keras.losses.MeanSquaredError, keras.losses.MeanAbsoluteError
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Laplace(keras.losses.Loss):
@@ -22,10 +20,8 @@ class Laplace(keras.losses.Loss):
 
     Examples:
         >>> import numpy as np
-        >>> from gvtnets_tf.models.losses import Laplace
-        >>> truth = np.array([[5.0], [2.0]])
-        >>> location_and_scale = np.array([[3.0, 2.0], [2.0, 0.5]])
-        >>> round(float(Laplace()(truth, location_and_scale)), 3)
+        >>> truth, prediction = np.array([[5.0], [2.0]]), np.array([[3.0, 2.0], [2.0, 0.5]])
+        >>> round(float(Laplace()(truth, prediction)), 3)
         0.5
     """
 
@@ -38,16 +34,12 @@ class Laplace(keras.losses.Loss):
 class Gaussian(keras.losses.Loss):
     """Negative log-likelihood of a normal distribution, `mean((y - o)^2 / (2 s^2) + ln s)`.
 
-    Call arguments:
-        y_true: float tensor `(batch, *grid, channels)`.
-        y_pred: float tensor `(batch, *grid, 2 * channels)`: locations o, then scales s > 0.
+    Its call arguments are those of `Laplace`.
 
     Examples:
         >>> import numpy as np
-        >>> from gvtnets_tf.models.losses import Gaussian
-        >>> truth = np.array([[5.0], [2.0]])
-        >>> location_and_scale = np.array([[3.0, 2.0], [2.0, 0.5]])
-        >>> round(float(Gaussian()(truth, location_and_scale)), 3)
+        >>> truth, prediction = np.array([[5.0], [2.0]]), np.array([[3.0, 2.0], [2.0, 0.5]])
+        >>> round(float(Gaussian()(truth, prediction)), 3)
         0.25
     """
 
@@ -74,7 +66,6 @@ class MaskedCrossentropy(keras.losses.Loss):
         Two labels of one pixel over four intensities; the second label is missing.
 
         >>> import numpy as np
-        >>> from gvtnets_tf.models.losses import MaskedCrossentropy
         >>> round(float(MaskedCrossentropy()(np.array([[2, -1]]), np.zeros((1, 2, 4)))), 4)
         1.3863
     """
@@ -101,7 +92,6 @@ class MaskedMSE(keras.losses.Loss):
 
     Examples:
         >>> import numpy as np
-        >>> from gvtnets_tf.models.losses import MaskedMSE
         >>> float(MaskedMSE()(np.array([[1.0, np.nan]]), np.array([[3.0, 5.0]])))
         4.0
     """
@@ -135,8 +125,8 @@ def _split_scale(y_true, y_pred):
 
 
 LOSSES = {
-    "mse": MSE,
-    "mae": MAE,
+    "mse": keras.losses.MeanSquaredError,
+    "mae": keras.losses.MeanAbsoluteError,
     "laplace": Laplace,
     "gaussian": Gaussian,
     "masked_mse": MaskedMSE,

@@ -36,16 +36,6 @@ class SurfaceProjection(ImageModel):
 
     Returns:
         Float32 tensor `(batch, y, x, channels)`.
-
-    Reference:
-        Wang, Xie & Ji (2021), section 4.5.3 and Supplementary Fig. 10.
-
-    Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf.models.projection import SurfaceProjection
-        >>> model = SurfaceProjection(filters=2, num_heads=1)
-        >>> tuple(model(np.ones((1, 3, 16, 32, 1))).shape)
-        (1, 16, 32, 1)
     """
 
     def __init__(self, filters: int = 8, num_heads: int = 2, collapse: str = "mean", **kwargs):
@@ -79,9 +69,8 @@ class SurfaceProjection(ImageModel):
         for level, conv in enumerate(self.downs):
             x = self.pool(conv(ops.relu6(x) if level else x))
         yield "bottom", x
-        x = self.bottom(x, training=training, summary=summaries.get("bottom")) + self.bottom_conv(
-            ops.relu6(x)
-        )
+        near = self.bottom_conv(ops.relu6(x))
+        x = self.bottom(x, training=training, summary=summaries.get("bottom")) + near
         for level in reversed(range(LEVELS)):
             name = f"ups.{level}"
             yield name, x
@@ -117,20 +106,15 @@ class ProjectionGVTNet(ImageModel):
         https://doi.org/10.1038/s42256-020-00283-x
 
     Examples:
-        >>> import numpy as np
-        >>> from gvtnets_tf import ProjectionGVTNet
         >>> model = ProjectionGVTNet({"filters": 2}, {"filters": 2, "depth": 2})
-        >>> tuple(model(np.ones((1, 3, 16, 16, 1))).shape)
+        >>> tuple(model(keras.ops.ones((1, 3, 16, 16, 1))).shape)
         (1, 16, 16, 1)
     """
 
     rank = 3
 
     def __init__(
-        self,
-        projection: Mapping | None = None,
-        restoration: Mapping | None = None,
-        **kwargs,
+        self, projection: Mapping | None = None, restoration: Mapping | None = None, **kwargs
     ):
         super().__init__(**kwargs)
         self.projection, self.restoration = dict(projection or {}), dict(restoration or {})
@@ -162,13 +146,10 @@ class ProjectionGVTNet(ImageModel):
     def forward_steps(self, images, training, summaries):
         x = images
         for part in ("project", "restore"):
-            part_summaries = {
-                name.removeprefix(part + "."): summary
-                for name, summary in summaries.items()
-                if name.startswith(part + ".")
-            }
-            for name, features in getattr(self, part).forward_steps(x, training, part_summaries):
+            network, prefix = getattr(self, part), f"{part}."
+            own = {k.removeprefix(prefix): s for k, s in summaries.items() if k.startswith(prefix)}
+            for name, features in network.forward_steps(x, training, own):
                 if name is not None:
-                    yield f"{part}.{name}", features
+                    yield prefix + name, features
             x = features
         yield None, x

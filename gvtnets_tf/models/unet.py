@@ -39,12 +39,10 @@ class UNet(ImageModel):
 
     @property
     def operators(self):
-        parts = (
-            *((f"downs.{i}", layer) for i, layer in enumerate(self.downs)),
-            *((f"bottoms.{i}", layer) for i, layer in enumerate(self.bottoms)),
-            *reversed([(f"ups.{i}", layer) for i, layer in enumerate(self.ups)]),
-        )
-        return {name: layer for name, layer in parts if isinstance(layer, GVTO)}
+        parts = {f"downs.{i}": layer for i, layer in enumerate(self.downs)}
+        parts |= {f"bottoms.{i}": layer for i, layer in enumerate(self.bottoms)}
+        parts |= {f"ups.{i}": self.ups[i] for i in reversed(range(len(self.ups)))}
+        return {name: layer for name, layer in parts.items() if isinstance(layer, GVTO)}
 
     def forward_steps(self, images, training, summaries):
         def apply(name, layer, x):

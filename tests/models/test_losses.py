@@ -7,9 +7,7 @@ from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.losses import (
     CLASSES,
     LOSSES,
-    MAE,
     MASKED,
-    MSE,
     PROBABILISTIC,
     Gaussian,
     Laplace,
@@ -33,8 +31,8 @@ def test_gaussian_of_two_voxels_by_hand():
 
 
 def test_mae_and_mse_of_two_voxels_by_hand():
-    assert float(MAE()(TRUE, PREDICTED[..., :1])) == pytest.approx(2.0)
-    assert float(MSE()(TRUE, PREDICTED[..., :1])) == pytest.approx(5.0)
+    assert float(LOSSES["mae"]()(TRUE, PREDICTED[..., :1])) == pytest.approx(2.0)
+    assert float(LOSSES["mse"]()(TRUE, PREDICTED[..., :1])) == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize("loss", [Laplace(), Gaussian()])
@@ -149,7 +147,9 @@ def test_masked_mse_of_two_pixels_by_hand():
     assert found == pytest.approx((1 + 0 + 9) / 3)
     np.testing.assert_allclose(gradient, [[[2 / 3, 0], [6 / 3, 0]]], rtol=1e-6)
     whole = np.nan_to_num(true, nan=0.0)
-    assert float(MaskedMSE()(whole, predicted)) == pytest.approx(float(MSE()(whole, predicted)))
+    assert float(MaskedMSE()(whole, predicted)) == pytest.approx(
+        float(LOSSES["mse"]()(whole, predicted))
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.evaluation.plots import WIDTH, make_figure, save_figure
+from gvtnets_tf.evaluation.plots import WIDTH, label_row, make_figure, save_figure
 
 # The first part of a label's name; blue nuclei, green dead cells and neurons are the paper's.
 STAINS = {
@@ -18,36 +18,28 @@ STAINS = {
     "ISLET": "#ff66d9",
     "CELLMASK": "#4de8e8",
 }
-HEADINGS = {"input": "input", "target": "truth", "baseline": "baseline", "prediction": "prediction"}
+ROLES = ("input", "target", "baseline", "prediction")  # in the order of the columns
 
 
 def confusion(
-    path: str | Path,
-    shares: Mapping[str, np.ndarray],
-    overall: Mapping[str, float],
-    *,
-    title: str = "",
-    force: bool = False,
-) -> None:
+    path: str | Path, shares: Mapping[str, np.ndarray], overall: Mapping[str, float], *,
+    title: str = "", force: bool = False,
+) -> None:  # fmt: skip
     """Draw confusion matrices side by side, like Fig. 4 of the paper.
 
     Numbers are pixels per 1,000. Colors are shares of the true bin, since a few bins hold
     most pixels: the diagonal has the color of the accuracy of its bin.
 
     Args:
-        path: the figure to write.
+        path, force: as in `evaluation.plots`.
         shares: mapping from model (`"prediction"`, `"baseline"`) to an array (10, 10),
             pixels per 1,000 by true bin (row) and predicted bin (column).
         overall: mapping from model to float, the share of pixels in the right bin.
         title: str. A line above the figure.
-        force: bool. Whether an existing figure may be replaced.
-
-    Raises:
-        FileExistsError: if `path` exists and `force` is `False`.
     """
     figure = make_figure((4.6 * len(shares) + 0.6, 4.9))
     places = figure.subplots(1, len(shares), squeeze=False)[0]
-    for place, model in zip(places, [role for role in HEADINGS if role in shares]):
+    for place, model in zip(places, [role for role in ROLES if role in shares]):
         image = _draw_matrix(place, shares[model])
         place.set_title(f"{model}, overall accuracy {overall[model]:.3f}", fontsize=10)
     bar = figure.colorbar(image, ax=places, shrink=0.7, label="share of the true bin")
@@ -58,40 +50,31 @@ def confusion(
 
 
 def crops(
-    path: str | Path,
-    rows: Sequence,
-    limits: tuple[float, float],
-    label: str,
-    *,
+    path: str | Path, rows: Sequence, limits: tuple[float, float], label: str, *,
     force: bool = False,
-) -> None:
+) -> None:  # fmt: skip
     """Show input, truth and predictions of some images, like Fig. 3 of the paper.
 
     Args:
-        path: the figure to write.
+        path, force: as in `evaluation.plots`.
         rows: list of pairs: the name of an image, and a mapping from role (`"input"`,
             `"target"`, `"baseline"`, `"prediction"`) to a plane.
         limits: `(low, high)`, the values of truth and predictions that are black and of full
             color; the input is gray, in a range of its own.
         label: str. The label, whose first part chooses the color (see `STAINS`).
-        force: bool. Whether an existing figure may be replaced.
-
-    Raises:
-        FileExistsError: if `path` exists and `force` is `False`.
     """
-    roles = [role for role in HEADINGS if any(role in planes for _, planes in rows)]
+    roles = [role for role in ROLES if any(role in planes for _, planes in rows)]
     figure = make_figure((WIDTH * len(roles) + 0.3, (WIDTH + 0.1) * len(rows) + 0.4))
     grid = figure.subplots(len(rows), len(roles), squeeze=False)
     for (name, planes), places in zip(rows, grid):
-        places[0].text(-0.05, 0.5, name, rotation=90, ha="right", va="center",
-                       transform=places[0].transAxes, fontsize=7)  # fmt: skip
+        label_row(places[0], name, fontsize=7)
         for role, place in zip(roles, places):
             place.set_axis_off()
             if role in planes:
                 colors = {"cmap": "gray"} if role == "input" else _stain_colors(label, limits)
                 place.imshow(planes[role], **colors)
     for role, place in zip(roles, grid[0]):
-        place.set_title(HEADINGS[role], fontsize=10)
+        place.set_title("truth" if role == "target" else role, fontsize=10)
     figure.suptitle(label, fontsize=11)
     save_figure(figure, path, force)
 

@@ -24,13 +24,9 @@ MOST = 10**9 - 1  # pixels that NumPy draws from without replacement
 
 
 def score_pixels(
-    comparisons: Iterable[Comparison],
-    *,
-    pixels: int = PIXELS,
-    repeats: int = REPEATS,
-    ranges: dict | None = None,
-    seed: int = 0,
-) -> StainingReport:
+    comparisons: Iterable[Comparison], *, pixels: int = PIXELS, repeats: int = REPEATS,
+    ranges: dict | None = None, seed: int = 0,
+) -> StainingReport:  # fmt: skip
     """Score each label over all images that have it.
 
     Correlations are those of pixels drawn uniformly from all images of a label together,
@@ -49,21 +45,9 @@ def score_pixels(
             least and greatest value where these are equal. Values outside are clipped.
         seed: int. The same seed draws the same pixels.
 
-    Returns:
-        `StainingReport`; `print` shows it as tables.
-
     Raises:
         ValueError: if `ranges` has an unknown label or an empty range, if a truth is
             constant, or if values are NaN or infinite.
-
-    Examples:
-        >>> from gvtnets_tf.evaluation.comparisons import Comparisons
-        >>> truth = np.arange(100.0).reshape(10, 10)
-        >>> scores = score_pixels(Comparisons([truth], [truth + 20])).labels["0"]
-        >>> scores.correlations()["prediction"]["mean"]
-        1.0
-        >>> scores.accuracies()["prediction"][1]  # 20 of 100 pixels stay in their bin
-        0.1
     """
     from tqdm import tqdm
 
@@ -93,10 +77,6 @@ def assign_bins(values: ArrayLike, low: float, high: float) -> np.ndarray:
 
     Raises:
         ValueError: if values are NaN or infinite.
-
-    Examples:
-        >>> assign_bins([500, 599, 600, 1500], 500, 1500)
-        array([0, 0, 1, 9])
     """
     scaled = (np.asarray(values, np.float64) - low) / (high - low)
     if not np.isfinite(scaled).all():
@@ -112,11 +92,6 @@ def count_confusion(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
     Returns:
         Int array (10, 10), a row per true bin.
-
-    Examples:
-        >>> count_confusion(np.array([0, 0, 1]), np.array([0, 1, 1]))[:2, :2]
-        array([[1, 1],
-               [0, 1]])
     """
     both = BINS * np.ravel(true) + np.ravel(predicted)
     return np.bincount(both, minlength=BINS**2).reshape(BINS, BINS)
@@ -249,14 +224,9 @@ class _Tally:
     def scores(self):
         r = np.stack([moments.pearson() for moments in self.moments])
         return LabelScores(
-            images=len(self.sizes),
-            available=sum(self.sizes),
-            pixels=self.pixels,
-            range=self.range,
-            r=dict(zip(self.counts, r.T)),
-            counts=self.counts,
-            crops=self.crops,
-        )
+            len(self.sizes), sum(self.sizes), self.pixels, self.range,
+            r=dict(zip(self.counts, r.T)), counts=self.counts, crops=self.crops,
+        )  # fmt: skip
 
 
 def _crop(comparison, images):
