@@ -17,6 +17,7 @@ SHARED = re.compile(
 )
 BLOCK = r":\n((?: {4}.*\n?|\n)+)"
 ARGUMENTS = re.compile(rf"^(Args|Attributes|Call arguments){BLOCK}", re.MULTILINE)
+RETURNS = re.compile(r"(?<=^Returns:\n)( {4}.*)", re.MULTILINE)
 REFERENCE = re.compile(rf"^Reference{BLOCK}", re.MULTILINE)
 TITLES = {"Args": "Args: Argument", "Call arguments": "Other Parameters: Call argument"}
 
@@ -38,6 +39,8 @@ def rewrite(text):
     def cite(found):
         return f"**Reference**: {textwrap.dedent(found[1]).strip()}\n\n"
 
+    # What stands before a colon would be taken for a type; the template puts it back.
+    text = RETURNS.sub(lambda found: found[1].replace(":", "\ue000"), text)
     text = REFERENCE.sub(cite, ARGUMENTS.sub(retitle, text))
     return re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
 
