@@ -20,7 +20,7 @@ import tifffile
 from stacks import read, write_scores
 
 from gvtnets_tf.atomic_files import check_writable
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
 from gvtnets_tf.data.training_pairs import TrainingPair
 from gvtnets_tf.images.image import Image
@@ -39,7 +39,7 @@ def pairs(stacks):
 
 def network(loss, folder):
     """Return CARE with csbdeep's defaults; `laplace` is its probabilistic form."""
-    models = optional("csbdeep.models", "care")
+    models = import_optional("csbdeep.models", "care")
     config = models.Config(
         "ZYX",
         n_channel_in=1,

@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Arguments, logging and the start of TensorFlow, shared by the commands."""
 
 import contextlib
 import importlib
@@ -6,26 +6,34 @@ import logging
 import os
 import sys
 import warnings
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 logger = logging.getLogger("gvtnets_tf")
 
 
-def start_tensorflow():
-    """Import TensorFlow without the lines that it writes before its log level counts."""
+def start_tensorflow() -> None:
+    """Import TensorFlow without the lines that it prints before its log level is in force."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
             importlib.import_module("tensorflow")
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
-def regions(texts):
-    """Read `X:540:720` as `{"X": (540, 720)}`."""
+def parse_regions(texts: Iterable[str] | None) -> dict[str, tuple[int, int]]:
+    """Parse `AXIS:START:STOP`, one text per axis.
+
+    Examples:
+        >>> parse_regions(["X:540:720"])
+        {'X': (540, 720)}
+    """
     regions = {}
     for text in texts or ():
         try:
@@ -38,32 +46,33 @@ def regions(texts):
     return regions
 
 
-def given(args, names):
-    """Those of the flags that were given."""
+def pick_arguments(args: Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Return the arguments with these names that are not `None`."""
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def scalar_or_list(values):
-    """One number stands for all axes."""
+def scalar_or_list(values: Sequence | None) -> Any:
+    """Return the only element of a sequence, which then holds for all axes, or the sequence."""
     return values[0] if values and len(values) == 1 else values
 
 
-def channel(text):
-    """A channel by its index or by its name."""
+def parse_channel(text: str) -> int | str:
+    """Parse the index or the name of a channel."""
     return int(text) if text.isdigit() else text
 
 
-def add_pair_arguments(parser, required):
+def add_pair_arguments(parser: ArgumentParser, required: bool) -> None:
+    """Add the flags that name pairs of images and their channels."""
     parser.add_argument("--inputs", required=required, help="quoted glob or folder")
     parser.add_argument("--targets", required=required, help="quoted glob or folder")
     parser.add_argument(
         "--pair-by", choices=["name", "order"], default="name" if required else None
     )
-    parser.add_argument("--input-channels", type=channel, nargs="+", metavar="C")
-    parser.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
+    parser.add_argument("--input-channels", type=parse_channel, nargs="+", metavar="C")
+    parser.add_argument("--target-channels", type=parse_channel, nargs="+", metavar="C")
 
 
-class OneLine(logging.Formatter):
+class OneLineFormatter(logging.Formatter):
     """Format a message as one line that begins with the name of the program."""
 
     def format(self, record):
@@ -71,10 +80,10 @@ class OneLine(logging.Formatter):
 
 
 @contextlib.contextmanager
-def log_to_stderr():
-    """Write what the package logs to standard error, and Python's warnings with it."""
+def log_to_stderr() -> Iterator[None]:
+    """Write log messages of the package, and warnings of Python, to standard error."""
     handler = logging.StreamHandler()
-    handler.setFormatter(OneLine())
+    handler.setFormatter(OneLineFormatter())
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, regions
+from gvtnets_tf.cli.arguments import parse_channel, parse_regions
 
 
 def add_arguments(parser):
@@ -12,7 +12,7 @@ def add_arguments(parser):
     parser.add_argument("--inputs", help="quoted glob or folder: shown in the figures")
     parser.add_argument("--out", type=Path, help="folder for the table and the figures")
     parser.add_argument("--axes", help="axes of the files, in place of what they say")
-    parser.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
+    parser.add_argument("--target-channels", type=parse_channel, nargs="+", metavar="C")
     parser.add_argument(
         "--region", action="append", metavar="AXIS:START:STOP", help="score only this"
     )
@@ -29,7 +29,7 @@ def run(args):
 
     report = evaluate(
         args.predictions, args.targets, args.out, args.baseline, axes=args.axes,
-        target_channels=args.target_channels, regions=regions(args.region),
+        target_channels=args.target_channels, regions=parse_regions(args.region),
         inputs=args.inputs, force=args.force,
         staining=None if args.staining is None else {"pixels": args.staining},
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, scalar_or_list, start_tensorflow
+from gvtnets_tf.cli.arguments import parse_channel, scalar_or_list, start_tensorflow
 
 FLAGS = (
     "axes", "input_channels", "voxel_size", "resample", "frames", "statistics", "gif", "gif_plane",
@@ -19,7 +19,7 @@ def add_arguments(parser):
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="file or folder to write")
     parser.add_argument("--axes", help="axes of the input, e.g. ZYX")
-    parser.add_argument("--input-channels", type=channel, nargs="+", metavar="C")
+    parser.add_argument("--input-channels", type=parse_channel, nargs="+", metavar="C")
     parser.add_argument(
         "--voxel-size", type=float, nargs="+", metavar="UM",
         help="micrometers along Z, Y and X, in place of what the input says",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, given, start_tensorflow
+from gvtnets_tf.cli.arguments import parse_channel, pick_arguments, start_tensorflow
 
 FLAGS = (
     "structures", "models", "volumes", "shape", "filters", "steps", "patch", "batch", "channels",
@@ -29,7 +29,7 @@ def add_arguments(parser):
     parser.add_argument("--steps", type=int, help="of training, the same for all networks")
     parser.add_argument("--patch", type=int, nargs=3, metavar="VOXELS", help="e.g. 32 64 64")
     parser.add_argument("--batch", type=int, help="patches per step")
-    parser.add_argument("--channels", type=channel, nargs=2, metavar=("SIGNAL", "TARGET"))
+    parser.add_argument("--channels", type=parse_channel, nargs=2, metavar=("SIGNAL", "TARGET"))
     parser.add_argument("--resize", type=float, nargs=3, metavar="FACTOR", help="along z, y and x")
     parser.add_argument(
         "--no-crop", action="store_true", help="leave test volumes as large as they are"
@@ -49,7 +49,7 @@ def run(args):
     start_tensorflow()
     from gvtnets_tf.studies.label_free import label_free, show, write_recipes
 
-    how = {**given(args, FLAGS), "data": args.data, "crop": not args.no_crop}
+    how = {**pick_arguments(args, FLAGS), "data": args.data, "crop": not args.no_crop}
     if args.recipes:
         print("\n".join(map(str, write_recipes(args.out, force=args.force, **how))))
     else:

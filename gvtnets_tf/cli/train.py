@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import add_pair_arguments, given, start_tensorflow
+from gvtnets_tf.cli.arguments import add_pair_arguments, pick_arguments, start_tensorflow
 
 RECIPE_FLAGS = ("preset", "patch", "batch", "steps", "seed", "select")
 DATA_FLAGS = (
@@ -44,7 +44,7 @@ def run(args):
     from gvtnets_tf.training.fitting import train
     from gvtnets_tf.training.recipe import Recipe
 
-    values, data = given(args, RECIPE_FLAGS), given(args, DATA_FLAGS)
+    values, data = pick_arguments(args, RECIPE_FLAGS), pick_arguments(args, DATA_FLAGS)
     if args.recipe is not None and (values or data):
         raise ValueError(
             f"A recipe says everything; the flags {', '.join([*values, *data])} would be ignored. "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data.sources import find
-from gvtnets_tf.images.metadata import stem
+from gvtnets_tf.images.metadata import file_stem
 
 SPLITS = ("train", "validation", "test")
 PAIR_BY = ("name", "order")
@@ -156,7 +156,7 @@ def _list_keys(inputs, targets) -> Iterator[tuple[Callable, Callable]]:
     specs = (inputs, targets)
     if all(isinstance(s, (str, Path)) and glob.has_magic(str(s)) for s in specs):
         yield tuple(map(_wildcard_key, specs))
-    yield stem, stem
+    yield file_stem, file_stem
 
 
 def _wildcard_key(spec):

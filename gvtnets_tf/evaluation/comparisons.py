@@ -12,7 +12,7 @@ from gvtnets_tf.data.pairing import match_pairs
 from gvtnets_tf.data.sources import find
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.metadata import log_once, stem
+from gvtnets_tf.images.metadata import file_stem, log_once
 
 COMPARED = ("target", "prediction", "baseline")
 
@@ -162,7 +162,7 @@ def _match_wells(folder, others):
 
 def _by_stem(spec):
     files = [source.path for source in find(spec)]
-    names = {stem(path): path for path in files}
+    names = {file_stem(path): path for path in files}
     if twins := [str(path) for path in files if path not in names.values()]:
         raise ValueError(f"More than one file bears the name of {', '.join(twins)}: remove one.")
     return names

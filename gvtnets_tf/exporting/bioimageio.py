@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.exporting import readme
 from gvtnets_tf.images import writers
@@ -46,7 +46,7 @@ def describe(folder, predictor, channels, opset, name="", authors=()):
         ModuleNotFoundError: if the package `bioimageio.core` is not installed.
         ValueError: with what the specification refuses, e.g. an unknown license.
     """
-    spec = optional("bioimageio.spec", "bioimageio")
+    spec = import_optional("bioimageio.spec", "bioimageio")
     name = re.sub("[^a-zA-Z0-9_+ ()-]", "_", name)[:64]  # what the specification allows
     image = example(predictor, channels[0])
     result = _result(predictor, image)

@@ -16,7 +16,7 @@ import numpy as np
 
 from gvtnets_tf import __version__
 from gvtnets_tf.atomic_files import atomic_write, check_writable
-from gvtnets_tf.checks import check_choice, optional
+from gvtnets_tf.checks import check_choice, import_optional
 from gvtnets_tf.exporting import bioimageio, litert, saved_model
 from gvtnets_tf.exporting.saved_model import INPUT, NORMALIZED, RAW
 from gvtnets_tf.exporting.tf_graph import OUTPUTS, network, raw, without_chunks
@@ -168,11 +168,11 @@ def _write_onnx(folder, predictor, channels, options):
 
 
 def _save_onnx(path, predictor, channels):
-    optional("onnx", "onnx")
-    convert = optional("tf2onnx", "onnx").convert
+    import_optional("onnx", "onnx")
+    convert = import_optional("tf2onnx", "onnx").convert
     graph = network(predictor, channels)
     convert.from_function(graph, graph.input_signature, opset=OPSET, output_path=str(path))
-    runtime = optional("onnxruntime", "onnx")
+    runtime = import_optional("onnxruntime", "onnx")
     try:
         runtime.InferenceSession(str(path))
     except Exception as error:  # its errors have no other class in common
@@ -184,7 +184,7 @@ def _save_onnx(path, predictor, channels):
 
 
 def _write_bioimageio(folder, predictor, channels, options):
-    optional("bioimageio.spec", "bioimageio")  # before the minutes that weights may take
+    import_optional("bioimageio.spec", "bioimageio")  # before the minutes that weights may take
     # One result: location and scale stay in one tensor.
     alone = Predictor(predictor.model, predictor.card.changed(probabilistic=False))
     _save_onnx(folder / bioimageio.ONNX, alone, channels[0])

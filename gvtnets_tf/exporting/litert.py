@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 
 INT8_DIFFERENCE = 0.05  # largest that is accepted, relative to the range of the answer
 
@@ -47,7 +47,9 @@ def check_int8(made, whole, x, expected):
             f"`quantize='int8'` makes a file of {len(made)} bytes out of {len(whole)}, as kernels "
             f"of less than 1024 numbers are not quantized: use 'float16'."
         )
-    interpreter = optional("ai_edge_litert.interpreter", "litert").Interpreter(model_content=made)
+    interpreter = import_optional("ai_edge_litert.interpreter", "litert").Interpreter(
+        model_content=made
+    )
     found = interpreter.get_signature_runner()(image=x)
     # Not greater is not less: an answer that is NaN is refused as well.
     worst = max(np.abs(found[name] - y).max() / np.ptp(y) for name, y in expected.items())

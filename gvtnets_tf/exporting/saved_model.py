@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 
 RAW, NORMALIZED = "serving_default", "normalized"  # signatures
 INPUT = "image"
@@ -39,7 +39,7 @@ def check_shapes(shapes, axes):
     """
     if not shapes:
         return []
-    optional("tensorflow_serving.apis", "serving")
+    import_optional("tensorflow_serving.apis", "serving")
     for shape in shapes:
         sizes = np.asarray(shape)
         # One voxel has no spread to be normalized by.
@@ -76,7 +76,7 @@ def _counts(shape):
 
 def _log(image):
     apis = "tensorflow_serving.apis"
-    log = optional(f"{apis}.prediction_log_pb2", "serving").PredictionLog()
+    log = import_optional(f"{apis}.prediction_log_pb2", "serving").PredictionLog()
     request = log.predict_log.request
     request.model_spec.signature_name = RAW
     request.inputs[INPUT].CopyFrom(tf.make_tensor_proto(image))

@@ -94,7 +94,7 @@ def predict(
             )
             # The movie first: where the result is, everything is.
             for file in movie:
-                display.movie(file, images[0], gif_plane, force=force or resume)
+                display.write_movie(file, images[0], gif_plane, force=force or resume)
             for output, part in zip(written, images):
                 writers.write(
                     output, part, dtype=dtype, metadata={**about, **info}, force=force or resume

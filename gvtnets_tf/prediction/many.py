@@ -13,7 +13,7 @@ import numpy as np
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images import display, writers
 from gvtnets_tf.images.axes import ORDER, rearrange
-from gvtnets_tf.images.metadata import stem
+from gvtnets_tf.images.metadata import file_stem
 from gvtnets_tf.prediction import outputs, partial_results, time_series
 from gvtnets_tf.zoo.card import Card
 
@@ -66,7 +66,7 @@ def predict_many(
         check_choice("dtype", str(dtype), writers.DTYPES)
     movie = outputs.check_gif(gif, paths)
     results = [
-        [place, place.with_name(stem(place) + ".png"), *movie]
+        [place, place.with_name(file_stem(place) + ".png"), *movie]
         for place in outputs.places(paths, Path(out), ".ome.tif", SUFFIXES)
     ]
     todo = outputs.todo(paths, results, dtype, resume=resume, force=force)
@@ -88,8 +88,8 @@ def predict_many(
             replaced = {"force": force or resume}
             # The result last: where it is, everything is.
             for file in movie:
-                display.movie(file, merged, gif_plane, shown, **replaced)
-            display.merged(written[1], merged, shown, **replaced)
+                display.write_movie(file, merged, gif_plane, shown, **replaced)
+            display.write_merged_figure(written[1], merged, shown, **replaced)
             said = {**about, "models": models}
             writers.write(written[0], merged, dtype=dtype, metadata=said, colors=shown, **replaced)
     return [output for written in results for output in written]
@@ -211,7 +211,7 @@ def _colors(colors, names):
             f"`colors` must be one '#rrggbb' for each of the {len(names)} channels "
             f"({', '.join(names)}). Received: {list(colors)}."
         )
-    return tuple(colors or display.colors(len(names)))
+    return tuple(colors or display.choose_colors(len(names)))
 
 
 def _names(structures, known, counts):

@@ -10,9 +10,9 @@ from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data.in_silico_labeling import file_names, wells
 from gvtnets_tf.data.sources import find
 from gvtnets_tf.images import display, readers, writers
-from gvtnets_tf.images.axes import spatial
-from gvtnets_tf.images.frames import select
-from gvtnets_tf.images.metadata import stem
+from gvtnets_tf.images.axes import spatial_axes
+from gvtnets_tf.images.frames import select_frames
+from gvtnets_tf.images.metadata import file_stem
 from gvtnets_tf.prediction import partial_results
 
 # What a result does not depend on: a run that stopped may go on with other values.
@@ -64,7 +64,7 @@ def opened(path, axes=None, voxel_size=None, frames=None):
         axes: str. In place of what the file says.
         voxel_size: micrometers in place of what the file says: a mapping from axis letter,
             or one number per spatial axis of the file, in the order Z, Y, X.
-        frames: see `data.frames.select`.
+        frames: see `images.frames.select_frames`.
 
     Returns:
         `Image`.
@@ -74,9 +74,9 @@ def opened(path, axes=None, voxel_size=None, frames=None):
     """
     image = path.well.input() if isinstance(path, WellInput) else readers.read(path, axes)
     if voxel_size is not None:
-        steps = _steps(voxel_size, spatial("".join(sorted(image.axes, reverse=True))), path)
+        steps = _steps(voxel_size, spatial_axes("".join(sorted(image.axes, reverse=True))), path)
         image = replace(image, voxel_size={**image.voxel_size, **steps})
-    return select(image, frames)
+    return select_frames(image, frames)
 
 
 def channels(image, card, asked=None):
@@ -160,7 +160,7 @@ def places(paths, out, suffix=".tif", known=writers.WRITERS):
     Raises:
         ValueError: for an unknown suffix, or names that do not go together.
     """
-    ending = out.name[len(stem(out)) :].lower() or out.suffix.lower()
+    ending = out.name[len(file_stem(out)) :].lower() or out.suffix.lower()
     one = len(paths) == 1 and out.suffix and not out.is_dir()
     if one or ending in writers.WRITERS:
         check_choice("suffix of the output", ending, known)
@@ -169,7 +169,7 @@ def places(paths, out, suffix=".tif", known=writers.WRITERS):
                 f"{out} is one file, and there are {len(paths)} inputs: name a folder instead."
             )
         return [out]
-    found = [out / (stem(p) + (".zarr" if p.suffix == ".zarr" else suffix)) for p in paths]
+    found = [out / (file_stem(p) + (".zarr" if p.suffix == ".zarr" else suffix)) for p in paths]
     twice = sorted({p.name for p in found if found.count(p) > 1})
     if twice:
         raise ValueError(
@@ -181,7 +181,7 @@ def places(paths, out, suffix=".tif", known=writers.WRITERS):
 
 def beside(place, ending):
     """A file beside a result: its name with something after the stem."""
-    name = stem(place)
+    name = file_stem(place)
     return place.with_name(name + ending + place.name[len(name) :])
 
 

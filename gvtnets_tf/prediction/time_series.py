@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images import resampling as grids
-from gvtnets_tf.images.axes import rearrange, spatial
-from gvtnets_tf.images.frames import join, select
+from gvtnets_tf.images.axes import rearrange, spatial_axes
+from gvtnets_tf.images.frames import join_frames, select_frames
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine
 
@@ -52,7 +52,7 @@ def prepare(image, card, *, statistics="frame", resample=False):
     Raises:
         ValueError: for NaN or a constant image, or if a voxel size is missing.
     """
-    frames = image.along("T")
+    frames = image.split_along("T")
     if len(frames) == 1:  # A series may be larger than memory; one frame is read once.
         frames = [replace(frames[0], array=np.asarray(frames[0].array))]
     measured = _measure(frames, image, card, statistics)
@@ -65,7 +65,7 @@ def prepare(image, card, *, statistics="frame", resample=False):
                 "its model.json."
             )
         info["resampled_to"] = {
-            a: float(card.voxel_size[a]) for a in spatial(image.axes) if a in card.voxel_size
+            a: float(card.voxel_size[a]) for a in spatial_axes(image.axes) if a in card.voxel_size
         }
         frames = [grids.resample(replace(f, name=image.name), card.voxel_size) for f in frames]
         if len(frames) == 1:
@@ -133,8 +133,8 @@ def predict(image, predictor, *, frames=None, statistics="frame", resample=False
         ValueError: as these.
     """
     if isinstance(image, (list, tuple)):
-        image = join(image, predictor.card.axes)
-    chosen = select(image, frames)
+        image = join_frames(image, predictor.card.axes)
+    chosen = select_frames(image, frames)
     prepared = prepare(chosen, predictor.card, statistics=statistics, resample=resample)
     return run(prepared, predictor, **options)
 
@@ -188,7 +188,7 @@ def _measure(frames, image, card, statistics):
 
 
 def _channels_last(frame):
-    return frame.numpy(spatial(frame.axes) + "C")
+    return frame.numpy(spatial_axes(frame.axes) + "C")
 
 
 def _scope(statistics):

@@ -10,7 +10,7 @@ import keras
 import yaml
 
 from gvtnets_tf.atomic_files import atomic_write, check_writable
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.losses import CLASSES, LOSSES, MASKED, PROBABILISTIC
@@ -135,7 +135,7 @@ def _pairs(sample, rules, alike, recipe):
     if alike:
         pair = replace(pair, target_affine=pair.input_affine)
     pair = pair.resize_to_network()  # as published: measured first
-    return [pair] if "Z" in recipe.axes else pair.along("Z")
+    return [pair] if "Z" in recipe.axes else pair.split_along("Z")
 
 
 def _taken(recipe, samples, held):
@@ -165,7 +165,7 @@ def _fixed(rule, images, always, role):
     """Measure a rule over the whole data set, where it asks for that."""
     if rule.kind == "fixed" or not (always or rule.scope == "dataset"):
         return rule
-    return rule.frozen(rule.measure_images(images, f"the training {role}s"))
+    return rule.from_affine(rule.measure_images(images, f"the training {role}s"))
 
 
 def _names(image):
@@ -274,7 +274,7 @@ def _told_plainly():
 
 
 def _tensorboard(log_dir, held):
-    optional("tensorboard", "tensorboard")
+    import_optional("tensorboard", "tensorboard")
     batch = None if held is None else next(iter(held.as_numpy_iterator()))
     images = [] if batch is None else [callbacks.Images(log_dir, batch)]
     return [keras.callbacks.TensorBoard(log_dir, write_graph=False), *images]

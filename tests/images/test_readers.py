@@ -9,7 +9,7 @@ import tifffile
 from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import CACHE
-from gvtnets_tf.images.metadata import step
+from gvtnets_tf.images.metadata import convert_step
 from gvtnets_tf.images.readers import read, read_metadata, read_npz
 from gvtnets_tf.images.writers import write
 
@@ -78,7 +78,7 @@ def test_a_pixel_is_not_a_length(tmp_path, unit):
     ],
 )
 def test_steps_are_micrometres_and_seconds(letter, value, unit, size):
-    assert step(letter, value, unit) == (size and pytest.approx(size))
+    assert convert_step(letter, value, unit) == (size and pytest.approx(size))
 
 
 def test_ome_axes_keep_the_order_of_the_file(tmp_path):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from gvtnets_tf.checks import check_at_least, check_choice, optional
+from gvtnets_tf.checks import check_at_least, check_choice, import_optional
 from gvtnets_tf.data.in_silico_labeling.file_names import (
     SPLITS,
     is_named,
@@ -67,7 +67,7 @@ def download(
         OSError: naming the address, if the server does not answer or refuses; if the disk is
             too small.
     """
-    pooch = optional("pooch", "download")
+    pooch = import_optional("pooch", "download")
     from tqdm import tqdm
 
     check_at_least("retries", retries, 0)
@@ -110,7 +110,7 @@ def _entries(split, folder, predictions, base_url):
 
 def _listing(prefix, base_url):
     """Entries of the bucket whose names begin with `prefix`, page after page."""
-    requests = optional("requests", "download")
+    requests = import_optional("requests", "download")
     url = f"{base_url}/storage/v1/b/{BUCKET}/o"
     query = {"prefix": prefix, "fields": "nextPageToken,items(name,size,md5Hash)"}
     while query.get("pageToken", "first"):
@@ -126,7 +126,7 @@ def _listing(prefix, base_url):
 
 def _fetch(store, entry, path):
     """Fetch one file, unless it is there and whole."""
-    requests = optional("requests", "download")
+    requests = import_optional("requests", "download")
     # Without an MD5 sum the size must do, as for files that were uploaded in parts.
     if entry.md5 is None and path.is_file() and path.stat().st_size != entry.size:
         path.unlink()
