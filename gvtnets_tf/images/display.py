@@ -15,7 +15,7 @@ CONTRAST = (0.5, 99.8)  # percentiles shown as black and as the full color
 GOLDEN = 0.618034  # of the circle of hues: each color is far from all before it
 WHITE = "#ffffff"
 LINE, MARGIN = 14, 4  # height of a line of the legend, and space around it, in pixels
-FRAME_DURATION = 200  # of a movie, in milliseconds
+DURATION = 200  # of a frame of a movie, in milliseconds
 
 
 def choose_colors(count: int) -> tuple[str, ...]:
@@ -92,6 +92,14 @@ def write_merged_figure(
 
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "cells.png")
+        >>> image = Image(np.eye(64)[None], "CYX", channel_names=("DNA",))
+        >>> write_merged_figure(path, image, colors=["#0000ff"])
+        >>> path.read_bytes()[1:4]
+        b'PNG'
     """
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
@@ -133,6 +141,13 @@ def write_movie(
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
         ValueError: as `check_movie`.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "cells.gif")
+        >>> write_movie(path, Image(np.stack([np.eye(8), np.ones((8, 8))]), "TYX"))
+        >>> path.read_bytes()[:3]
+        b'GIF'
     """
     from PIL import Image as Picture
 
@@ -146,14 +161,7 @@ def write_movie(
         frames = (frame[..., 0] for frame in frames)  # gray keeps all of its 256 levels
     first, *others = map(Picture.fromarray, frames)
     with atomic_write(path, force) as beside:
-        first.save(
-            beside,
-            format="GIF",
-            save_all=True,
-            append_images=others,
-            duration=FRAME_DURATION,
-            loop=0,
-        )
+        first.save(beside, "GIF", save_all=True, append_images=others, duration=DURATION, loop=0)
 
 
 def check_movie(sizes: Mapping[str, int], plane: int | None = None, name: str = "") -> None:

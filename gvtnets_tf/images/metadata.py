@@ -123,7 +123,8 @@ def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
         array: array-like with one axis per letter of `axes`.
         axes: str. Order in the file.
         record: mapping of `describe_image`, possibly empty. An entry that does not fit `array`
-            is ignored: other programs crop or project the pixels and copy the text.
+            is ignored: other programs crop or project the pixels and copy the text. A voxel
+            size may be `None`.
 
     Returns:
         `Image`.
@@ -144,7 +145,7 @@ def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
     to = record.get("axes", axes)
     if to != axes and all(size == 1 or letter in to for letter, size in sizes.items()):
         array, axes = rearrange(array, axes, to), to
-    voxel_size = {k: v for k, v in record.get("voxel_size", {}).items() if k in axes}
+    voxel_size = {k: v for k, v in record.get("voxel_size", {}).items() if v and k in axes}
     names = tuple(record.get("channel_names", ()))
     if len(names) != sizes.get("C", 1):
         names = ()

@@ -79,7 +79,7 @@ def test_a_movie_has_one_contrast_for_all_frames(tmp_path):
     np.testing.assert_allclose(found[:, 5, 5, 0], [64, 128, 191, 255], atol=1)
     assert (found[..., 0] == found[..., 2]).all()
     with Picture.open(tmp_path / "a.gif") as movie:
-        assert (movie.info["loop"], movie.info["duration"]) == (0, display.FRAME_DURATION)
+        assert (movie.info["loop"], movie.info["duration"]) == (0, display.DURATION)
 
 
 def test_a_movie_of_channels_is_in_colors_of_a_chosen_plane(tmp_path):

@@ -78,7 +78,7 @@ def _make_image(path, kind, array, letters, axes, sizes, names):
             f"counts its channels with --axes, e.g. --axes {letters.replace('S', 'C')}."
         )
     record = {
-        "voxel_size": {k: size for k, v in sizes.items() if (size := convert_step(k, v, "µm"))},
+        "voxel_size": {k: convert_step(k, v, "µm") for k, v in sizes.items()},
         "channel_names": names,
     }
     pages = _make_pages(array, letters.index("Y"))

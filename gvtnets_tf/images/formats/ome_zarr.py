@@ -99,8 +99,7 @@ def _read_image(path, group, axes):
         factors = _scale(scales, len(names)) * _scale(first, len(names))
         record = read_record(path)
     letters = axes or "".join(names).upper()
-    steps = {k: convert_step(k, f, u) for k, f, u in zip(letters, factors, units)}
-    record["voxel_size"] = {k: v for k, v in steps.items() if v}
+    record["voxel_size"] = {k: convert_step(k, f, u) for k, f, u in zip(letters, factors, units)}
     return restore_image(path, LazyArray(path, array, "Zarr"), letters, record)
 
 

@@ -226,14 +226,13 @@ def _parse_ome(xml):
         k: convert_step(k, pixels.get(f"PhysicalSize{k}"), pixels.get(f"PhysicalSize{k}Unit", "µm"))
         for k in "XYZ"
     }
-    steps["T"] = convert_step(
-        "T", pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
-    )
+    duration, unit = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
+    steps["T"] = convert_step("T", duration, unit)
     channels = pixels.findall("{*}Channel")
     names = [channel.get("Name", "") for channel in channels]
     colors = [channel.get("Color") for channel in channels]
     return parse_record(note) | {
-        "voxel_size": {k: v for k, v in steps.items() if v},
+        "voxel_size": steps,
         "channel_names": names if any(names) else [],
         "colors": [f"#{int(c) >> 8 & 0xFFFFFF:06x}" for c in colors] if all(colors) else [],
     }
@@ -249,10 +248,7 @@ def _parse_imagej(tif):
         unit = fields.get(f"{letter.lower()}unit", fields.get("unit"))
         steps[letter] = convert_step(letter, denominator / per_unit if per_unit else None, unit)
     colors = [f"#{''.join(f'{v:02x}' for v in lut[:, -1])}" for lut in fields.get("LUTs", ())]
-    return parse_record(note and note[1]) | {
-        "voxel_size": {k: v for k, v in steps.items() if v},
-        "colors": colors,
-    }
+    return parse_record(note and note[1]) | {"voxel_size": steps, "colors": colors}
 
 
 def _rgb(color):
