@@ -1,21 +1,29 @@
-"""Outputs that appear whole or not at all."""
+"""Atomic writing: an output is complete, or it is not there."""
 
 import contextlib
 import csv
 import os
 import shutil
 import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 
-def check_writable(path, force=False):
-    """Refuse to overwrite `path` unless `force`; return it as a `Path`.
+def check_writable(path: str | Path, force: bool = False) -> Path:
+    """Return `path` as a `Path` if it can be written, before hours of computation.
 
-    Called before hours of work, so it also looks at the folder that `path` will be in.
+    Args:
+        path: file or folder to write; missing parent folders are allowed.
+        force: bool. Allow an existing `path`.
 
     Raises:
-        FileExistsError: if something is there and `force` is `False`.
-        PermissionError: if nothing can be written there.
+        FileExistsError: if `path` exists and `force` is `False`.
+        PermissionError: if the folder of `path` is not writable.
+
+    Examples:
+        >>> import tempfile
+        >>> check_writable(Path(tempfile.mkdtemp(), "results", "scores.csv")).name
+        'scores.csv'
     """
     path = Path(path)
     if path.exists() and not force:
@@ -33,21 +41,28 @@ def check_writable(path, force=False):
 
 
 @contextlib.contextmanager
-def atomic_write(path, force=False):
-    """Write beside `path`, then rename: a reader never sees half an output.
+def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
+    """Write a temporary file or folder beside `path`, then rename it.
 
     Args:
-        path: the file or folder to make. Missing parent folders are made.
-        force: bool. Whether an existing `path` may be replaced.
+        path: file or folder to write. Missing parent folders are made.
+        force: bool. Replace an existing `path`.
 
     Yields:
-        `Path` with the suffixes of `path`, in the same folder, that does not exist
-        yet: create a file or a folder there. On an error it is removed and
-        `path` stays as it was.
+        `Path` in the same folder, with the suffixes of `path`, that does not exist yet: create
+        a file or a folder there. On an error it is removed and `path` does not change.
 
     Raises:
         FileExistsError, PermissionError: as `check_writable`.
-        OSError: with the path and the reason (no space, no permission).
+        OSError: with the path and the reason, such as a full disk.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "note.txt")
+        >>> with atomic_write(path) as temporary:
+        ...     _ = temporary.write_text("complete")
+        >>> path.read_text()
+        'complete'
     """
     path = check_writable(path, force)
     beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
@@ -68,17 +83,20 @@ def atomic_write(path, force=False):
         remove(beside)
 
 
-def describe_failed_write(path, error: OSError) -> OSError:
+def describe_failed_write(path: str | Path, error: OSError) -> OSError:
     """Return an error that names the output and the reason of the system.
 
     Args:
-        path: the output that was being written.
-        error: what the system raised. One that was described before, by a part of this
-            output, is returned as it is.
+        path: the output.
+        error: the error of the system. One without an error number, such as a result of this
+            function, is returned unchanged.
 
     Returns:
-        Exception of the class that belongs to the error number, without that number in its
-        text.
+        Error of the class that belongs to the error number, without that number in its text.
+
+    Examples:
+        >>> describe_failed_write("a.tif", OSError(28, "No space left on device"))
+        OSError('Could not write a.tif: No space left on device. Nothing was kept.')
     """
     if error.errno is None or error.strerror is None:
         return error
@@ -89,20 +107,27 @@ def describe_failed_write(path, error: OSError) -> OSError:
     return described
 
 
-def remove(path):
-    """Remove a file or a folder, if it is there."""
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it exists."""
     if _is_folder(path):
         shutil.rmtree(path, ignore_errors=True)
     elif os.path.lexists(path):
         path.unlink()
 
 
-def write_csv(path, rows):
-    """Write mappings as CSV with a header, whole or not at all.
+def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
+    """Write mappings as the rows of a CSV file with a header, atomically.
 
     Args:
-        path: file to make, or to replace.
-        rows: list of mappings; a key that one of them lacks leaves its cell empty.
+        path: file to write, or to replace.
+        rows: sequence of mappings; a missing key leaves its cell empty.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "scores.csv")
+        >>> write_csv(path, [{"image": "a", "r": 0.9}, {"image": "b"}])
+        >>> path.read_text().split()
+        ['image,r', 'a,0.9', 'b,']
     """
     with (
         atomic_write(path, force=True) as beside,

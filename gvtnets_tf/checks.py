@@ -1,15 +1,22 @@
-"""Argument checks that say what was wrong, what came in and what to do."""
+"""Argument checks whose errors name the argument, its value and a remedy; tables of text."""
 
 import difflib
 import importlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
 
 
-def check_choice(name: str, value, options: Collection):
-    """Return `value` if it is one of `options`; name the nearest one if not.
+def check_choice(name: str, value: Any, options: Collection) -> Any:
+    """Return `value` if it is one of `options`.
 
     Raises:
-        ValueError: with the nearest option, or all of them.
+        ValueError: with the option of the nearest spelling, or with all options.
+
+    Examples:
+        >>> check_choice("kind", "zsore", ("percentile", "zscore"))
+        Traceback (most recent call last):
+        ValueError: `kind` cannot be 'zsore'. Did you mean 'zscore'?
     """
     if value in options:
         return value
@@ -18,22 +25,33 @@ def check_choice(name: str, value, options: Collection):
     raise ValueError(f"`{name}` cannot be {value!r}. {hint}")
 
 
-def nearest_name(name, known: Iterable) -> str | None:
-    """Return the known name that is spelled most like `name`, or `None` if none is close."""
-    near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1)
+def nearest_name(name: Any, names: Iterable) -> str | None:
+    """Return the entry of `names` with the spelling nearest to `name`, or `None`.
+
+    Examples:
+        >>> nearest_name("label-free", ["denoising", "label_free"])
+        'label_free'
+    """
+    near = difflib.get_close_matches(str(name), map(str, names), n=1)
     return near[0] if near else None
 
 
 def check_same_settings(now: Mapping, before: Mapping, run: str, advice: str) -> None:
-    """Refuse to continue a run that was started with other settings.
+    """Raise if a stopped run would be continued with other settings.
 
     Args:
-        now, before: mappings from setting to its value, of this run and of the stopped one.
-        run: str. What to call the stopped run.
-        advice: str. A sentence on what can be done instead.
+        now: mapping from setting to value, of this run.
+        before: mapping from setting to value, of the stopped run.
+        run: str. Name of the stopped run.
+        advice: str. A sentence that says what to do.
 
     Raises:
         ValueError: naming each setting that differs, and both values.
+
+    Examples:
+        >>> check_same_settings({"steps": 9}, {"steps": 5}, "out", "Pass another folder.")
+        Traceback (most recent call last):
+        ValueError: out was started with other settings: steps was 5, is 9. Pass another folder.
     """
     differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if differ:
@@ -42,11 +60,11 @@ def check_same_settings(now: Mapping, before: Mapping, run: str, advice: str) ->
 
 
 def format_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> str:
-    """Lay out rows of text in columns of equal width; columns of numbers are right-aligned.
+    """Format rows of text as a table; columns of numbers are right-aligned.
 
     Args:
         rows: sequence of rows, each a sequence of str, all equally long.
-        header: sequence of str, one per column; empty for none.
+        header: sequence of str, one per column; empty for a table without header.
 
     Returns:
         str, one line per row.
@@ -77,16 +95,22 @@ def _is_number(cell):
     return True
 
 
-def check_divisible(spatial, factor, name="images"):
-    """Refuse a shape that a network cannot halve cleanly.
+def check_divisible(
+    spatial: Sequence[int | None], factor: int | Sequence[int], name: str = "images"
+) -> None:
+    """Raise if the size of an axis is not a multiple of the down-sampling factor of a network.
 
     Args:
-        spatial: tuple of int or `None`. Spatial shape in voxels, `(z, y, x)` or `(y, x)`.
-        factor: int or tuple of int. What each axis must be a multiple of.
-        name: str. What the caller calls this array.
+        spatial: sequence of int or `None`. Spatial shape in voxels, `(z, y, x)` or `(y, x)`;
+            `None` is not checked.
+        factor: int or sequence of int, one per axis.
+        name: str. Name of the array, for messages.
 
     Raises:
-        ValueError: naming the axis, its size and the nearest sizes that work.
+        ValueError: naming the axis, its size and the nearest sizes that are multiples.
+
+    Examples:
+        >>> check_divisible((8, 32, None), factor=8)
     """
     factors = (factor,) * len(spatial) if isinstance(factor, int) else tuple(factor)
     letters = "ZYX"[-len(spatial) :]
@@ -101,26 +125,34 @@ def check_divisible(spatial, factor, name="images"):
             )
 
 
-def check_at_least(name, value, least):
+def check_at_least(name: str, value: float, least: float) -> float:
     """Return `value` if it is at least `least`.
 
     Raises:
-        ValueError: naming the argument and what came in.
+        ValueError: naming the argument and its value.
+
+    Examples:
+        >>> check_at_least("batch_size", 4, 1)
+        4
     """
     if not value >= least:
         raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value!r}.")
     return value
 
 
-def optional(module, extra):
-    """Import a module that belongs to an extra.
+def import_optional(module: str, extra: str) -> ModuleType:
+    """Import a module that belongs to an extra of the package.
 
     Args:
         module: str. Name of the module.
-        extra: str. The extra that brings it.
+        extra: str. Name of the extra.
 
     Raises:
         ModuleNotFoundError: with the command that installs the extra.
+
+    Examples:
+        >>> import_optional("numpy", "onnx").__name__
+        'numpy'
     """
     try:
         return importlib.import_module(module)

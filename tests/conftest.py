@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(name, "1")
 
 # Their assertions say what differed, as those of a test do.
-pytest.register_assert_rewrite("laws", "naive", "small")
+pytest.register_assert_rewrite("common_checks", "naive", "small")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

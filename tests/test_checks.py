@@ -10,8 +10,8 @@ from gvtnets_tf.checks import (
     check_divisible,
     check_same_settings,
     format_table,
+    import_optional,
     nearest_name,
-    optional,
 )
 
 
@@ -65,10 +65,10 @@ def test_a_number_too_small_is_named():
 
 
 def test_an_optional_module_is_imported_or_its_extra_named():
-    assert optional("json", "none") is json
+    assert import_optional("json", "none") is json
     text = r"needs `no_such_module`, which is not installed: pip install 'gvtnets_tf\[zarr\]'"
     with pytest.raises(ModuleNotFoundError, match=text):
-        optional("no_such_module", "zarr")
+        import_optional("no_such_module", "zarr")
 
 
 def test_the_nearest_name_is_found_or_none():

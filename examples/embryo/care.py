@@ -19,7 +19,7 @@ import tifffile
 from stacks import read, write_scores
 
 from gvtnets_tf.atomic_files import check_writable
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
 from gvtnets_tf.data.training_pairs import TrainingPair
 from gvtnets_tf.images.image import Image
@@ -38,7 +38,7 @@ def pairs(stacks):
 
 def make_network(loss, folder):
     """Return CARE with csbdeep's defaults; `laplace` is its probabilistic form."""
-    models = optional("csbdeep.models", "care")
+    models = import_optional("csbdeep.models", "care")
     options = {"probabilistic": loss == "laplace", "train_loss": loss, "train_tensorboard": False}
     config = models.Config("ZYX", n_channel_in=1, n_channel_out=1, **options)
     return models.CARE(config, "model", basedir=str(folder))

@@ -6,22 +6,24 @@ import logging
 import os
 import sys
 import warnings
+from argparse import ArgumentParser
+from collections.abc import Iterator
 
 logger = logging.getLogger("gvtnets_tf")
 
 
-def start_tensorflow():
-    """Import TensorFlow without the lines that it writes before its log level counts."""
+def start_tensorflow() -> None:
+    """Import TensorFlow without the lines that it prints before its log level is in force."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
             importlib.import_module("tensorflow")
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def parse_regions(texts):
@@ -48,22 +50,23 @@ def scalar_or_list(values):
     return values[0] if values and len(values) == 1 else values
 
 
-def channel(text):
+def parse_channel(text):
     """Read the index of a channel as int, or its name."""
     return int(text) if text.isdigit() else text
 
 
-def add_pair_arguments(parser, required):
+def add_pair_arguments(parser: ArgumentParser, required: bool) -> None:
+    """Add the flags that name pairs of images and their channels."""
     parser.add_argument("--inputs", required=required, help="quoted glob or folder")
     parser.add_argument("--targets", required=required, help="quoted glob or folder")
     parser.add_argument(
         "--pair-by", choices=["name", "order"], default="name" if required else None
     )
-    parser.add_argument("--input-channels", type=channel, nargs="+", metavar="C")
-    parser.add_argument("--target-channels", type=channel, nargs="+", metavar="C")
+    parser.add_argument("--input-channels", type=parse_channel, nargs="+", metavar="C")
+    parser.add_argument("--target-channels", type=parse_channel, nargs="+", metavar="C")
 
 
-class OneLine(logging.Formatter):
+class OneLineFormatter(logging.Formatter):
     """Format a message as one line that begins with the name of the program."""
 
     def format(self, record):
@@ -71,10 +74,10 @@ class OneLine(logging.Formatter):
 
 
 @contextlib.contextmanager
-def log_to_stderr():
-    """Write what the package logs to standard error, and Python's warnings with it."""
+def log_to_stderr() -> Iterator[None]:
+    """Write log messages of the package, and warnings of Python, to standard error."""
     handler = logging.StreamHandler()
-    handler.setFormatter(OneLine())
+    handler.setFormatter(OneLineFormatter())
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Look for pairs that do not belong together, and say how."""
+"""Check that the two images of each pair belong together."""
 
 from gvtnets_tf.cli.arguments import add_pair_arguments
 
@@ -13,9 +13,9 @@ def run(args):
     from gvtnets_tf.data.pairing import match_pairs
 
     pairs = match_pairs(args.inputs, args.targets, pair_by=args.pair_by)
-    found = check_pairs(pairs, args.axes, args.input_channels, args.target_channels)
-    for finding in found:
+    findings = check_pairs(pairs, args.axes, args.input_channels, args.target_channels)
+    for finding in findings:
         print(f"{finding.level}: {finding.pair[0]} and {finding.pair[1]}: {finding.message}")
-    print(f"{len(pairs)} pairs, {len(found)} findings")
-    if any(finding.level == "error" for finding in found):
+    print(f"{len(pairs)} pairs, {len(findings)} findings")
+    if any(finding.level == "error" for finding in findings):
         raise ValueError("Some pairs cannot be used: see the lines above.")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, parse_regions
+from gvtnets_tf.cli.arguments import parse_channel, parse_regions
 
 
 def add_arguments(parser):
@@ -13,7 +13,7 @@ def add_arguments(parser):
     add("--inputs", help="quoted glob or folder: for the figures only")
     add("--out", type=Path, help="folder for the table and the figures")
     add("--axes", help="axes of the files, in place of those in their metadata")
-    add("--target-channels", type=channel, nargs="+", metavar="C")
+    add("--target-channels", type=parse_channel, nargs="+", metavar="C")
     add("--region", action="append", metavar="AXIS:START:STOP", help="part to score")
     add(
         "--staining", type=int, nargs="?", const=1_000_000, metavar="PIXELS", help="also score "

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, scalar_or_list, start_tensorflow
+from gvtnets_tf.cli.arguments import parse_channel, scalar_or_list, start_tensorflow
 
 
 def add_arguments(parser):
@@ -17,7 +17,13 @@ def add_arguments(parser):
     add("--out", type=Path, required=True, help="file or folder to write")
     _add_input_arguments(add)
     _add_tile_arguments(parser)
-    add("--output-channels", type=channel, nargs="+", metavar="C", help="names, or counted from 0")
+    add(
+        "--output-channels",
+        type=parse_channel,
+        nargs="+",
+        metavar="C",
+        help="names, or counted from 0",
+    )
     add("--flip-average", action="store_true", help="mean over 4 mirror images")
     add("--estimate", choices=["median", "mean"], default="median", help="of classes")
     add("--precision", choices=["float32", "bfloat16"], default="float32")
@@ -31,7 +37,7 @@ def add_arguments(parser):
 
 def _add_input_arguments(add):
     add("--axes", help="axes of the input, e.g. ZYX")
-    add("--input-channels", type=channel, nargs="+", metavar="C")
+    add("--input-channels", type=parse_channel, nargs="+", metavar="C")
     add("--voxel-size", type=float, nargs="+", metavar="UM", help="along Z, Y, X; else the file's")
     add("--resample", action="store_true", help="to the model's voxels, and back")
     add("--frames", metavar="A:B:STEP", help="of a series, e.g. ::2, or --frames=-5:")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import channel, collect_given, start_tensorflow
+from gvtnets_tf.cli.arguments import collect_given, parse_channel, start_tensorflow
 
 FLAGS = (
     "structures", "models", "volumes", "shape", "filters", "steps", "patch_size", "batch_size",
@@ -24,7 +24,7 @@ def add_arguments(parser):
     add("--steps", type=int, help="of training, the same for all networks")
     add("--patch-size", type=int, nargs=3, metavar="VOXELS", help="e.g. 32 64 64")
     add("--batch-size", type=int, help="patches per step")
-    add("--channels", type=channel, nargs=2, metavar=("SIGNAL", "TARGET"))
+    add("--channels", type=parse_channel, nargs=2, metavar=("SIGNAL", "TARGET"))
     add("--resize", type=float, nargs=3, metavar="FACTOR", help="along z, y and x")
     add("--no-crop", action="store_true", help="keep the full size of the test volumes")
     add("--seed", type=int)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data.sources import find
-from gvtnets_tf.images.metadata import stem
+from gvtnets_tf.images.metadata import file_stem
 
 SPLITS = ("train", "validation", "test")
 # Columns of the tables that are in use, the input's path before the target's.
@@ -144,7 +144,7 @@ def _list_keys(inputs, targets) -> Iterator[tuple[Callable, Callable]]:
     """Yield pairs of functions from a path to the key it pairs by, the most specific first."""
     if all(isinstance(s, (str, Path)) and glob.has_magic(str(s)) for s in (inputs, targets)):
         yield _wildcard_key(inputs), _wildcard_key(targets)
-    yield stem, stem
+    yield file_stem, file_stem
 
 
 def _wildcard_key(spec):

@@ -9,7 +9,7 @@ from gvtnets_tf.data.in_silico_labeling.file_names import is_dataset
 from gvtnets_tf.data.in_silico_labeling.wells import Well, find_wells
 from gvtnets_tf.images.formats.ome_zarr import is_zarr
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.metadata import SUFFIXES, natural, stem
+from gvtnets_tf.images.metadata import SUFFIXES, file_stem, natural_key
 from gvtnets_tf.images.readers import read
 
 
@@ -64,7 +64,7 @@ def find(spec: str | Path | Sequence) -> list[Source]:
         return [source for entry in spec for source in find(entry)]
     if is_wells(spec):
         return [Source(well.name, well.planes[0], well) for well in find_wells(spec)]
-    return [Source(stem(path), path) for path in _list_paths(Path(spec))]
+    return [Source(file_stem(path), path) for path in _list_paths(Path(spec))]
 
 
 def is_wells(spec: str | Path | Sequence) -> bool:
@@ -79,7 +79,7 @@ def _list_paths(path):
         return [path]
     else:
         paths = map(Path, glob.glob(str(path), recursive=True))
-    paths = sorted(paths, key=natural)
+    paths = sorted(paths, key=natural_key)
     if not paths:
         reason = "no image in the folder" if path.is_dir() else "no file matches"
         raise FileNotFoundError(f"Nothing to read: {reason} {path} (quote a glob in the shell).")

@@ -115,13 +115,13 @@ class TrainingPair:
         input, target = (resize(image, self.resize) for image in (self.input, self.target))
         return replace(self, input=input, target=target, around=None, origin={}, resize=())
 
-    def along(self, letter: str) -> list["TrainingPair"]:
+    def split_along(self, letter: str) -> list["TrainingPair"]:
         """Take the pair apart along an axis; a pair without it stays whole.
 
         Raises:
             ValueError: naming both images, if they have different numbers of entries.
         """
-        inputs, targets = (image.along(letter) for image in (self.input, self.target))
+        inputs, targets = (image.split_along(letter) for image in (self.input, self.target))
         if len(inputs) != len(targets):
             raise ValueError(
                 f"{self.input.name} has {len(inputs)} entries along {letter}, "
@@ -130,7 +130,7 @@ class TrainingPair:
         around = [None] * len(inputs)
         if self.around is not None:
             first = self.origin.get(letter, 0)
-            around = self.around.along(letter)[first : first + len(inputs)]
+            around = self.around.split_along(letter)[first : first + len(inputs)]
         return [
             replace(self, input=i, target=t, around=a) for i, t, a in zip(inputs, targets, around)
         ]
@@ -206,7 +206,7 @@ def split_pairs(
         ValueError: naming the image that is too small to be split.
     """
     groups = _split(pairs, validation_split, gap)
-    return tuple([frame for pair in group for frame in pair.along("T")] for group in groups)
+    return tuple([frame for pair in group for frame in pair.split_along("T")] for group in groups)
 
 
 def _split(pairs, share, gap):

@@ -12,7 +12,7 @@ from gvtnets_tf.data.pairing import match_pairs
 from gvtnets_tf.data.sources import Source, find, is_wells
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.metadata import stem
+from gvtnets_tf.images.metadata import file_stem
 
 logger = logging.getLogger("gvtnets_tf")
 
@@ -122,8 +122,8 @@ def _match_files(targets, others):
     rows = {}
     for role, spec in others.items():
         for path, target in match_pairs(spec, targets):
-            row = rows.setdefault(target, {"target": Source(stem(target), target)})
-            row[role] = Source(stem(path), path)
+            row = rows.setdefault(target, {"target": Source(file_stem(target), target)})
+            row[role] = Source(file_stem(path), path)
     return list(rows.values())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.exporting import readme
 from gvtnets_tf.images import writers
@@ -52,7 +52,7 @@ def describe(
         ModuleNotFoundError: if the package `bioimageio.core` is not installed.
         ValueError: with the errors of the specification, e.g. an unknown license.
     """
-    spec = optional("bioimageio.spec", "bioimageio")
+    spec = import_optional("bioimageio.spec", "bioimageio")
     name = re.sub("[^a-zA-Z0-9_+ ()-]", "_", name)[:64]  # what the specification allows
     image = simulate_image(predictor, channels[0])
     result = _predict(predictor, image)

@@ -16,7 +16,7 @@ import numpy as np
 
 from gvtnets_tf import __version__
 from gvtnets_tf.atomic_files import atomic_write, check_writable
-from gvtnets_tf.checks import check_choice, optional
+from gvtnets_tf.checks import check_choice, import_optional
 from gvtnets_tf.exporting import bioimageio, litert, onnx, saved_model, tf_graph
 from gvtnets_tf.exporting.saved_model import INPUT, NORMALIZED, RAW
 from gvtnets_tf.prediction.loading import load
@@ -180,7 +180,7 @@ def _write_onnx(folder, predictor, channels, options):
 
 
 def _write_bioimageio(folder, predictor, channels, options):
-    optional("bioimageio.spec", "bioimageio")  # before the minutes that weights may take
+    import_optional("bioimageio.spec", "bioimageio")  # before the minutes that weights may take
     # One result: location and scale stay in one tensor.
     alone = Predictor(predictor.model, predictor.card.changed(probabilistic=False))
     onnx.save(folder / bioimageio.ONNX, alone, channels[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 
 INT8_DIFFERENCE = 0.05  # largest that is accepted, relative to the range of the answer
 
@@ -51,7 +51,7 @@ def check_int8(
             f"`quantize='int8'` makes a file of {len(quantized)} bytes out of {len(whole)}, as "
             f"kernels of less than 1024 numbers are not quantized: use 'float16'."
         )
-    litert = optional("ai_edge_litert.interpreter", "litert")
+    litert = import_optional("ai_edge_litert.interpreter", "litert")
     interpreter = litert.Interpreter(model_content=quantized)
     results = interpreter.get_signature_runner()(image=x)
     # Not greater is not less: an answer that is NaN is refused as well.

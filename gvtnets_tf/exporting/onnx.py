@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 from gvtnets_tf.exporting.tf_graph import build_network_graph
 from gvtnets_tf.prediction.predictor import Predictor
 
@@ -21,11 +21,11 @@ def save(path: Path, predictor: Predictor, channels: int) -> None:
         ModuleNotFoundError: if a package of the extra `onnx` is not installed.
         ValueError: if onnxruntime does not read the file.
     """
-    optional("onnx", "onnx")
-    convert = optional("tf2onnx", "onnx").convert
+    import_optional("onnx", "onnx")
+    convert = import_optional("tf2onnx", "onnx").convert
     graph = build_network_graph(predictor, channels)
     convert.from_function(graph, graph.input_signature, opset=OPSET, output_path=str(path))
-    runtime = optional("onnxruntime", "onnx")
+    runtime = import_optional("onnxruntime", "onnx")
     try:
         runtime.InferenceSession(str(path))
     except Exception as error:  # its errors have no other class in common

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 
 RAW, NORMALIZED = "serving_default", "normalized"  # signatures
 INPUT = "image"
@@ -38,7 +38,7 @@ def check_shapes(shapes: Sequence[Sequence[int]], axes: str) -> None:
         ValueError: naming the shape that does not fit.
     """
     if shapes:
-        optional("tensorflow_serving.apis", "serving")
+        import_optional("tensorflow_serving.apis", "serving")
     for shape in shapes:
         sizes = np.asarray(shape)
         # One voxel has no spread to be normalized by.
@@ -71,7 +71,7 @@ def write_requests(version: Path, shapes: Sequence[Sequence[int]], channels: int
 
 def _log_request(image):
     apis = "tensorflow_serving.apis"
-    log = optional(f"{apis}.prediction_log_pb2", "serving").PredictionLog()
+    log = import_optional(f"{apis}.prediction_log_pb2", "serving").PredictionLog()
     request = log.predict_log.request
     request.model_spec.signature_name = RAW
     request.inputs[INPUT].CopyFrom(tf.make_tensor_proto(image))

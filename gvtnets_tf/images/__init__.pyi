@@ -1,3 +1,5 @@
+from .frames import join_frames as join_frames
+from .frames import select_frames as select_frames
 from .image import Image as Image
 from .normalization import Affine as Affine
 from .normalization import Normalizer as Normalizer

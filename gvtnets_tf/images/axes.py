@@ -1,23 +1,28 @@
-"""Axis strings such as `"TCZYX"`, and moving arrays between orders."""
+"""Axis strings such as `"TCZYX"`, and arrays moved from one order to another."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 ORDER = "TCZYX"
 
 
-def check_axes(axes, ndim=None, allowed=ORDER):
-    """Refuse an axis string that is not made of distinct letters of `TCZYX`.
+def check_axes(axes: str, ndim: int | None = None, allowed: str = ORDER) -> str:
+    """Return an axis string in capitals, if it consists of distinct letters.
 
     Args:
         axes: str. One letter per axis.
-        ndim: int or `None`. How many axes the array has, where it is known.
+        ndim: int or `None`. Number of axes of the array; `None` is not compared.
         allowed: str. Letters that may occur.
 
     Returns:
-        `axes`, in capitals.
+        str.
 
     Raises:
-        ValueError: naming the letters that came in and those that are known.
+        ValueError: if a letter is not allowed or occurs twice, or if their number is not `ndim`.
+
+    Examples:
+        >>> check_axes("zyx", ndim=3)
+        'ZYX'
     """
     letters = str(axes).upper()
     if set(letters) - set(allowed) or len(set(letters)) != len(letters):
@@ -33,26 +38,34 @@ def check_axes(axes, ndim=None, allowed=ORDER):
     return letters
 
 
-def spatial(axes):
-    """Return the letters of `axes` that are `Z`, `Y` or `X`, in their order."""
+def spatial_axes(axes: str) -> str:
+    """Return the letters of `axes` that are `Z`, `Y` or `X`, in their order.
+
+    Examples:
+        >>> spatial_axes("TCYX")
+        'YX'
+    """
     return "".join(letter for letter in axes if letter in "ZYX")
 
 
-def rearrange(array, axes, to):
+def rearrange(array: ArrayLike, axes: str, to: str) -> np.ndarray:
     """Move an array from one axis order to another.
 
     Args:
         array: array with one axis per letter of `axes`.
         axes: str. Order of `array`, e.g. `"CZYX"`.
-        to: str. Order wanted, e.g. `"ZYXC"`. A letter that `axes` lacks becomes
-            an axis of length one; a letter that `to` lacks is dropped, and must
-            have length one.
+        to: str. Order of the result, e.g. `"ZYXC"`. A letter that `axes` lacks becomes an axis
+            of length one; a letter that `to` lacks is dropped, and must have length one.
 
     Returns:
         `numpy.ndarray`, a view where possible.
 
     Raises:
         ValueError: if an axis longer than one would be dropped.
+
+    Examples:
+        >>> rearrange(np.zeros((2, 4, 5)), "CYX", "ZYXC").shape
+        (1, 4, 5, 2)
     """
     array = np.asarray(array)
     axes, to = check_axes(axes, array.ndim), check_axes(to)
@@ -63,9 +76,7 @@ def rearrange(array, axes, to):
                 f"Axis {letter} has {size} entries and no place in {to!r}: choose one of them "
                 f"first. Received: axes={axes!r}, shape={array.shape}."
             )
-    dropped = tuple(i for i, letter in enumerate(axes) if letter not in to)
-    array = np.squeeze(array, dropped)
-    kept = [letter for letter in axes if letter in to]
-    array = np.transpose(array, [kept.index(letter) for letter in to if letter in kept])
-    missing = tuple(i for i, letter in enumerate(to) if letter not in kept)
-    return np.expand_dims(array, missing)
+    array = np.squeeze(array, tuple(i for i, letter in enumerate(axes) if letter not in to))
+    common = [letter for letter in axes if letter in to]
+    array = np.transpose(array, [common.index(letter) for letter in to if letter in common])
+    return np.expand_dims(array, tuple(i for i, letter in enumerate(to) if letter not in common))

@@ -1,36 +1,45 @@
 """Channels in colors: images to look at, not to measure."""
 
 import colorsys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.images.axes import rearrange
+from gvtnets_tf.images.image import Image
 
 CONTRAST = (0.5, 99.8)  # percentiles shown as black and as the full color
-GOLDEN = 0.618034  # of the circle of hues: the next color is far from all before
+GOLDEN = 0.618034  # of the circle of hues: each color is far from all before it
 WHITE = "#ffffff"
-LINE, MARGIN = 14, 4  # pixels of a line of the legend
-STEP = 200  # milliseconds that a frame of a movie is shown
+LINE, MARGIN = 14, 4  # height of a line of the legend, and space around it, in pixels
+DURATION = 200  # of a frame of a movie, in milliseconds
 
 
-def colors(count):
-    """Choose display colors: `"#rrggbb"` each, white where there is one channel only."""
+def choose_colors(count: int) -> tuple[str, ...]:
+    """Choose display colors `"#rrggbb"`, one per channel; a single channel is white.
+
+    Examples:
+        >>> choose_colors(2)
+        ('#00ff00', '#ff004a')
+    """
     if count == 1:
         return (WHITE,)
     hues = (colorsys.hsv_to_rgb((1 / 3 + i * GOLDEN) % 1, 1, 1) for i in range(count))
     return tuple("#" + "".join(f"{round(255 * part):02x}" for part in hue) for hue in hues)
 
 
-def contrast_limits(pixels) -> tuple[float, float]:
-    """Measure the values that are shown as black and as white: percentiles 0.5 and 99.8.
+def contrast_limits(pixels: ArrayLike) -> tuple[float, float]:
+    """Measure the values displayed as black and as white: percentiles 0.5 and 99.8.
 
     Args:
-        pixels: array of any shape, in any unit. NaN is left out.
+        pixels: array of any shape, in any unit. NaN is ignored.
 
     Returns:
-        `(low, high)`, the second always above the first. Where so few voxels are bright that
-        the percentiles miss them, the smallest and the largest value.
+        `(low, high)` with `low < high`; the smallest and the largest value where the two
+        percentiles are equal, as in an image of few bright voxels.
 
     Examples:
         >>> contrast_limits([0, 0, 0, 0, 10])
@@ -42,91 +51,121 @@ def contrast_limits(pixels) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def blend(planes, between, shown):
-    """Add up channels, each in its color.
+def blend_channels(planes: np.ndarray, limits: ArrayLike, colors: Sequence[str]) -> np.ndarray:
+    """Add channels to one RGB image, each in its color.
 
     Args:
         planes: array `(channels, y, x)`.
-        between: array `(channels, 2)`; see `contrast_limits`.
-        shown: sequence of `"#rrggbb"`, one per channel.
+        limits: array `(channels, 2)`, the values displayed as black and as the full color; see
+            `contrast_limits`.
+        colors: sequence of `"#rrggbb"`, one per channel.
 
     Returns:
         uint8 array `(y, x, 3)`.
+
+    Examples:
+        >>> red, green = np.array([[[10, 0]], [[0, 10]]])
+        >>> blend_channels(np.stack([red, green]), [(0, 10), (0, 20)], ["#ff0000", "#00ff00"])
+        array([[[255,   0,   0],
+                [  0, 128,   0]]], dtype=uint8)
     """
     total = np.zeros((*planes.shape[1:], 3))
-    for plane, (low, high), color in zip(planes, between, shown, strict=True):
-        share = np.clip((plane - low) / (high - low), 0, 1)
-        total += share[..., None] * np.frombuffer(bytes.fromhex(color[1:]), np.uint8)
+    for plane, (low, high), color in zip(planes, limits, colors, strict=True):
+        brightness = np.clip((plane - low) / (high - low), 0, 1)
+        total += brightness[..., None] * np.frombuffer(bytes.fromhex(color[1:]), np.uint8)
     return np.minimum(total + 0.5, 255).astype(np.uint8)
 
 
-def merged(path, image, shown, force=False):
-    """Write one figure (PNG) of all channels, with their names below in their colors.
+def write_merged_figure(
+    path: str | Path, image: Image, colors: Sequence[str], force: bool = False
+) -> None:
+    """Write a PNG figure of all channels, with a legend of channel names in their colors.
 
-    Each channel is the maximum over Z between its percentiles 0.5 and 99.8. Of a time
-    series the central frame is shown.
+    Each channel is the maximum projection along Z, between its percentiles 0.5 and 99.8. Of a
+    time series, the figure shows the central frame.
 
     Args:
-        path: file to make.
+        path: file to write.
         image: `Image` with channel names.
-        shown: sequence of `"#rrggbb"`, one per channel.
-        force: bool. Whether an existing file is replaced.
+        colors: sequence of `"#rrggbb"`, one per channel.
+        force: bool. Replace an existing file.
 
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "cells.png")
+        >>> image = Image(np.eye(64)[None], "CYX", channel_names=("DNA",))
+        >>> write_merged_figure(path, image, colors=["#0000ff"])
+        >>> path.read_bytes()[1:4]
+        b'PNG'
     """
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
 
     stack = rearrange(image.array, image.axes, "TCZYX")
     planes = stack[len(stack) // 2].max(1)
-    pixels = blend(planes, [contrast_limits(plane) for plane in planes], shown)
+    pixels = blend_channels(planes, [contrast_limits(plane) for plane in planes], colors)
     height, width = pixels.shape[:2]
     below = len(image.channel_names) * LINE + 2 * MARGIN
     longest = max(map(ImageFont.load_default().getlength, image.channel_names), default=0)
     figure = Picture.new("RGB", (max(width, round(longest) + 2 * MARGIN), height + below))
     figure.paste(Picture.fromarray(pixels))
     pen = ImageDraw.Draw(figure)
-    for line, (name, color) in enumerate(zip(image.channel_names, shown)):
+    for line, (name, color) in enumerate(zip(image.channel_names, colors)):
         pen.text((MARGIN, height + MARGIN + line * LINE), name, fill=color)
     with atomic_write(path, force) as beside:
         figure.save(beside, format="PNG")
 
 
-def movie(path, image, plane=None, shown=None, force=False):
-    """Write one plane of a time series as a GIF that repeats.
+def write_movie(
+    path: str | Path,
+    image: Image,
+    plane: int | None = None,
+    colors: Sequence[str] | None = None,
+    force: bool = False,
+) -> None:
+    """Write one plane of a time series as a looping GIF.
 
     The contrast of each channel is the same in all frames: percentiles 0.5 and 99.8 of
     the plane over all of them.
 
     Args:
-        path: file to make.
+        path: file to write.
         image: `Image` with axis T.
-        plane: int. Index along Z, negative from the end; the central one by default.
-        shown: sequence of `"#rrggbb"`, one per channel; `colors` by default.
-        force: bool. Whether an existing file is replaced.
+        plane: int or `None`. Index along Z, negative from the end; `None` is the central plane.
+        colors: sequence of `"#rrggbb"`, one per channel; `None` calls `choose_colors`.
+        force: bool. Replace an existing file.
 
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
         ValueError: as `check_movie`.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "cells.gif")
+        >>> write_movie(path, Image(np.stack([np.eye(8), np.ones((8, 8))]), "TYX"))
+        >>> path.read_bytes()[:3]
+        b'GIF'
     """
     from PIL import Image as Picture
 
     check_movie(image.sizes, plane, image.name)
     stack = rearrange(image.array, image.axes, "CTZYX")
     planes = stack[:, :, stack.shape[2] // 2 if plane is None else plane]
-    between = [contrast_limits(plane) for plane in planes]
-    shown = shown or colors(len(planes))
-    frames = (blend(planes[:, t], between, shown) for t in range(planes.shape[1]))
-    if tuple(shown) == (WHITE,):
+    limits = [contrast_limits(plane) for plane in planes]
+    colors = colors or choose_colors(len(planes))
+    frames = (blend_channels(planes[:, t], limits, colors) for t in range(planes.shape[1]))
+    if tuple(colors) == (WHITE,):
         frames = (frame[..., 0] for frame in frames)  # gray keeps all of its 256 levels
     first, *others = map(Picture.fromarray, frames)
     with atomic_write(path, force) as beside:
-        first.save(beside, format="GIF", save_all=True, append_images=others, duration=STEP, loop=0)
+        first.save(beside, "GIF", save_all=True, append_images=others, duration=DURATION, loop=0)
 
 
-def check_movie(sizes, plane=None, name=""):
-    """Refuse what cannot be shown as a movie, before anything is computed.
+def check_movie(sizes: Mapping[str, int], plane: int | None = None, name: str = "") -> None:
+    """Raise if `write_movie` could not write an image of these sizes.
 
     Args:
         sizes: mapping from axis letter to length.
@@ -134,7 +173,10 @@ def check_movie(sizes, plane=None, name=""):
         name: str. What to call the image.
 
     Raises:
-        ValueError: if there is no axis T, or no such plane.
+        ValueError: if there is no axis T, or `plane` is outside the axis Z.
+
+    Examples:
+        >>> check_movie({"T": 5, "Y": 64, "X": 64})
     """
     name, count = name or "the image", sizes.get("Z", 1)
     if "T" not in sizes:

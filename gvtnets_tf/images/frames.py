@@ -1,28 +1,39 @@
-"""Time series: frames put together, and frames chosen, without reading them."""
+"""Time series: joining and selecting frames without reading their pixels."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.lazy_arrays import Pages, Stored
+from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
 
 
-def join(frames, axes=None, name="the series", step=None):
-    """Make a time series of frames, which are read when they are asked for.
+def join_frames(
+    frames: Sequence[Image | np.ndarray],
+    axes: str | None = None,
+    name: str = "the series",
+    step: float | None = None,
+) -> Image:
+    """Join frames to a time series; each is read when its pixels are needed.
 
     Args:
-        frames: list of arrays, or of `Image`, of one shape.
-        axes: str. One letter of `CZYX` per axis of an array; an `Image` knows its own.
-        name: str. What to call the series.
-        step: float. Seconds from frame to frame, if known.
+        frames: sequence of arrays or of `Image`, all of one shape.
+        axes: str. One letter of `CZYX` per axis of an array; ignored for an `Image`.
+        name: str. Name of the series, for messages.
+        step: float or `None`. Time between frames in seconds.
 
     Returns:
         `Image` with axis T in front.
 
     Raises:
-        ValueError: naming the first frame that differs in shape or axes, or an empty list.
+        ValueError: if there are no frames, or if one differs from the first in shape or axes.
+
+    Examples:
+        >>> series = join_frames([np.zeros((4, 5)), np.ones((4, 5))], "YX", step=2.0)
+        >>> series.axes, series.shape, series.voxel_size
+        ('TYX', (2, 4, 5), {'T': 2.0})
     """
     images = [f if isinstance(f, Image) else Image(np.asarray(f), axes or "") for f in frames]
     if not images:
@@ -36,27 +47,32 @@ def join(frames, axes=None, name="the series", step=None):
                 f"one size, or predict them apart."
             )
     dtype = np.result_type(*(image.array.dtype for image in images))
-    pages = Pages(
+    pages = PagedArray(
         lambda i: np.asarray(images[i].array), (len(images), *first.shape), first.shape, dtype
     )
-    steps = {**first.voxel_size, **({"T": step} if step else {})}
-    array = Stored(name, pages, "a time series")
-    return replace(first, array=array, axes="T" + first.axes, voxel_size=steps, name=name)
+    voxel_size = {**first.voxel_size, **({"T": step} if step else {})}
+    array = LazyArray(name, pages, "a time series")
+    return replace(first, array=array, axes="T" + first.axes, voxel_size=voxel_size, name=name)
 
 
-def select(image, frames):
-    """Choose frames of a time series, without reading them.
+def select_frames(image: Image, frames: str | slice | None) -> Image:
+    """Select frames of a time series without reading them.
 
     Args:
         image: `Image` with axis T.
-        frames: str `"A:B:STEP"`, or slice, with the meaning that Python gives it;
-            `None` keeps all.
+        frames: str `"START:STOP:STEP"` or slice, as in Python; `None` selects all.
 
     Returns:
-        `Image`.
+        `Image`. The entry T of its voxel size is multiplied by the step.
 
     Raises:
-        ValueError: if there is no axis T, for another form, or if no frame is left.
+        ValueError: if there is no axis T, if `frames` has another form, or if it selects none.
+
+    Examples:
+        >>> series = Image(np.zeros((6, 4, 5)), "TYX", {"T": 2.0})
+        >>> part = select_frames(series, "::3")
+        >>> part.shape, part.voxel_size
+        ((2, 4, 5), {'T': 6.0})
     """
     if frames is None:
         return image
@@ -66,23 +82,23 @@ def select(image, frames):
             f"--frames (`frames`) chooses frames of a time series, and {name} has no axis T: name "
             f"its axes with --axes. Received: axes {image.axes}, shape {image.shape}."
         )
-    part = _slice(frames)
-    chosen = image.along("T")[part]
-    if not chosen:
+    part = _parse_slice(frames)
+    selection = image.split_along("T")[part]
+    if not selection:
         raise ValueError(
             f"No frame is left: `frames` {frames!r} of {name}, which has {image.sizes['T']}, "
             f"counted from 0."
         )
     step = image.voxel_size.get("T", 0) * abs(part.step or 1)
-    # Frames are counted among the chosen ones; the name says so in messages.
-    return join(chosen, name=f"{image.name}[{_text(part)}]", step=step)
+    # Messages count frames within the selection; the name of the series tells which it is.
+    return join_frames(selection, name=f"{image.name}[{_format_slice(part)}]", step=step)
 
 
-def _slice(frames):
+def _parse_slice(frames):
     if isinstance(frames, slice):
         return frames
-    found = re.fullmatch(r"(-?\d+)?:(-?\d+)?(?::(-?\d+)?)?", str(frames).strip())
-    bounds = [int(b) if b else None for b in found.groups()] if found else [None, None, 0]
+    match = re.fullmatch(r"(-?\d+)?:(-?\d+)?(?::(-?\d+)?)?", str(frames).strip())
+    bounds = [int(b) if b else None for b in match.groups()] if match else [None, None, 0]
     if bounds[2] == 0:
         raise ValueError(
             f"--frames (`frames`) is A:B or A:B:STEP, as in Python, e.g. 0:10, ::2 or -5: (written "
@@ -91,6 +107,6 @@ def _slice(frames):
     return slice(*bounds)
 
 
-def _text(part):
+def _format_slice(part):
     bounds = [part.start, part.stop, *([] if part.step is None else [part.step])]
     return ":".join("" if bound is None else str(bound) for bound in bounds)

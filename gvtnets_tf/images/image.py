@@ -1,6 +1,6 @@
 """An image with the names of its axes and the size of its voxels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,15 +11,31 @@ from gvtnets_tf.images.axes import check_axes, rearrange
 
 @dataclass(frozen=True)
 class Image:
-    """Pixels, possibly still on disk, and what is known of them.
+    """Pixels, in memory or on disk, with the names of their axes and channels.
 
     Attributes:
         array: array-like with `shape`, `dtype` and slicing: `numpy.ndarray`,
-            `numpy.memmap`, or a zarr array. Camera counts, or whatever was stored.
+            `numpy.memmap`, `LazyArray` or a Zarr array. In the units of the file, mostly
+            camera counts.
         axes: str. One letter of `TCZYX` per axis of `array`, in its order.
-        voxel_size: mapping from axis letter to micrometers; an unknown one is absent.
+        voxel_size: mapping from axis letter to micrometers, `T` to seconds. An axis that was
+            not calibrated has no entry.
         channel_names: tuple of str. Empty, or one per entry of axis `C`.
-        name: str. Stem of the file it came from, used in tables and messages.
+        name: str. Name of the file without its suffix, for tables and messages.
+
+    Raises:
+        ValueError: if `axes` does not name each axis of `array`.
+
+    Examples:
+        >>> image = Image(np.zeros((2, 8, 9), "uint16"), "CYX", {"Y": 0.1, "X": 0.1})
+        >>> image.sizes
+        {'C': 2, 'Y': 8, 'X': 9}
+        >>> image.names
+        ('channel 0', 'channel 1')
+        >>> image.crop({"X": (0, 4)}).select_channels([1]).shape
+        (1, 8, 4)
+        >>> image.numpy("YXC").shape
+        (8, 9, 2)
     """
 
     array: Any
@@ -33,39 +49,41 @@ class Image:
         object.__setattr__(self, "axes", axes)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis, in the order of `axes`."""
         return tuple(self.array.shape)
 
     @property
-    def sizes(self):
+    def sizes(self) -> dict[str, int]:
         """Mapping from axis letter to length."""
         return dict(zip(self.axes, self.shape))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """A name per channel: the known one, else `channel 0`, `channel 1`, ..."""
+        """Names of the channels: `channel_names`, or `channel 0`, `channel 1`, ..."""
         count = self.sizes.get("C", 1)
-        known = self.channel_names if len(self.channel_names) == count else ()
-        return tuple(known) or tuple(f"channel {i}" for i in range(count))
+        if self.channel_names and len(self.channel_names) == count:
+            return tuple(self.channel_names)
+        return tuple(f"channel {i}" for i in range(count))
 
     @property
-    def missing(self):
-        """Tuple of bool, for each channel whether it is one that was not taken.
+    def missing(self) -> tuple[bool, ...]:
+        """One bool per channel, `True` for a channel that was not acquired.
 
-        Such a channel is NaN throughout. Looked at is its first voxel.
+        Such a channel is NaN throughout; only its first voxel is read.
         """
         if np.dtype(self.array.dtype).kind != "f":
             return (False,) * self.sizes.get("C", 1)
         corner = self.array[tuple(slice(None) if a == "C" else 0 for a in self.axes)]
         return tuple(bool(x) for x in np.isnan(np.atleast_1d(corner)))
 
-    def numpy(self, axes=None):
+    def numpy(self, axes: str | None = None) -> np.ndarray:
         """Read the pixels, in the given axis order (see `axes.rearrange`)."""
         array = np.asarray(self.array[...])
         return array if axes is None else rearrange(array, self.axes, axes)
 
-    def crop(self, region):
-        """Cut a block out, without reading it where the array is a view on a file.
+    def crop(self, region: Mapping[str, tuple[int, int]]) -> "Image":
+        """Crop a block, without reading it if the array is on disk.
 
         Args:
             region: mapping from axis letter to `(start, stop)` in voxels, e.g. `{"X": (0, 440)}`.
@@ -85,11 +103,14 @@ class Image:
         index = tuple(slice(*region.get(letter, (None, None))) for letter in self.axes)
         return replace(self, array=self.array[index])
 
-    def select_channels(self, channels):
-        """Keep the channels with these indices or names, in this order; `None` keeps all.
+    def select_channels(self, channels: Sequence[int | str] | None) -> "Image":
+        """Select channels by index or name, in the given order; `None` selects all.
+
+        Returns:
+            `Image`. Neighboring channels in ascending order are not read yet.
 
         Raises:
-            ValueError: naming the channel that is missing and those there are.
+            ValueError: if `channels` is empty, or names a channel that the image lacks.
         """
         if channels is None:
             return self
@@ -107,34 +128,33 @@ class Image:
                     f"{self.name or 'The image'} has no channel {channel!r}: it has {count} "
                     f"({', '.join(names) or 'without names'}), counted from 0."
                 )
-        kept = tuple(names[i] for i in indices) if names else ()
+        selected = tuple(names[i] for i in indices) if names else ()
         if "C" not in self.axes:
-            return replace(self, channel_names=kept)
+            return replace(self, channel_names=selected)
         axis, first = self.axes.index("C"), indices[0]
         if indices == list(range(first, first + len(indices))):
-            # A run of channels is a slice, which need not be read yet.
+            # Neighboring channels are a slice, which is not read yet.
             index = (slice(None),) * axis + (slice(first, first + len(indices)),)
-            return replace(self, array=self.array[index], channel_names=kept)
+            return replace(self, array=self.array[index], channel_names=selected)
         array = np.take(self.array[...], indices, axis=axis)
-        return replace(self, array=array, channel_names=kept)
+        return replace(self, array=array, channel_names=selected)
 
-    def along(self, letters):
-        """Take the image apart along some axes, without reading it.
+    def split_along(self, letters: str) -> list["Image"]:
+        """Split the image along some axes, without reading it.
 
         Args:
-            letters: str. Axes to take apart, e.g. `"T"`; those it lacks are passed over.
+            letters: str. Axes to remove, e.g. `"T"`; letters that the image lacks are ignored.
 
         Returns:
             List of `Image` without these axes, in order.
         """
-        found = [letter for letter in letters if letter in self.axes]
-        if not found:
+        letter = next((letter for letter in letters if letter in self.axes), None)
+        if letter is None:
             return [self]
-        axis = self.axes.index(found[0])
+        axis, axes = self.axes.index(letter), self.axes.replace(letter, "")
         parts = []
         for i in range(self.shape[axis]):
             array = self.array[(slice(None),) * axis + (i,)]
-            axes = self.axes.replace(found[0], "")
-            part = replace(self, array=array, axes=axes, name=f"{self.name}[{found[0]}{i}]")
-            parts += part.along(letters)
+            part = replace(self, array=array, axes=axes, name=f"{self.name}[{letter}{i}]")
+            parts += part.split_along(letters)
         return parts

@@ -1,26 +1,38 @@
-"""Arrays that stay on disk until a part of them is asked for."""
+"""Arrays that stay on disk until a part of them is read."""
 
 import functools
 import math
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from gvtnets_tf.images.metadata import decoding
+from gvtnets_tf.images.metadata import name_file_in_errors
 
-HELD = 512 * 2**20  # bytes of decoded pages, of all files together
+CACHE_BYTES = 512 * 2**20  # for the decoded pages of all files together
 
 
-class Stored:
-    """A block of an array on disk: an index cuts it, and `np.asarray` reads it.
+class LazyArray:
+    """A block of an array on disk: indexing crops it, `numpy.asarray` reads it.
 
     Args:
-        path: what to call it where it cannot be read.
-        array: array-like whose index reads, such as a Zarr array or `Pages`.
-        kind: str. Its format, for messages.
-        block: an int or a range per axis of `array`; all of it by default.
+        path: path or name of the array, for messages.
+        array: array-like whose pixels are read by indexing, such as a Zarr array or
+            `PagedArray`.
+        kind: str. Format of the file, for messages.
+        block: tuple of int or range, one per axis of `array`; `None` is all of it.
+
+    Examples:
+        >>> pages = PagedArray(lambda page: np.full((4, 5), page), (3, 4, 5), (4, 5), "uint8")
+        >>> part = LazyArray("a.tif", pages, "TIFF")[1:, 2, :3]
+        >>> part.shape
+        (2, 3)
+        >>> np.asarray(part)
+        array([[1, 1, 1],
+               [2, 2, 2]], dtype=uint8)
     """
 
     def __init__(self, path, array, kind, block=None):
@@ -34,16 +46,16 @@ class Stored:
         index = index if isinstance(index, tuple) else (index,)
         if len(index) > self.ndim:
             raise IndexError(f"{len(index)} indices into {self.ndim} axes of {self.path}")
-        kept = iter((*index, *(slice(None),) * (self.ndim - len(index))))
-        block = (part[next(kept)] if isinstance(part, range) else part for part in self.block)
-        return Stored(self.path, self.array, self.kind, tuple(block))
+        indices = iter((*index, *(slice(None),) * (self.ndim - len(index))))
+        block = (part[next(indices)] if isinstance(part, range) else part for part in self.block)
+        return LazyArray(self.path, self.array, self.kind, tuple(block))
 
     def __array__(self, dtype=None, copy=None):
-        with decoding(self.path, self.kind):
-            return np.asarray(self.array[tuple(map(_index, self.block))], dtype)
+        with name_file_in_errors(self.path, self.kind):
+            return np.asarray(self.array[tuple(map(_to_index, self.block))], dtype)
 
 
-def _index(part):
+def _to_index(part):
     if not isinstance(part, range):
         return part
     if part.step < 1:
@@ -51,39 +63,51 @@ def _index(part):
     return slice(part.start, max(part.start, part.stop), part.step)
 
 
-class Pages:
-    """An array made of pages that are decoded one at a time, as they are asked for.
+class PagedArray:
+    """An array of pages, each decoded when its pixels are read.
 
-    The pages that were used last are kept, of all arrays together up to `HELD` bytes.
+    The pages used last stay in memory, up to `CACHE_BYTES` bytes for all arrays together.
     Reading is safe from several threads.
 
     Args:
         read: function from the number of a page, counted in C order over the leading
-            axes, to the page; it raises where the page cannot be decoded.
+            axes, to its pixels.
         shape: tuple of int. Leading axes, then those of a page.
-        page: tuple of int. Shape of a page, mostly `(Y, X)`; it ends `shape`.
-        dtype: of the pixels.
+        page: tuple of int. Shape of a page, mostly `(Y, X)`: the last axes of `shape`.
+        dtype: dtype of the pixels.
 
     Raises:
-        ValueError: when read, if a page has another shape than `page`.
+        ValueError: when pixels are read, if a page has another shape than `page`.
+
+    Examples:
+        >>> array = PagedArray(lambda page: np.full((4, 5), page), (3, 4, 5), (4, 5), "uint8")
+        >>> array[1:, 0, 0]
+        array([1, 2], dtype=uint8)
     """
 
-    def __init__(self, read, shape, page, dtype):
+    def __init__(
+        self,
+        read: Callable[[int], np.ndarray],
+        shape: tuple[int, ...],
+        page: tuple[int, ...],
+        dtype: DTypeLike,
+    ):
         self.read, self.shape, self.page = read, tuple(shape), tuple(page)
         self.dtype = np.dtype(dtype)
-        # What was kept of an array goes with it.
-        weakref.finalize(self, CACHE.drop, id(self)).atexit = False
+        # The pages of an array leave the cache with it.
+        weakref.finalize(self, CACHE.remove_owner, id(self)).atexit = False
 
     def __getitem__(self, index):
-        """Read a block; an int or a slice per axis."""
-        lead, inner = self.shape[: -len(self.page)], len(self.shape) - len(self.page)
-        numbers = np.arange(math.prod(lead)).reshape(lead)[index[:inner]]
-        cut = np.broadcast_to(np.uint8(0), self.page)[index[inner:]].shape
-        result = np.empty((numbers.size, *cut), self.dtype)
+        """Read a block; `index` holds an int or a slice per axis."""
+        leading = self.shape[: -len(self.page)]
+        index, inner = index[: len(leading)], index[len(leading) :]
+        numbers = np.arange(math.prod(leading)).reshape(leading)[index]
+        crop = np.broadcast_to(np.uint8(0), self.page)[inner].shape
+        result = np.empty((numbers.size, *crop), self.dtype)
         for i, number in enumerate(map(int, numbers.flat)):
             page = CACHE.get((id(self), number), functools.partial(self._decode, number))
-            result[i] = page[index[inner:]]
-        return result.reshape(numbers.shape + cut)
+            result[i] = page[inner]
+        return result.reshape(numbers.shape + crop)
 
     def _decode(self, number):
         page = self.read(number)
@@ -92,37 +116,47 @@ class Pages:
         return page
 
 
-class Cache:
-    """The arrays that were used last, up to so many bytes; the oldest go first."""
+class PageCache:
+    """Least recently used pages are removed first, above a limit in bytes.
 
-    def __init__(self, most):
-        self.most, self.size, self.kept = most, 0, OrderedDict()
-        # The same thread may come again: a garbage collection in here can call `drop`.
+    Args:
+        max_bytes: int. Limit of the pages together; a larger page is not stored.
+
+    Examples:
+        >>> cache = PageCache(max_bytes=8)
+        >>> page = cache.get(("a.tif", 0), lambda: np.zeros(4, "uint8"))
+        >>> cache.size
+        4
+    """
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes, self.size, self.pages = max_bytes, 0, OrderedDict()
+        # The lock is reentrant: a garbage collection in here can call `remove_owner`.
         self.lock = threading.RLock()
 
-    def get(self, key, make):
-        """What is kept under a key `(owner, number)`, else what `make` makes."""
+    def get(self, key: tuple, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the page with a key `(owner, number)`; decode and store it if it is absent."""
         with self.lock:
-            if key in self.kept:
-                self.kept.move_to_end(key)
-                return self.kept[key]
-        array = make()  # without the lock: two threads decode at once
+            if key in self.pages:
+                self.pages.move_to_end(key)
+                return self.pages[key]
+        page = decode()  # without the lock: two threads decode at once
         with self.lock:
             self._remove(key)
-            self.kept[key], self.size = array, self.size + array.nbytes
-            while self.size > self.most:
-                self._remove(next(iter(self.kept)))
-        return array
+            self.pages[key], self.size = page, self.size + page.nbytes
+            while self.size > self.max_bytes:
+                self._remove(next(iter(self.pages)))
+        return page
 
-    def drop(self, owner):
-        """Forget what belongs to an owner."""
+    def remove_owner(self, owner) -> None:
+        """Remove the pages of an owner."""
         with self.lock:
-            for key in [key for key in list(self.kept) if key[0] == owner]:
+            for key in [key for key in list(self.pages) if key[0] == owner]:
                 self._remove(key)
 
     def _remove(self, key):
-        if key in self.kept:
-            self.size -= self.kept.pop(key).nbytes
+        if key in self.pages:
+            self.size -= self.pages.pop(key).nbytes
 
 
-CACHE = Cache(HELD)
+CACHE = PageCache(CACHE_BYTES)

@@ -1,4 +1,4 @@
-"""What image files say beside their pixels: names, units, and a record of our own."""
+"""Metadata of image files: names, units, and a JSON record of everything else."""
 
 import contextlib
 import functools
@@ -6,17 +6,20 @@ import json
 import logging
 import math
 import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from gvtnets_tf.images.axes import check_axes, rearrange
 from gvtnets_tf.images.image import Image
 
 logger = logging.getLogger("gvtnets_tf")
 
-KEY = "gvtnets"  # under which the record lies in every format
+KEY = "gvtnets"  # of the record, in every format
 SUFFIXES = re.compile(r"(\.ome)?\.(tiff?|png|npy|npz|zarr|czi|nd2)$", re.IGNORECASE)
 
 # OME-XML, OME-Zarr and ImageJ each write units in their own way.
-MICROMETRES = {
+MICROMETERS = {
     **dict.fromkeys(("µm", "um", "micron", "microns", "micrometer", "micrometre"), 1.0),
     **dict.fromkeys(("pm", "picometer"), 1e-6),
     **dict.fromkeys(("Å", "angstrom"), 1e-4),
@@ -35,25 +38,34 @@ SECONDS = {
 }
 
 
-def stem(path):
-    """Return a file name without the suffixes of image files: `a` for `a.ome.tif`."""
+def file_stem(path: Path) -> str:
+    """Return a file name without the suffixes of image files.
+
+    Examples:
+        >>> file_stem(Path("cells.ome.tif"))
+        'cells'
+    """
     return SUFFIXES.sub("", path.name)
 
 
-def step(letter, value, unit):
-    """Convert the distance between neighbours along an axis.
+def convert_step(letter: str, value: float | str | None, unit: str | None) -> float | None:
+    """Convert the distance of neighboring voxels to micrometers, of frames to seconds.
 
     Args:
         letter: str. The axis; `T` is measured in time.
-        value: number, its text, or `None`.
+        value: float, its text, or `None`.
         unit: str or `None`. As written by OME, OME-Zarr or ImageJ.
 
     Returns:
-        Float in micrometres, for `T` in seconds; `None` where the value or the
-        unit says nothing (a pixel is not a length).
+        float, or `None` if the value is not positive or the unit is none of length or time, such
+        as "pixel".
+
+    Examples:
+        >>> convert_step("X", "250", "nm")
+        0.25
     """
     unit = str(unit).strip().replace("\\u00B5", "µ").replace("μ", "µ")  # Greek mu, micro sign
-    table = SECONDS if letter == "T" else MICROMETRES
+    table = SECONDS if letter == "T" else MICROMETERS
     factor = table.get(unit) or table.get(unit.lower() if len(unit) > 2 else unit)
     try:
         size = float(value) * factor
@@ -62,11 +74,20 @@ def step(letter, value, unit):
     return size if 0 < size < math.inf else None
 
 
-def record(image, metadata=None):
-    """Describe an image where a format has no words for it, as a mapping for JSON.
+def describe_image(image: Image, metadata: Mapping | None = None) -> dict[str, Any]:
+    """Return the record of an image: what its format may lack, as a mapping for JSON.
+
+    Args:
+        image: `Image`.
+        metadata: mapping to add to the record.
 
     Raises:
-        ValueError: naming what JSON cannot hold.
+        ValueError: if JSON cannot hold `metadata`.
+
+    Examples:
+        >>> import numpy as np
+        >>> describe_image(Image(np.zeros((4, 5)), "YX", {"X": 0.1}), {"model": "dna"})
+        {'axes': 'YX', 'voxel_size': {'X': 0.1}, 'channel_names': [], 'metadata': {'model': 'dna'}}
     """
     values = {
         "axes": image.axes,
@@ -80,8 +101,13 @@ def record(image, metadata=None):
         raise ValueError(f"`metadata` must be what JSON can hold: {error}.") from error
 
 
-def parse(text):
-    """Read a record back; what is none gives an empty one."""
+def parse_record(text: str | None) -> dict[str, Any]:
+    """Parse the text of a record; text that is not a JSON mapping gives an empty record.
+
+    Examples:
+        >>> parse_record('{"axes": "YX"}'), parse_record("ImageJ=1.53t")
+        ({'axes': 'YX'}, {})
+    """
     try:
         values = json.loads(text)
     except (TypeError, ValueError):
@@ -89,50 +115,62 @@ def parse(text):
     return values if isinstance(values, dict) else {}
 
 
-def restore(path, array, axes, about):
+def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
     """Make an `Image` in the axis order it had before it was written.
 
     Args:
-        path: `Path` of the file.
+        path: path of the file.
         array: array-like with one axis per letter of `axes`.
         axes: str. Order in the file.
-        about: mapping, a `record`, possibly empty or out of date: another program may
-            have cut or projected the pixels and kept the text.
+        record: mapping of `describe_image`, possibly empty. An entry that does not fit `array`
+            is ignored: other programs crop or project the pixels and copy the text. A voxel
+            size may be `None`.
 
     Returns:
         `Image`.
 
     Raises:
         ValueError: naming the file, if `axes` does not name each axis of `array`.
+
+    Examples:
+        >>> import numpy as np
+        >>> restore_image(Path("a.tif"), np.zeros((2, 4, 5)), "CYX", {"axes": "YXC"}).shape
+        (4, 5, 2)
     """
     try:
         check_axes(axes, len(array.shape))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     sizes = dict(zip(axes, array.shape))
-    to = about.get("axes", axes)
+    to = record.get("axes", axes)
     if to != axes and all(size == 1 or letter in to for letter, size in sizes.items()):
         array, axes = rearrange(array, axes, to), to
-    voxel_size = {k: v for k, v in about.get("voxel_size", {}).items() if k in axes}
-    names = tuple(about.get("channel_names", ()))
+    voxel_size = {k: v for k, v in record.get("voxel_size", {}).items() if v and k in axes}
+    names = tuple(record.get("channel_names", ()))
     if len(names) != sizes.get("C", 1):
         names = ()
-    return Image(array, axes, voxel_size, names, stem(path))
+    return Image(array, axes, voxel_size, names, file_stem(path))
 
 
 @contextlib.contextmanager
-def decoding(path, kind):
-    """Name the file in whatever a decoder raises about its content.
+def name_file_in_errors(path: Path | str, kind: str) -> Iterator[None]:
+    """Add the path to any error that a decoder raises within the context.
 
     Raises:
-        ValueError: with the path and the decoder's reason.
-        OSError: of the operating system, as it is.
+        ValueError: with the path and the reason of the decoder.
+        OSError: an error of the operating system, unchanged.
+
+    Examples:
+        >>> with name_file_in_errors("a.tif", "TIFF"):
+        ...     raise EOFError("page 3 is short")
+        Traceback (most recent call last):
+        ValueError: a.tif cannot be read as TIFF; is it whole? Reason: page 3 is short.
     """
     try:
         yield
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise anything: struct.error, zlib.error, their own
+    except Exception as error:  # struct.error, zlib.error, and classes of the decoders
         if isinstance(error, OSError) and error.errno is not None:
             raise
         hint = " Install it: pip install 'gvtnets_tf[io]'." if "imagecodecs" in str(error) else ""
@@ -142,23 +180,27 @@ def decoding(path, kind):
 
 
 @functools.cache
-def log_once(message):
-    """Log a message once, however often a file is read."""
+def log_once(message: str) -> None:
+    """Log a warning, once per process."""
     logger.warning(message)
 
 
-def log_pages_are_z(path):
-    """Log that pages without axes were taken as Z."""
+def log_pages_are_z(path: Path) -> None:
+    """Log that pages without axes are read as Z."""
     log_once(
         f"{path}: pages without axes are taken as Z; say otherwise with --axes, e.g. --axes TYX."
     )
 
 
-def guess_axes(path, ndim):
-    """Axes of an array that came without any.
+def guess_axes(path: Path, ndim: int) -> str:
+    """Return the axes of an array whose file names none: `YX` or `ZYX`.
 
     Raises:
-        ValueError: for one axis, or more than three.
+        ValueError: if `ndim` is neither 2 nor 3.
+
+    Examples:
+        >>> guess_axes(Path("a.npy"), 2)
+        'YX'
     """
     if ndim not in (2, 3):
         raise ValueError(
@@ -170,7 +212,12 @@ def guess_axes(path, ndim):
     return "ZYX"[-ndim:]
 
 
-def natural(path):
-    """Sort key that counts: `z2` before `z10`."""
+def natural_key(path: Path | str) -> list[int | str]:
+    """Return a key that sorts numbers by value: `z2` before `z10`.
+
+    Examples:
+        >>> sorted(["z10.png", "z2.png"], key=natural_key)
+        ['z2.png', 'z10.png']
+    """
     parts = re.split(r"(\d+)", str(path))
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]

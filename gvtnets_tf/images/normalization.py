@@ -1,54 +1,76 @@
-"""Normalization as numbers that can be stored, applied and undone."""
+"""Normalization by an affine map that is stored with the model and can be inverted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gvtnets_tf.checks import check_choice
+from gvtnets_tf.images.image import Image
 
 KINDS = ("percentile", "zscore", "unit", "fixed", "none")
 SCOPES = ("image", "dataset")
-SAMPLES = 1_000_000  # voxels per image that a percentile over a whole data set looks at
+SAMPLES = 1_000_000  # voxels per image for the percentiles of a whole data set
 
 
 @dataclass(frozen=True)
 class Affine:
-    """The map `(x - offset) / gain`, kept so that predictions can go back.
+    """The map `(x - offset) / gain` from the units of an image to normalized values.
 
-    `offset` and `gain` are in camera counts (or whatever unit `x` has), one per
-    channel, shape `(channels,)`; `x` is channel-last. What comes out has no unit.
+    Attributes:
+        offset: array `(channels,)`, in the units of the image, mostly camera counts.
+        gain: array `(channels,)`, in the units of the image.
+
+    Examples:
+        >>> affine = Affine(offset=np.array([100.0]), gain=np.array([50.0]))
+        >>> affine.apply([[100], [200]])
+        array([[0.],
+               [2.]], dtype=float32)
+        >>> affine.undo([[2.0]])
+        array([[200.]], dtype=float32)
     """
 
     offset: np.ndarray
     gain: np.ndarray
 
-    def apply(self, x):
-        """Normalize a channel-last array; the result is float32."""
-        # The offset is float64: large counts lose nothing before it is taken off.
+    def apply(self, x: ArrayLike) -> np.ndarray:
+        """Normalize an array `(..., channels)`; the result is float32."""
+        # The offset is float64, so that large counts are subtracted exactly.
         return ((np.asarray(x) - self.offset) / self.gain).astype(np.float32)
 
-    def undo(self, x):
-        """Give a channel-last normalized array its units back; the result is float32."""
+    def undo(self, x: ArrayLike) -> np.ndarray:
+        """Return a normalized array `(..., channels)` to the units of the image, in float32."""
         return (np.asarray(x, np.float32) * self.gain + self.offset).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """How an image is normalized: the rule, before any image was seen.
+    """A rule of normalization, from which `measure` makes an `Affine` for given images.
 
     Args:
-        kind: `"percentile"` sends two percentiles to 0 and 1, `"zscore"` takes the
-            mean off and divides by the standard deviation (ddof 0), `"unit"` sends
-            the smallest and the largest value to -1 and 1, `"fixed"` uses `offset`
-            and `gain`, `"none"` changes nothing.
-        low, high: float. The two percentiles, `0 <= low < high <= 100`.
-        offset, gain: float, or sequences of float, one per channel, of `"fixed"`.
-        scope: `"image"` measures every image by itself, `"dataset"` all training
-            images together.
+        kind: str. `"percentile"` maps two percentiles to 0 and 1; `"zscore"` subtracts the mean
+            and divides by the standard deviation (ddof 0); `"unit"` maps the minimum and the
+            maximum to -1 and 1; `"fixed"` takes `offset` and `gain`; `"none"` is the identity.
+        low: float. Percentile mapped to 0, `0 <= low < high`.
+        high: float. Percentile mapped to 1, `low < high <= 100`.
+        offset: float, or sequence of float, one per channel; only of `"fixed"`.
+        gain: float, or sequence of float, one per channel; only of `"fixed"`, not zero.
+        scope: str. `"image"` measures each image separately, `"dataset"` all training images
+            together.
 
     Raises:
-        ValueError: for an unknown kind or scope, or impossible percentiles.
+        ValueError: if `kind` or `scope` is unknown, if the percentiles are out of order, if a
+            `"fixed"` rule lacks `offset` or `gain`, or if a gain is zero.
+
+    Examples:
+        >>> stack = np.array([[2.0], [4.0], [6.0]])  # three voxels of one channel
+        >>> affine = Normalizer("unit").measure(stack)
+        >>> affine.offset, affine.gain
+        (array([4.]), array([2.]))
+        >>> affine.apply(stack).ravel()
+        array([-1.,  0.,  1.], dtype=float32)
 
     Reference:
         Percentiles 2 and 99.8 as in CSBDeep: Weigert et al. (2018), Content-aware
@@ -82,8 +104,12 @@ class Normalizer:
             raise ValueError(f"`gain` must not be zero. Received: gain={self.gain}.")
 
     @classmethod
-    def parse(cls, value):
-        """Make one from a kind, a mapping of arguments, or one already made."""
+    def parse(cls, value: "Normalizer | str | Mapping[str, Any]") -> "Normalizer":
+        """Make a `Normalizer` from its kind, or from a mapping of its arguments.
+
+        Raises:
+            ValueError: if a key of the mapping is not an argument, or as the constructor.
+        """
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
@@ -93,23 +119,29 @@ class Normalizer:
             check_choice("key of normalize", sorted(unknown)[0], list(cls.__dataclass_fields__))
         return cls(**value)
 
-    def to_dict(self):
-        """The arguments as a mapping that JSON and YAML can hold."""
+    @classmethod
+    def from_affine(cls, affine: Affine) -> "Normalizer":
+        """Make the `"fixed"` rule of a measured map."""
+        return cls("fixed", offset=tuple(affine.offset), gain=tuple(affine.gain))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments as a mapping for JSON or YAML."""
         return asdict(self) | {"offset": list(self.offset), "gain": list(self.gain)}
 
-    def measure(self, images, name="image"):
-        """Measure the map on one channel-last array, or on several together.
+    def measure(self, images: ArrayLike | Iterable[ArrayLike], name: str = "image") -> Affine:
+        """Measure the map of one array, or of several together.
 
         Args:
-            images: array `(..., channels)`, or an iterable of such arrays, read one
-                at a time.
-            name: str. What to call it in messages.
+            images: array `(..., channels)`, or an iterable of such arrays, of which one at a time
+                is in memory.
+            name: str. Name of the images, for messages.
 
         Returns:
             `Affine`.
 
         Raises:
-            ValueError: if there is NaN or infinity, nothing but one value, or no real number.
+            ValueError: if a value is NaN, infinite or not a real number, or if a channel is
+                constant.
         """
         one = hasattr(images, "ndim") or not isinstance(images, Iterable)
         arrays = [images] if one else images
@@ -123,28 +155,28 @@ class Normalizer:
         offset, gain = self._combine(parts)
         if not (gain > 0).all() and self.kind != "fixed":
             channel = int(np.argmin(gain > 0))
-            where = f" from percentile {self.low:g} to {self.high:g}"
+            between = f" from percentile {self.low:g} to {self.high:g}"
             raise ValueError(
                 f"Channel {channel} of {name} is constant"
-                f"{where if self.kind == 'percentile' else ''}: there is nothing to normalize by "
+                f"{between if self.kind == 'percentile' else ''}: there is nothing to normalize by "
                 f"{self.kind}. Received: a spread of {gain[channel]:g} around {offset[channel]:g}."
             )
         return Affine(offset, gain)
 
-    def measure_images(self, images, name):
-        """Measure the map on one or several `Image`, each channel where it was taken.
+    def measure_images(self, images: Sequence[Image], name: str) -> Affine:
+        """Measure the map of several `Image` together, each channel where it was acquired.
 
         Args:
-            images: list of `Image`, read one at a time.
-            name: str. What to call them in messages.
+            images: sequence of `Image`, of which one at a time is read.
+            name: str. Name of the images, for messages.
 
         Returns:
-            `Affine`. A channel that no image has keeps its values (offset 0, gain 1), unless
-            the rule has stored ones.
+            `Affine`. A channel that no image has gets offset 0 and gain 1, or those of a
+            `"fixed"` rule.
 
         Raises:
-            ValueError: as `measure`, also for a channel that is NaN in some places only, and
-                for images that differ in their channels.
+            ValueError: as `measure`, if a channel is NaN in a part of an image, or if the images
+                differ in their number of channels.
         """
         missing = [image.missing for image in images]
         counts = sorted(set(map(len, missing)))
@@ -153,23 +185,23 @@ class Normalizer:
         if not any(map(any, missing)):
             return self.measure(_arrays(images), name)
         self._check_stored(counts[0])
-        found = []
-        for c in range(len(missing[0])):
-            alone = [image.select_channels([c]) for image in images]
-            for image, lacks in zip(alone, missing):
-                if lacks[c] and not np.isnan(image.numpy()).all():
-                    _check_numbers(image.numpy(), f"{name}, channel {c}")
-            taken = [image for image, lacks in zip(alone, missing) if not lacks[c]]
-            rule = self._of_channel(c)
-            if not taken:
-                found.append(
-                    Affine(np.asarray(rule.offset or [0.0]), np.asarray(rule.gain or [1.0]))
-                )
+        maps = []
+        for c in range(counts[0]):
+            acquired = []
+            for image, lacks in zip(images, missing):
+                channel = image.select_channels([c])
+                if not lacks[c]:
+                    acquired.append(channel)
+                elif not np.isnan(channel.numpy()).all():
+                    _check_numbers(channel.numpy(), f"{name}, channel {c}")
+            rule = self._select_channel(c)
+            if acquired:
+                maps.append(rule.measure(_arrays(acquired), f"{name}, channel {c}"))
             else:
-                found.append(rule.measure(_arrays(taken), f"{name}, channel {c}"))
-        return Affine(*(np.concatenate([getattr(a, k) for a in found]) for k in ("offset", "gain")))
+                maps.append(Affine(np.array(rule.offset or [0.0]), np.array(rule.gain or [1.0])))
+        return Affine(*(np.concatenate([getattr(m, k) for m in maps]) for k in ("offset", "gain")))
 
-    def _of_channel(self, c):
+    def _select_channel(self, c):
         if self.kind != "fixed":
             return self
         return replace(self, offset=self.offset[c : c + 1], gain=self.gain[c : c + 1])
@@ -181,7 +213,7 @@ class Normalizer:
         if self.kind == "unit":
             return x.min(0).astype(np.float64), x.max(0).astype(np.float64)
         if self.kind == "percentile":
-            # An odd step, which does not meet the same few columns of each row.
+            # With an odd step, samples do not fall into the same few columns of each row.
             return x if samples is None else x[:: (len(x) // samples) | 1]
         return x.shape[-1]
 
@@ -212,13 +244,9 @@ class Normalizer:
                 f"Received: an image with {channels}."
             )
 
-    def frozen(self, affine):
-        """Return the `fixed` rule that always gives this map."""
-        return Normalizer("fixed", offset=tuple(affine.offset), gain=tuple(affine.gain))
-
 
 def _arrays(images):
-    """Channel-last arrays of images: one as it is, several read one at a time."""
+    """Return images as channel-last arrays; several of them as a generator, read one by one."""
     orders = [image.axes.replace("C", "") + "C" for image in images]
     if len(images) == 1:
         return images[0].numpy(orders[0])

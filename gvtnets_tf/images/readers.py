@@ -1,14 +1,22 @@
-"""Files of microscopes and of other programs, read into `Image`."""
+"""Reading images, training files and their metadata."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.formats import czi_nd2, ome_zarr, png, tiff
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.lazy_arrays import Pages, Stored
-from gvtnets_tf.images.metadata import decoding, guess_axes, log_pages_are_z, natural, restore, stem
+from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
+from gvtnets_tf.images.metadata import (
+    file_stem,
+    guess_axes,
+    log_pages_are_z,
+    name_file_in_errors,
+    natural_key,
+    restore_image,
+)
 
 PLANES = (".png", ".tif", ".tiff")
 SIGNATURES = {
@@ -24,31 +32,38 @@ SIGNATURES = {
 }
 
 
-def read(path, axes=None):
-    """Read an image, or open it where it can stay on disk.
+def read(path: str | Path, axes: str | None = None) -> Image:
+    """Read an image; its pixels stay on disk where the format allows.
 
     Args:
-        path: a TIFF (plain, ImageJ, OME), PNG, `.npy`, CZI or ND2 file, told apart by
-            content (the last two by extras, the first scene of several); a `.zarr` folder
-            (OME-Zarr 0.4 or 0.5, level 0, or a bare array); or a folder of PNG or TIFF
+        path: a TIFF (plain, ImageJ, OME), PNG, `.npy`, CZI or ND2 file, recognized by its
+            content (CZI and ND2 need an extra; of several scenes the first is read); a `.zarr`
+            folder (OME-Zarr 0.4 or 0.5, level 0, or a bare array); or a folder of PNG or TIFF
             planes, a series along `Z` in natural order.
-        axes: str. One letter of `TCZYX` per stored axis, in place of what the file
-            says, e.g. `"TYX"` for a series in time or `"YXC"` for a color image.
-            `None` believes the file; three axes without names are taken as `ZYX`,
-            and standard error says so.
+        axes: str. One letter of `TCZYX` per stored axis, in place of those of the file, e.g.
+            `"TYX"` for a time series or `"YXC"` for a color image. With `None`, three axes
+            without names are read as `ZYX`, with a warning.
 
     Returns:
-        `Image`. `array` stays on disk: memory-mapped for an uncompressed TIFF in one block
-        and for `.npy`, else a `pages.Stored`, of which the pages or chunks that a crop needs
-        are decoded when it is read (all at once for a TIFF of another kind, such as LSM).
-        `voxel_size` is in micrometers, its entry `T`, if any, in seconds; resolution tags
-        meant for printing are not read. Axes are those of the file, in its order.
+        `Image` with the axes of the file, in its order. Its array is memory-mapped for `.npy`
+        and for an uncompressed TIFF in one block; else it is a `LazyArray`, which decodes the
+        pages or chunks of a crop when the crop is read. A TIFF of another kind, such as LSM, is
+        read at once. `voxel_size` is in micrometers, its entry `T` in seconds; resolution tags
+        meant for printing are ignored.
 
     Raises:
-        FileNotFoundError: if nothing is there.
-        ValueError: naming the file, if it is empty, damaged, not an image, or if its
-            axes are unknown. A page that cannot be decoded is named when it is read.
+        FileNotFoundError: if there is no such file or folder.
+        ValueError: naming the file, if it is empty, damaged or not an image, or if its axes are
+            unknown. A damaged page is reported when it is read.
         ModuleNotFoundError: naming the extra that reads this format.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "cells.npy")
+        >>> np.save(path, np.zeros((2, 4, 5), "uint16"))
+        >>> image = read(path, axes="CYX")
+        >>> image.name, image.sizes
+        ('cells', {'C': 2, 'Y': 4, 'X': 5})
     """
     path = Path(path)
     reader = {
@@ -59,60 +74,88 @@ def read(path, axes=None):
         "npy": _read_npy,
         "CZI": czi_nd2.read_czi,
         "ND2": czi_nd2.read_nd2,
-    }[_kind(path)]
+    }[_detect_format(path)]
     return reader(path, axes and check_axes(axes))
 
 
-def read_metadata(path):
-    """Read the metadata that `write` stored in an image.
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Read the metadata that `write` stored with an image.
 
     Args:
         path: file or `.zarr` folder.
 
     Returns:
-        Mapping, empty where none was stored.
+        Mapping, empty if the file has none.
 
     Raises:
-        FileNotFoundError, ValueError: as `read` does.
+        FileNotFoundError, ValueError: as `read`.
+
+    Examples:
+        >>> import tempfile
+        >>> from gvtnets_tf.images.writers import write
+        >>> path = Path(tempfile.mkdtemp(), "cells.tif")
+        >>> image = Image(np.zeros((4, 5), "uint16"), "YX")
+        >>> read_metadata(write(path, image, metadata={"exposure_ms": 20}))
+        {'exposure_ms': 20}
     """
-    return dict(_about(Path(path)).get("metadata", {}))
+    return dict(_read_record(Path(path)).get("metadata", {}))
 
 
-def read_colors(path):
+def read_colors(path: str | Path) -> tuple[str, ...]:
     """Read the display colors of the channels.
 
     Args:
         path: OME-TIFF, ImageJ TIFF or `.zarr` folder.
 
     Returns:
-        Tuple of `"#rrggbb"`, one per channel, empty where the file has none.
+        Tuple of `"#rrggbb"`, one per channel, empty if the file has none.
 
     Raises:
-        FileNotFoundError, ValueError: as `read` does.
+        FileNotFoundError, ValueError: as `read`.
+
+    Examples:
+        >>> import tempfile
+        >>> from gvtnets_tf.images.writers import write
+        >>> path = Path(tempfile.mkdtemp(), "cells.ome.tif")
+        >>> image = Image(np.zeros((4, 5), "uint16"), "YX")
+        >>> read_colors(write(path, image, colors=["#00ff00"]))
+        ('#00ff00',)
     """
-    return tuple(_about(Path(path)).get("colors", ()))
+    return tuple(_read_record(Path(path)).get("colors", ()))
 
 
-def read_npz(path):
-    """Read the pairs of images of a CARE or GVTNets training file.
+def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
+    """Read the image pairs of a CARE or GVTNets training file.
 
     Args:
-        path: `.npz` with `X` and `Y`. With `axes`, e.g. `"SCZYX"`, it is CARE's and `S`
-            counts the samples; without, it is one pair of `CZYX`, as GVTNets keeps it.
-            The targets of a projection may lack `Z` or have it with length one.
+        path: `.npz` with arrays `X` and `Y`. With an array `axes`, e.g. `"SCZYX"`, it is a file
+            of CARE, and `S` counts the samples; without, it is one pair `CZYX` of GVTNets. The
+            targets of a projection have no `Z`, or one of length one.
 
     Returns:
-        List of `(input, target)`, two `Image`. A projection's target has axes `CYX`.
+        List of `(input, target)`, both `Image`. The target of a projection has axes `CYX`.
 
     Raises:
-        FileNotFoundError: if the file is not there.
+        FileNotFoundError: if there is no such file.
         ValueError: naming the file, if it is damaged, holds Python objects or lacks an
-            array, or if the sizes of `X` and `Y` do not go together.
+            array, or if the shapes of `X` and `Y` do not match.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "pairs.npz")
+        >>> np.savez(path, X=np.zeros((3, 1, 4, 5)), Y=np.ones((3, 1, 4, 5)), axes="SCYX")
+        >>> pairs = read_npz(path)
+        >>> len(pairs), pairs[0][1].sizes
+        (3, {'C': 1, 'Y': 4, 'X': 5})
     """
     path = Path(path)
-    _check_there(path)
-    # NumPy leaves a file open that it opened itself and could not read.
-    with decoding(path, "npz"), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+    _check_exists(path)
+    # Opened here, because NumPy does not close a damaged file.
+    with (
+        name_file_in_errors(path, "npz"),
+        path.open("rb") as raw,
+        np.load(raw, allow_pickle=False) as file,
+    ):
         arrays = {key: file[key] for key in ("X", "Y", "axes") if key in file.files}
         if len(arrays) < 2 + ("axes" in arrays):
             raise ValueError(f"it needs arrays X and Y and holds {', '.join(file.files)}")
@@ -123,19 +166,19 @@ def read_npz(path):
         x, y, axes = x[None], y[None], "SCZYX"
     try:
         axes = check_axes(axes, x.ndim, allowed="SCZYX")
-        y, y_axes = _target_axes(x, y, axes)
+        y, y_axes = _align_target(x, y, axes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     x, y = np.moveaxis(x, axes.index("S"), 0), np.moveaxis(y, y_axes.index("S"), 0)
     axes, y_axes = axes.replace("S", ""), y_axes.replace("S", "")
-    names = [f"{stem(path)}_{i}" for i in range(len(x))] if len(x) > 1 else [stem(path)]
+    names = [f"{file_stem(path)}_{i}" for i in range(len(x))] if len(x) > 1 else [file_stem(path)]
     return [
         (Image(a, axes, name=name), Image(b, y_axes, name=name)) for a, b, name in zip(x, y, names)
     ]
 
 
-def _target_axes(x, y, axes):
-    """The target and its axes: those of the input, or without `Z` for a projection."""
+def _align_target(x, y, axes):
+    """Return the target and its axes: those of the input, without `Z` for a projection."""
     z = axes.find("Z")
     if z >= 0 and y.ndim == x.ndim and y.shape[z] == 1 < x.shape[z]:
         y = y.squeeze(z)
@@ -150,13 +193,9 @@ def _target_axes(x, y, axes):
     return y, y_axes
 
 
-def _kind(path):
-    """Tell the format by the content of a file or folder.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the path.
-    """
-    _check_there(path)
+def _detect_format(path):
+    """Detect the format from the content of a file or folder."""
+    _check_exists(path)
     if path.is_dir():
         return "zarr" if path.suffix.lower() == ".zarr" or ome_zarr.is_zarr(path) else "series"
     with path.open("rb") as file:
@@ -171,28 +210,28 @@ def _kind(path):
     )
 
 
-def _check_there(path):
+def _check_exists(path):
     if not path.exists():
         raise FileNotFoundError(f"No such file or folder: {path}.")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes): write or copy it again.")
 
 
-def _about(path):
-    readers = {"zarr": ome_zarr.read_about, "TIFF": tiff.read_about, "PNG": png.read_about}
-    kind = _kind(path)
-    return readers[kind](path) if kind in readers else {}
+def _read_record(path):
+    readers = {"zarr": ome_zarr.read_record, "TIFF": tiff.read_record, "PNG": png.read_record}
+    reader = readers.get(_detect_format(path))
+    return reader(path) if reader else {}
 
 
 def _read_npy(path, axes):
-    with decoding(path, ".npy"):
+    with name_file_in_errors(path, ".npy"):
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     axes = axes or guess_axes(path, pixels.ndim)
-    return restore(path, pixels, axes, {"axes": axes})
+    return restore_image(path, pixels, axes, {"axes": axes})
 
 
 def _read_series(folder, axes):
-    planes = sorted((p for p in folder.iterdir() if _is_plane(p)), key=natural)
+    planes = sorted((p for p in folder.iterdir() if _is_plane(p)), key=natural_key)
     kinds = sorted({p.suffix.lower() for p in planes})
     if not planes or len(kinds) > 1:
         raise ValueError(
@@ -203,7 +242,7 @@ def _read_series(folder, axes):
         log_pages_are_z(folder)
     first = read(planes[0], axes and axes[1:])
     for plane in planes:
-        image = read(plane, axes and axes[1:])  # and closed: there may be hundreds
+        image = read(plane, axes and axes[1:])  # closed at once: there may be hundreds
         same = (image.shape, image.array.dtype) == (first.shape, first.array.dtype)
         if not same or (axes is None and image.axes != "YX"):
             raise ValueError(
@@ -212,14 +251,16 @@ def _read_series(folder, axes):
                 f"{image.array.dtype}."
             )
 
-    def page(number):
-        # A copy, since a mapped file stays open for as long as its pixels are held.
+    def read_plane(number):
+        # A copy, since a mapped file stays open as long as its pixels are referenced.
         return np.array(read(planes[number], axes and axes[1:]).array)
 
     shape = (len(planes), *first.shape)
-    pixels = Stored(folder, Pages(page, shape, first.shape, first.array.dtype), "a series")
-    about = {"voxel_size": dict(first.voxel_size), "channel_names": first.channel_names}
-    return restore(folder, pixels, (axes or "Z")[0] + first.axes, about)
+    pixels = LazyArray(
+        folder, PagedArray(read_plane, shape, first.shape, first.array.dtype), "a series"
+    )
+    record = {"voxel_size": dict(first.voxel_size), "channel_names": first.channel_names}
+    return restore_image(folder, pixels, (axes or "Z")[0] + first.axes, record)
 
 
 def _is_plane(path):

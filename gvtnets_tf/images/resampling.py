@@ -1,57 +1,80 @@
-"""Images on another grid of voxels."""
+"""Resampling of images to another voxel size."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from gvtnets_tf.images.axes import spatial
-from gvtnets_tf.images.lazy_arrays import Pages, Stored
+from gvtnets_tf.images.axes import spatial_axes
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
 
 
-def factors(image, voxel_size):
-    """How many voxels one voxel of an image becomes, along each axis.
+def resampling_factors(image: Image, voxel_size: Mapping[str, float]) -> dict[str, float]:
+    """Compute the factors by which resampling multiplies the number of voxels.
 
     Args:
         image: `Image` with a `voxel_size`, in micrometers.
-        voxel_size: mapping from axis letter to the micrometers wanted. An axis that it
-            or the image lacks is left alone.
+        voxel_size: mapping from axis letter to the voxel size of the result, in micrometers. Axes
+            that it or the image lacks are not resampled.
 
     Returns:
         Mapping from axis letter to float, above 1 where voxels become smaller.
 
     Raises:
-        ValueError: naming the image and the axis, if a voxel size is absent, zero or
-            negative.
+        ValueError: naming the image and the axis, if a voxel size is absent, zero or negative.
+
+    Examples:
+        >>> image = Image(np.zeros((4, 5)), "YX", {"Y": 0.5, "X": 0.5})
+        >>> resampling_factors(image, {"X": 0.25})
+        {'X': 2.0}
     """
-    name, wanted = image.name or "The image", [a for a in spatial(image.axes) if a in voxel_size]
+    name, grid = image.name or "The image", "The grid to resample to"
     return {
-        a: _size(name, a, image.voxel_size) / _size("The grid to resample to", a, voxel_size)
-        for a in wanted
+        a: _check_size(name, a, image.voxel_size) / _check_size(grid, a, voxel_size)
+        for a in spatial_axes(image.axes)
+        if a in voxel_size
     }
 
 
-def resample(image, voxel_size=None, order=3, *, like=None):
-    """Bring an image to another voxel size, or to the very grid of another image.
+def resample(
+    image: Image,
+    voxel_size: Mapping[str, float] | None = None,
+    order: int = 3,
+    *,
+    like: Image | None = None,
+) -> Image:
+    """Resample an image to a voxel size, or to the grid of another image.
 
-    The first and the last voxel of an axis stay where they are, and those between are
-    spread evenly, as `scipy.ndimage.zoom` does (mode `"nearest"`). The way back
-    therefore meets each voxel where it was.
+    The first and the last voxel of an axis keep their places and the others are spaced evenly
+    between them, as in `scipy.ndimage.zoom` (mode `"nearest"`). Resampling back therefore
+    returns each voxel to its place.
 
     Args:
         image: `Image`.
-        voxel_size: mapping from axis letter to the micrometers wanted; see `factors`.
-            An axis of `n` voxels gets `round(n * factor)`, at least one.
-        order: int, 0 to 5. Of the spline; 3 is cubic.
-        like: `Image` in place of `voxel_size`. The result takes its sizes along Z, Y, X.
+        voxel_size: mapping from axis letter to micrometers; see `resampling_factors`. An axis
+            of `n` voxels gets `round(n * factor)`, at least one.
+        order: int, 0 to 5. Order of the spline; 3 is cubic.
+        like: `Image` in place of `voxel_size`. The result has its sizes along Z, Y and X.
 
     Returns:
-        `Image`, float32, with axes T and C in front of the spatial ones. It is computed
-        when it is read, one volume of one channel and frame at a time. An image that
-        already has the wanted sizes keeps its array.
+        `Image`, float32, with axes T and C before the spatial ones. It is computed when it is
+        read, one channel and frame at a time. An image whose sizes do not change keeps its
+        array.
 
     Raises:
-        ValueError: as `factors`, or unless one of `voxel_size` and `like` is given.
+        ValueError: as `resampling_factors`, or unless either `voxel_size` or `like` is given.
+
+    Examples:
+        >>> image = Image(np.array([[0, 2], [0, 2]]), "YX", {"Y": 1.0, "X": 1.0})
+        >>> result = resample(image, {"X": 0.5}, order=1)
+        >>> result.shape, result.voxel_size
+        ((2, 4), {'Y': 1.0, 'X': 0.5})
+        >>> result.numpy()[0].round(2)
+        array([0.  , 0.67, 1.33, 2.  ], dtype=float32)
+        >>> resample(result, like=image).shape
+        (2, 2)
 
     Reference:
         Cubic, after the z-score of the whole volume: Wang, Xie & Ji (2021), for the
@@ -59,9 +82,9 @@ def resample(image, voxel_size=None, order=3, *, like=None):
     """
     if (voxel_size is None) == (like is None):
         raise ValueError("Pass `voxel_size` or `like`, the one or the other.")
-    grid, sizes = spatial(image.axes), image.sizes
+    grid, sizes = spatial_axes(image.axes), image.sizes
     if like is None:
-        scale = factors(image, voxel_size)
+        scale = resampling_factors(image, voxel_size)
         size = {a: max(1, round(sizes[a] * scale.get(a, 1))) for a in grid}
         steps = {a: float(voxel_size[a]) for a in scale}
     else:
@@ -70,54 +93,56 @@ def resample(image, voxel_size=None, order=3, *, like=None):
     image = replace(image, voxel_size={**image.voxel_size, **steps})
     if size == {a: sizes[a] for a in grid}:
         return image
-    lead, page = [a for a in "TC" if a in sizes], tuple(size[a] for a in grid)
-    pages = _pages(image, lead, page, order)
-    return replace(
-        image,
-        array=Stored(image.name or "the image", pages, "a volume to resample"),
-        axes="".join(lead) + grid,
-    )
+    leading, page = [a for a in "TC" if a in sizes], tuple(size[a] for a in grid)
+    pages = _make_pages(image, leading, page, order)
+    array = LazyArray(image.name or "the image", pages, "a volume to resample")
+    return replace(image, array=array, axes="".join(leading) + grid)
 
 
-def resize(image, scale):
-    """Resize an image by factors, whatever its voxel size, and hold it in memory.
+def resize(image: Image, scale: Sequence[float]) -> Image:
+    """Resize an image in memory by factors, with or without a voxel size.
 
     Args:
         image: `Image`.
-        scale: one float per spatial axis, for Z, Y and X or for the last of them.
+        scale: sequence of float, for Z, Y and X or for the last of them.
 
     Returns:
-        `Image`, float32, as `resample` makes it; its voxel size is that of the image, where
-        it has one, over the factors.
+        `Image`, float32, as of `resample`; its voxel size is divided by the factors.
+
+    Examples:
+        >>> image = Image(np.zeros((4, 6)), "YX", {"Y": 0.5, "X": 0.5})
+        >>> result = resize(image, (0.5, 2))
+        >>> result.shape, result.voxel_size
+        ((2, 12), {'Y': 1.0, 'X': 0.25})
     """
     scale = dict(zip("ZYX"[-len(scale) :], scale))
-    # With a voxel of the result as the unit, a voxel of the image is as large as its factor.
-    found = resample(replace(image, voxel_size=scale), dict.fromkeys(scale, 1.0))
+    # In units of a voxel of the result, the voxel size of the image is the factor.
+    result = resample(replace(image, voxel_size=scale), dict.fromkeys(scale, 1.0))
     sizes = {a: size / scale.get(a, 1) for a, size in image.voxel_size.items()}
-    return replace(found, array=found.numpy(), voxel_size=sizes)
+    return replace(result, array=result.numpy(), voxel_size=sizes)
 
 
-def _pages(image, lead, page, order):
-    counts = tuple(image.sizes[a] for a in lead)
+def _make_pages(image, leading, page, order):
+    counts = tuple(image.sizes[a] for a in leading)
 
     def read(number):
         from scipy.ndimage import zoom
 
-        place = dict(zip(lead, np.unravel_index(number, counts))) if lead else {}
+        place = dict(zip(leading, np.unravel_index(number, counts))) if leading else {}
         index = tuple(int(place[a]) if a in place else slice(None) for a in image.axes)
         volume = np.asarray(image.array[index])
         ratio = [new / old for new, old in zip(page, volume.shape)]
         return zoom(volume, ratio, np.float32, order, mode="nearest")
 
-    return Pages(read, (*counts, *page), page, np.float32)
+    return PagedArray(read, (*counts, *page), page, np.float32)
 
 
-def _size(name, letter, voxel_size):
+def _check_size(name, letter, voxel_size):
     size = voxel_size.get(letter)
     if size is None or not 0 < size < math.inf:
-        found = "no voxel size" if size is None else f"a voxel size of {size:g} µm"
+        stated = "no voxel size" if size is None else f"a voxel size of {size:g} µm"
         raise ValueError(
-            f"{name} has {found} along {letter}, and resampling needs one: give it with "
+            f"{name} has {stated} along {letter}, and resampling needs one: give it with "
             f"--voxel-size (`voxel_size`), in micrometers. Received: {dict(voxel_size)}."
         )
     return size

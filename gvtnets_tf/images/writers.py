@@ -1,26 +1,29 @@
-"""`Image` to files that other programs open."""
+"""Writing images in formats that other programs read."""
 
 import logging
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images.formats import ome_zarr, png, tiff
-from gvtnets_tf.images.metadata import record, stem
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.metadata import describe_image, file_stem
 
 logger = logging.getLogger("gvtnets_tf")
 
-DTYPES = tuple(
-    ["uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64"]
-)  # what image formats hold
+INTEGERS = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
+DTYPES = (*INTEGERS, "float16", "float32", "float64")
 COLOR = re.compile("#[0-9a-f]{6}", re.IGNORECASE)
 
 
-def cast(array, dtype):
+def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
     """Round and clip an array to the range of a dtype.
 
     Args:
@@ -28,11 +31,16 @@ def cast(array, dtype):
         dtype: str. One of `DTYPES`.
 
     Returns:
-        The array, and the share of its values, 0 to 1, that lay outside the range
-        after rounding and were clipped.
+        The array, and the fraction of its values, 0 to 1, that were outside the range after
+        rounding.
 
     Raises:
-        ValueError: for another dtype, complex numbers, or NaN where `dtype` holds integers.
+        ValueError: if `dtype` is another one, if `array` is complex, or if it holds NaN and
+            `dtype` is an integer type.
+
+    Examples:
+        >>> cast([-1.0, 2.6, 300.0, 4.0], "uint8")
+        (array([  0,   3, 255,   4], dtype=uint8), 0.5)
     """
     array = np.asarray(array)
     dtype = np.dtype(check_choice("dtype", str(dtype), DTYPES))
@@ -43,7 +51,7 @@ def cast(array, dtype):
     whole = dtype.kind in "iu"
     limits = np.iinfo(dtype) if whole else np.finfo(dtype)
     low, high = (limits.min, limits.max) if whole else (float(limits.min), float(limits.max))
-    # Wide enough for both, so that a limit such as 2**32 - 1 is exact.
+    # Wide enough for both dtypes, so that a limit such as 2**32 - 1 is exact.
     values = array.astype(np.result_type(array, dtype), copy=False)
     if whole and array.dtype.kind == "f":
         if bad := int(np.count_nonzero(np.isnan(values))):
@@ -52,12 +60,20 @@ def cast(array, dtype):
                 f"{values.size} values."
             )
         values = np.rint(values)
-    outside = np.count_nonzero((values < low) | (values > high))
+    outside = int(np.count_nonzero((values < low) | (values > high)))
     return np.clip(values, low, high).astype(dtype), outside / max(1, values.size)
 
 
-def write(path, image, *, dtype=None, metadata=None, colors=None, force=False):
-    """Write an image; the format is that of the suffix.
+def write(
+    path: str | Path,
+    image: Image,
+    *,
+    dtype: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    colors: Sequence[str] | None = None,
+    force: bool = False,
+) -> Path:
+    """Write an image in the format of the suffix.
 
     | suffix | format |
     |---|---|
@@ -65,80 +81,94 @@ def write(path, image, *, dtype=None, metadata=None, colors=None, force=False):
     | `.tif`, `.tiff` | ImageJ hyperstack (uint8, uint16, float32; to 4 GiB), else axes in JSON |
     | `.zarr` | OME-Zarr 0.5 with smaller levels; axes in the order T, C, Z, Y, X |
     | `.png` | one plane of uint8 or uint16 |
-    | `.npy` | pixels only, which standard error says |
+    | `.npy` | pixels only, with a warning |
 
     Args:
-        path: file, or `.zarr` folder, to make.
-        image: `Image`. Axes, voxel size (micrometers, `T` in seconds) and channel names
-            come back when `readers.read` reads the file.
-        dtype: str or `None`. One of `DTYPES`; `None` keeps the image's. Values are
-            rounded and clipped, and the clipped share is said on standard error.
-        metadata: mapping from str to what JSON can hold; `readers.read_metadata`
-            gives it back.
+        path: file, or `.zarr` folder, to write.
+        image: `Image`. `readers.read` restores its axes, voxel size (micrometers, `T` in
+            seconds) and channel names.
+        dtype: str. One of `DTYPES`; values are rounded and clipped, with a warning that states
+            the clipped fraction. `None` is the dtype of the image.
+        metadata: mapping for JSON; `readers.read_metadata` returns it.
         colors: sequence of `"#rrggbb"`, one per channel, for display.
-        force: bool. Whether an existing `path` may be replaced.
+        force: bool. Replace an existing `path`.
 
     Returns:
-        `Path` that was written.
+        `Path` of the file.
 
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
-        ValueError: if the format cannot hold the image, or for an unknown suffix.
-        OSError: if the disk is full or the folder cannot be written; nothing is left.
+        ValueError: if the suffix is unknown, or if the format cannot hold the image.
+        OSError: if the disk is full or the folder is not writable; no partial file remains.
+
+    Examples:
+        >>> import tempfile
+        >>> from gvtnets_tf.images.readers import read
+        >>> image = Image(np.zeros((4, 5), "uint16"), "YX", {"Y": 0.1, "X": 0.2})
+        >>> read(write(Path(tempfile.mkdtemp(), "a.ome.tif"), image)).voxel_size
+        {'X': 0.2, 'Y': 0.1}
     """
     path = Path(path)
     check_dtype(path, dtype or image.array.dtype.name)
-    writer = WRITERS[_suffix(path)]
-    _check(image, colors)
-    about = record(image, metadata)
+    writer = WRITERS[_image_suffix(path)]
+    _check_channels(image, colors)
+    record = describe_image(image, metadata)
     with atomic_write(path, force) as beside:
         if dtype is not None:
             array, clipped = cast(image.array[...], dtype)
             image = replace(image, array=array)
             if clipped:
                 logger.warning(f"{path}: {clipped:.2%} of the values were clipped to {dtype}.")
-        writer(beside, replace(image, name=image.name or stem(path)), about, tuple(colors or ()))
+        writer(
+            beside, replace(image, name=image.name or file_stem(path)), record, tuple(colors or ())
+        )
     return path
 
 
-def check_dtype(path, dtype):
-    """Refuse a type that the format of a path cannot hold, before anything is computed.
+def check_dtype(path: str | Path, dtype: DTypeLike) -> None:
+    """Raise if the format of a path cannot hold a dtype.
 
     Raises:
-        ValueError: with the types that it can hold, or for an unknown suffix.
+        ValueError: with the dtypes of the format, or if the suffix is unknown.
+
+    Examples:
+        >>> check_dtype("cells.png", "uint16")
     """
-    suffix = check_choice("suffix of the output", _suffix(Path(path)), WRITERS)
-    known = HOLDS.get(suffix)
-    if known and str(dtype) not in known:
+    suffix = check_choice("suffix of the output", _image_suffix(Path(path)), WRITERS)
+    dtypes = FORMAT_DTYPES.get(suffix)
+    if dtypes and str(dtype) not in dtypes:
         raise ValueError(
-            f"A {suffix} file holds no {dtype}: pass a dtype (--dtype {known[-1]}), or write .tif "
-            f"or .zarr. It holds {', '.join(known)}."
+            f"A {suffix} file holds no {dtype}: pass a dtype (--dtype {dtypes[-1]}), or write .tif "
+            f"or .zarr. It holds {', '.join(dtypes)}."
         )
 
 
-def check_planes(path, sizes):
-    """Refuse a stack where the format holds one plane, before anything is computed.
+def check_planes(path: str | Path, sizes: Mapping[str, int]) -> None:
+    """Raise if the format of a path holds one plane and the image has several.
 
     Args:
         path: file to be written.
         sizes: mapping from axis letter to length.
 
     Raises:
-        ValueError: naming the sizes that have no place.
+        ValueError: naming the axes that are too long.
+
+    Examples:
+        >>> check_planes("cells.png", {"Z": 1, "Y": 64, "X": 64})
     """
-    more = {letter: n for letter, n in sizes.items() if letter not in "YX" and n > 1}
-    if _suffix(Path(path)) == ".png" and more:
+    longer = {letter: n for letter, n in sizes.items() if letter not in "YX" and n > 1}
+    if _image_suffix(Path(path)) == ".png" and longer:
         raise ValueError(
             f"{path} would hold one plane: write .tif or .zarr. Received: an image with "
-            f"{', '.join(f'{letter} {n}' for letter, n in more.items())}."
+            f"{', '.join(f'{letter} {n}' for letter, n in longer.items())}."
         )
 
 
-def _suffix(path):
-    return path.name[len(stem(path)) :].lower() or path.suffix
+def _image_suffix(path):
+    return path.name[len(file_stem(path)) :].lower() or path.suffix
 
 
-def _check(image, colors):
+def _check_channels(image, colors):
     count = image.sizes.get("C", 1)
     names = image.channel_names
     if 0 in image.shape:
@@ -149,18 +179,18 @@ def _check(image, colors):
         raise ValueError(f"{count} channels need {count} colors '#rrggbb'. Received: {colors}.")
 
 
-def _write_npy(path, image, about, colors):
+def _write_npy(path, image, record, colors):
     if colors:
         raise ValueError("A .npy file cannot hold channel colors: write .ome.tif or .zarr.")
-    kept = [key for key in ("voxel_size", "channel_names", "metadata") if about[key]]
+    lost = [key for key in ("voxel_size", "channel_names", "metadata") if record[key]]
     logger.warning(
-        f"{image.name}: .npy holds pixels only; not kept: {', '.join(['axes', *kept])} "
+        f"{image.name}: .npy holds pixels only; not kept: {', '.join(['axes', *lost])} "
         f"(axes are {image.axes})."
     )
     np.save(path, image.array[...], allow_pickle=False)
 
 
-HOLDS = {".ome.tif": tiff.OME_DTYPES, ".ome.tiff": tiff.OME_DTYPES, ".png": png.DTYPES}
+FORMAT_DTYPES = {".ome.tif": tiff.OME_DTYPES, ".ome.tiff": tiff.OME_DTYPES, ".png": png.DTYPES}
 WRITERS = {
     ".ome.tif": tiff.write_ome,
     ".ome.tiff": tiff.write_ome,

@@ -154,7 +154,7 @@ class _Run:
                 f"`colors` must be one '#rrggbb' for each of the {len(names)} channels "
                 f"({', '.join(names)}). Received: {list(self.colors)}."
             )
-        colors = tuple(self.colors or display.colors(len(names)))
+        colors = tuple(self.colors or display.choose_colors(len(names)))
         models = [self._describe(name, info) for name, (_, info) in answers.items()]
         self._write([merged], outputs, {"models": models}, colors)
 
@@ -169,9 +169,9 @@ class _Run:
         if self.options.frames is not None:
             about["frames"] = str(self.options.frames)
         if outputs.movie:
-            display.movie(outputs.movie, images[0], self.gif_plane, colors, force=force)
+            display.write_movie(outputs.movie, images[0], self.gif_plane, colors, force=force)
         if outputs.figure:
-            display.merged(outputs.figure, images[0], colors, force=force)
+            display.write_merged_figure(outputs.figure, images[0], colors, force=force)
         for path, image in zip((outputs.result, outputs.uncertainty), images):
             dtype = self.options.dtype
             writers.write(path, image, dtype=dtype, metadata=about, colors=colors, force=force)

@@ -9,7 +9,7 @@ from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data.sources import Source
 from gvtnets_tf.images import display, writers
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.metadata import stem
+from gvtnets_tf.images.metadata import file_stem
 from gvtnets_tf.prediction.options import PredictionOptions
 from gvtnets_tf.prediction.partial_results import check_no_parts, parts_folder
 from gvtnets_tf.zoo.card import Card
@@ -51,7 +51,7 @@ def plan_outputs(
             )
     outputs = []
     for path in _plan_results(sources, out, several):
-        name = stem(path)
+        name = file_stem(path)
         scale = path.with_name(f"{name}_uncertainty{path.name[len(name) :]}")
         figure = path.with_name(f"{name}.png")
         outputs.append(
@@ -99,7 +99,7 @@ def check_result(
 
 
 def _plan_results(sources, out, several):
-    ending = out.name[len(stem(out)) :].lower() or out.suffix.lower()
+    ending = out.name[len(file_stem(out)) :].lower() or out.suffix.lower()
     one = len(sources) == 1 and out.suffix and not out.is_dir()
     if one or ending in writers.WRITERS:
         check_choice("suffix of the output", ending, SEVERAL if several else writers.WRITERS)

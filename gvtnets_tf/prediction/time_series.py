@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from gvtnets_tf.data.sources import Source
 from gvtnets_tf.images import resampling
-from gvtnets_tf.images.axes import rearrange, spatial
-from gvtnets_tf.images.frames import join, select
+from gvtnets_tf.images.axes import rearrange, spatial_axes
+from gvtnets_tf.images.frames import join_frames, select_frames
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction.options import PredictionOptions, collect_options
@@ -33,7 +33,7 @@ def open_input(source: Source | Image, options: PredictionOptions) -> Image:
     if options.voxel_size is not None:
         voxel_size = _check_voxel_size(options.voxel_size, image)
         image = replace(image, voxel_size={**image.voxel_size, **voxel_size})
-    return select(image, options.frames)
+    return select_frames(image, options.frames)
 
 
 def select_channels(image: Image, card: Card, channels: Sequence | None = None) -> Image:
@@ -188,7 +188,7 @@ def predict_series(
     """
     options = collect_options(options, fields)
     if isinstance(image, (list, tuple)):
-        image = join(image, predictor.card.axes)
+        image = join_frames(image, predictor.card.axes)
     image = select_channels(open_input(image, options), predictor.card, options.input_channels)
     series = prepare(image, predictor.card, options)
     return predict_frames(series, predictor, options, progress=progress)
@@ -223,7 +223,7 @@ def _restore_grid(result, image):
     """Bring the result of a frame back to the grid and the order of axes of the input."""
     back = resampling.resample(result, like=image)
     axes = image.axes.replace("T", "")
-    axes = choose_axes(axes, spatial(back.axes), back.sizes.get("C", 1))
+    axes = choose_axes(axes, spatial_axes(back.axes), back.sizes.get("C", 1))
     return replace(back, array=rearrange(np.asarray(back.array), back.axes, axes), axes=axes)
 
 
@@ -231,7 +231,7 @@ def _join_results(array, first, image):
     """Join the frames of a result, in the order of axes of the input."""
     if "T" not in image.axes:
         return replace(first, array=array[0], name=image.name)
-    axes = choose_axes(image.axes, spatial(first.axes), first.sizes.get("C", 1))
+    axes = choose_axes(image.axes, spatial_axes(first.axes), first.sizes.get("C", 1))
     steps = {a: size for a, size in image.voxel_size.items() if a == "T"}
     array, voxel_size = rearrange(array, "T" + first.axes, axes), {**steps, **first.voxel_size}
     return replace(first, array=array, axes=axes, voxel_size=voxel_size, name=image.name)
@@ -241,7 +241,7 @@ def _measure(series):
     rule, scope, image = series.normalizer, series.scope, series.image
     name, one = image.name or "the image", "T" not in image.axes
     frames = (_read(image, number) for number in range(series.count))
-    frames = (rearrange(f.array, f.axes, spatial(f.axes) + "C") for f in frames)
+    frames = (rearrange(f.array, f.axes, spatial_axes(f.axes) + "C") for f in frames)
     if scope == "series" and not one:
         return [rule.measure(frames, name)] * series.count
     given = isinstance(scope, Affine)

@@ -12,7 +12,7 @@ import keras
 import yaml
 
 from gvtnets_tf.atomic_files import atomic_write, check_writable
-from gvtnets_tf.checks import check_same_settings, optional
+from gvtnets_tf.checks import check_same_settings, import_optional
 from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
 from gvtnets_tf.evaluation import plots
 from gvtnets_tf.models.base import named_weights
@@ -166,7 +166,7 @@ def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):
     backup = callbacks.Backup(out, keep, run["history"], recipe.seed)
     extra = []
     if tensorboard:
-        optional("tensorboard", "tensorboard")
+        import_optional("tensorboard", "tensorboard")
         extra = [keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False)]
         batches = [] if held is None else held.take(1).as_numpy_iterator()
         extra += [callbacks.Images(out / "tensorboard", batch) for batch in batches]

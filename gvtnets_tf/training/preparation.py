@@ -106,7 +106,7 @@ def _measure_rules(recipe, training):
         stored = role == "target" and normalize.denormalize == "stored"
         if rule.kind != "fixed" and (stored or rule.scope == "dataset"):
             images = [getattr(sample, role) for sample in training]
-            rules[role] = rule.frozen(rule.measure_images(images, f"the training {role}s"))
+            rules[role] = rule.from_affine(rule.measure_images(images, f"the training {role}s"))
     return rules
 
 
@@ -118,7 +118,7 @@ def _measure_pairs(pair, rules, recipe):
     if recipe.normalize.target is None:
         pair = replace(pair, target_affine=pair.input_affine)
     pair = pair.resize_to_network()  # as published: measured first
-    return [pair] if "Z" in recipe.axes else pair.along("Z")
+    return [pair] if "Z" in recipe.axes else pair.split_along("Z")
 
 
 def _make_card(recipe, training, validation, pair, rules):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.checks import check_choice, optional
+from gvtnets_tf.checks import check_choice, import_optional
 
 LARGEST = 2**31  # bytes; the largest published file, with its optimizer's memory, has 0.3e9
 
@@ -54,15 +54,15 @@ def _load_arrays(file):
 
 
 def _read_safetensors(file):
-    numpy = optional("safetensors.numpy", "safetensors")
+    numpy = import_optional("safetensors.numpy", "safetensors")
     try:
         return numpy.load_file(file)
-    except optional("safetensors", "safetensors").SafetensorError as error:
+    except import_optional("safetensors", "safetensors").SafetensorError as error:
         raise _describe_damage(file, error) from error
 
 
 def _read_torch(file):
-    torch = optional("torch", "torch")
+    torch = import_optional("torch", "torch")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of its own, of zip files, and of what it refuses to run

@@ -190,7 +190,7 @@ def test_frames_of_a_movie_stay_on_one_side():
     assert {s.input.axes for s in train + select} == {"ZYX"}
     stack, plane = flat({"Z": 3}, name="stack"), flat({}, "YX", "plane")
     with pytest.raises(ValueError, match="stack has 3 entries along Z, plane has 1"):
-        TrainingPair(stack, plane).along("Z")
+        TrainingPair(stack, plane).split_along("Z")
 
 
 # Regions.
@@ -231,7 +231,7 @@ def test_a_frame_of_a_region_lies_in_the_same_frame_of_the_whole(letter):
     series = np.arange(5 * 6 * 8).reshape(5, 6, 8)
     image = Image(series, f"{letter}YX", name="movie")
     one = TrainingPair(image, image).crop({letter: (1, 4), "X": (2, 8)})
-    frames = one.along(letter)
+    frames = one.split_along(letter)
     assert len(frames) == 3
     for i, frame in enumerate(frames):
         np.testing.assert_array_equal(frame.around.array, series[1 + i])
@@ -248,7 +248,7 @@ def test_a_block_at_the_end_of_x_still_sees_the_whole():
 
 def test_an_image_without_an_axis_is_passed_over():
     one = pair(8)
-    assert one.along("T") == [one]
+    assert one.split_along("T") == [one]
 
 
 # Virtual staining.

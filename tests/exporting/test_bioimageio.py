@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from laws import set_weights
+from common_checks import set_weights
 from PIL import Image
 
 from gvtnets_tf import export

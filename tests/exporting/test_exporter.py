@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from laws import set_weights
+from common_checks import set_weights
 
 from gvtnets_tf import export
 from gvtnets_tf.cli import main as cli

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gvtnets_tf.images.axes import ORDER, check_axes, rearrange, spatial
+from gvtnets_tf.images.axes import ORDER, check_axes, rearrange, spatial_axes
 
 orders = st.permutations(ORDER).map("".join)
 
@@ -59,4 +59,4 @@ def test_a_letter_is_needed_for_every_axis():
 
 
 def test_spatial_letters_keep_their_order():
-    assert spatial("TCXZY") == "XZY"
+    assert spatial_axes("TCXZY") == "XZY"

@@ -12,10 +12,10 @@ from gvtnets_tf.images.image import Image
 
 
 def test_colors_differ_and_one_channel_is_white():
-    assert display.colors(1) == ("#ffffff",)
-    found = display.colors(13)
+    assert display.choose_colors(1) == ("#ffffff",)
+    found = display.choose_colors(13)
     assert len(set(found)) == 13
-    assert found[:5] == display.colors(5)  # a further channel does not change the others
+    assert found[:5] == display.choose_colors(5)  # a further channel does not change the others
     values = np.array([list(bytes.fromhex(c[1:])) for c in found])
     near = np.abs(values[:, None] - values[None]).sum(-1) + 999 * np.eye(13)
     assert near.min() > 40
@@ -24,7 +24,7 @@ def test_colors_differ_and_one_channel_is_white():
 def test_channels_are_added_in_their_colors_between_their_limits():
     planes = np.array([[[0, 5, 10, 20]], [[0, 0, 1, 1]]], float)
     between = np.array([[0, 10], [0, 1]])
-    found = display.blend(planes, between, ("#ff0000", "#00ff80"))
+    found = display.blend_channels(planes, between, ("#ff0000", "#00ff80"))
     expected = [[0, 0, 0], [128, 0, 0], [255, 255, 128], [255, 255, 128]]
     np.testing.assert_array_equal(found[0], expected)
 
@@ -44,7 +44,7 @@ def test_a_figure_is_the_maximum_over_z_with_a_line_per_name(tmp_path):
     x[0, 1, :, :20] = 1
     x[1, 4, :15] = 1
     image = Image(x, "CZYX", channel_names=("dna", "er"))
-    display.merged(tmp_path / "a.png", image, ("#ff0000", "#0000ff"))
+    display.write_merged_figure(tmp_path / "a.png", image, ("#ff0000", "#0000ff"))
     found = np.asarray(Picture.open(tmp_path / "a.png"))
     assert tuple(found[0, 0]) == (255, 0, 255)
     assert tuple(found[20, 0]) == (255, 0, 0)
@@ -54,12 +54,12 @@ def test_a_figure_is_the_maximum_over_z_with_a_line_per_name(tmp_path):
     assert legend[: len(legend) // 2, :, 0].max() > 100  # the first name, in red
     assert legend[len(legend) // 2 :, :, 2].max() > 100
     long = replace(image, channel_names=("dna", "a name that is wider than the image"))
-    display.merged(tmp_path / "b.png", long, ("#ff0000", "#0000ff"))
+    display.write_merged_figure(tmp_path / "b.png", long, ("#ff0000", "#0000ff"))
     wide = np.asarray(Picture.open(tmp_path / "b.png"))
     assert wide[30:, 40:].any()
     assert not wide[:, -2:].any()
     with pytest.raises(FileExistsError, match=r"a\.png exists"):
-        display.merged(tmp_path / "a.png", image, ("#ff0000", "#0000ff"))
+        display.write_merged_figure(tmp_path / "a.png", image, ("#ff0000", "#0000ff"))
 
 
 def read_movie(path):
@@ -72,14 +72,14 @@ def test_a_movie_has_one_contrast_for_all_frames(tmp_path):
     x[:, 1] = np.array([1, 2, 3, 4]).reshape(4, 1, 1)
     x[:, 1, 0, 0] = 0
     x[:, 2] = 99  # another plane, which must not count
-    display.movie(tmp_path / "a.gif", Image(x, "TZYX"))
+    display.write_movie(tmp_path / "a.gif", Image(x, "TZYX"))
     found = read_movie(tmp_path / "a.gif")
     assert found.shape == (4, 10, 12, 3)
     assert not found[:, 0, 0].any()
     np.testing.assert_allclose(found[:, 5, 5, 0], [64, 128, 191, 255], atol=1)
     assert (found[..., 0] == found[..., 2]).all()
     with Picture.open(tmp_path / "a.gif") as movie:
-        assert (movie.info["loop"], movie.info["duration"]) == (0, display.STEP)
+        assert (movie.info["loop"], movie.info["duration"]) == (0, display.DURATION)
 
 
 def test_a_movie_of_channels_is_in_colors_of_a_chosen_plane(tmp_path):
@@ -87,7 +87,7 @@ def test_a_movie_of_channels_is_in_colors_of_a_chosen_plane(tmp_path):
     x[0, 0, 2, :4], x[1, 1, 2, 4:] = 1, 1
     shown = ("#ff0000", "#00ff00")
     for plane, name in ((2, "a"), (-1, "b")):
-        display.movie(tmp_path / f"{name}.gif", Image(x, "TCZYX"), plane, shown)
+        display.write_movie(tmp_path / f"{name}.gif", Image(x, "TCZYX"), plane, shown)
         found = read_movie(tmp_path / f"{name}.gif")
         assert tuple(found[0, 0, 0]) == (255, 0, 0)
         assert tuple(found[1, 7, 7]) == (0, 255, 0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gvtnets_tf.images import readers, writers
-from gvtnets_tf.images.frames import join, select
+from gvtnets_tf.images.frames import join_frames, select_frames
 from gvtnets_tf.images.image import Image
 
 SIZE = {"T": 2.0, "Y": 0.1, "X": 0.1}
@@ -27,10 +27,10 @@ def test_frames_are_chosen_as_python_does(start, stop, step):
     image = Image(x, "TYX", SIZE, name="cells")
     if not len(x[part]):
         with pytest.raises(ValueError, match=r"No frame is left: .* of cells, which has 6, count"):
-            select(image, text)
+            select_frames(image, text)
         return
     for frames in (text, part):
-        found = select(image, frames)
+        found = select_frames(image, frames)
         np.testing.assert_array_equal(found.numpy(), x[part])
         assert found.voxel_size == {**SIZE, "T": 2.0 * abs(step or 1)}
         assert found.name.startswith("cells[")
@@ -38,7 +38,7 @@ def test_frames_are_chosen_as_python_does(start, stop, step):
 
 def test_all_frames_are_the_image_itself():
     image = Image(movie(), "TYX")
-    assert select(image, None) is image
+    assert select_frames(image, None) is image
 
 
 def test_frames_of_a_file_are_read_when_they_are_wanted(tmp_path, monkeypatch):
@@ -51,9 +51,9 @@ def test_frames_of_a_file_are_read_when_they_are_wanted(tmp_path, monkeypatch):
         tmp_path / "a.tif", movie(), compression="zlib", metadata={"axes": "TYX"}, ome=False
     )
     pages = []
-    decode = tiff._page
-    monkeypatch.setattr(tiff, "_page", lambda *place: pages.append(place) or decode(*place))
-    found = select(readers.read(tmp_path / "a.tif"), "-2:")
+    decode = tiff._read_page
+    monkeypatch.setattr(tiff, "_read_page", lambda *place: pages.append(place) or decode(*place))
+    found = select_frames(readers.read(tmp_path / "a.tif"), "-2:")
     assert (found.shape, pages) == ((2, 3, 4), [])
     np.testing.assert_array_equal(np.asarray(found.array[0]), movie()[4])
     assert len(pages) == 1
@@ -61,7 +61,7 @@ def test_frames_of_a_file_are_read_when_they_are_wanted(tmp_path, monkeypatch):
 
 def test_a_series_that_is_chosen_backwards_can_be_written(tmp_path):
     path = writers.write(tmp_path / "a.tif", Image(movie(), "TYX", SIZE))
-    found = select(readers.read(path), "::-2")
+    found = select_frames(readers.read(path), "::-2")
     out = writers.write(tmp_path / "b.tif", found)
     np.testing.assert_array_equal(readers.read(out).numpy("TYX"), movie()[::-2])
     assert readers.read(out).voxel_size["T"] == pytest.approx(4.0)
@@ -70,18 +70,18 @@ def test_a_series_that_is_chosen_backwards_can_be_written(tmp_path):
 @pytest.mark.parametrize("frames", ["3", "", "a:b", "1:2:3:4", "::0", "1.5:2", "0:5,7"])
 def test_another_form_is_refused_with_an_example(frames):
     with pytest.raises(ValueError, match=r"A:B or A:B:STEP, as in Python, e\.g\. 0:10, ::2"):
-        select(Image(movie(), "TYX"), frames)
+        select_frames(Image(movie(), "TYX"), frames)
 
 
 def test_an_image_without_time_has_no_frames_to_choose():
     with pytest.raises(ValueError, match=r"cells has no axis T: name its axes with --axes.*ZYX"):
-        select(Image(movie(), "ZYX", name="cells"), "1:")
+        select_frames(Image(movie(), "ZYX", name="cells"), "1:")
 
 
 def test_frames_make_a_series():
     x = movie()
     for frames in (list(x), [Image(f, "YX", {"Y": 0.1}) for f in x]):
-        found = join(frames, "YX", "cells", step=2.0)
+        found = join_frames(frames, "YX", "cells", step=2.0)
         np.testing.assert_array_equal(found.numpy("TYX"), x)
         assert (found.axes, found.name, found.voxel_size["T"]) == ("TYX", "cells", 2.0)
 
@@ -93,8 +93,8 @@ def test_frames_of_unequal_size_are_refused_by_number():
         match=r"frames of cells must have one size: frame 2 has axes YX and shape \(3, 5\), frame "
         r"0 YX and \(3, 4\)\. Crop them",
     ):
-        join(frames, "YX", "cells")
+        join_frames(frames, "YX", "cells")
     with pytest.raises(ValueError, match="frame 1 has axes XY"):
-        join([Image(np.ones((3, 3)), "YX"), Image(np.ones((3, 3)), "XY")])
+        join_frames([Image(np.ones((3, 3)), "YX"), Image(np.ones((3, 3)), "XY")])
     with pytest.raises(ValueError, match="the series has no frames"):
-        join([], "YX")
+        join_frames([], "YX")

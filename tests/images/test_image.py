@@ -92,12 +92,12 @@ def test_an_image_without_channels_has_one(noise):
 
 
 def test_an_image_comes_apart_along_an_axis(image):
-    parts = image.along("Z")
+    parts = image.split_along("Z")
     assert [part.axes for part in parts] == ["CYX"] * 4
     np.testing.assert_array_equal(parts[2].array, image.array[:, 2])
     assert np.shares_memory(parts[2].array, image.array)
     assert len({part.name for part in parts}) == 4
-    assert image.along("T") == [image]
+    assert image.split_along("T") == [image]
 
 
 def test_a_channel_that_was_not_taken_is_nan_throughout(image):

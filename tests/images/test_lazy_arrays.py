@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gvtnets_tf.images import lazy_arrays
-from gvtnets_tf.images.lazy_arrays import Cache, Pages, Stored
+from gvtnets_tf.images.lazy_arrays import LazyArray, PageCache, PagedArray
 
 PIXELS = np.random.default_rng(0).integers(0, 1000, (3, 4, 6, 7)).astype(np.uint16)
 
@@ -17,7 +17,7 @@ PIXELS = np.random.default_rng(0).integers(0, 1000, (3, 4, 6, 7)).astype(np.uint
 @pytest.fixture
 def decoded(monkeypatch):
     """The numbers of the pages that were decoded, with an empty cache of eight pages."""
-    monkeypatch.setattr(lazy_arrays, "CACHE", Cache(8 * PIXELS[0, 0].nbytes))
+    monkeypatch.setattr(lazy_arrays, "CACHE", PageCache(8 * PIXELS[0, 0].nbytes))
     return []
 
 
@@ -30,7 +30,9 @@ def stored(decoded=None, pixels=PIXELS):
         seen.append(number)
         return flat[number]
 
-    return Stored("a.tif", Pages(read, pixels.shape, pixels.shape[-2:], pixels.dtype), "TIFF")
+    return LazyArray(
+        "a.tif", PagedArray(read, pixels.shape, pixels.shape[-2:], pixels.dtype), "TIFF"
+    )
 
 
 def indices(shape):
@@ -71,7 +73,7 @@ def test_the_cache_has_an_end_and_what_was_used_last_stays(decoded):
     np.asarray(array[:2])  # eight pages, all that fit
     np.asarray(array[0, 0])
     np.asarray(array[2, 0])  # page 8, for which the oldest goes: 1
-    assert lazy_arrays.CACHE.size == lazy_arrays.CACHE.most
+    assert lazy_arrays.CACHE.size == lazy_arrays.CACHE.max_bytes
     decoded.clear()
     np.asarray(array[0, 0])
     assert decoded == []
@@ -91,7 +93,7 @@ def test_what_was_kept_of_an_array_goes_with_it(decoded):
     assert lazy_arrays.CACHE.size == PIXELS[0].nbytes
     del array
     gc.collect()
-    assert (lazy_arrays.CACHE.size, len(lazy_arrays.CACHE.kept)) == (0, 0)
+    assert (lazy_arrays.CACHE.size, len(lazy_arrays.CACHE.pages)) == (0, 0)
 
 
 def test_several_threads_read_the_same(decoded):
@@ -100,12 +102,14 @@ def test_several_threads_read_the_same(decoded):
         found = pool.map(lambda i: np.asarray(array[i % 3, :, i % 6]), range(300))
         for i, part in enumerate(found):
             np.testing.assert_array_equal(part, PIXELS[i % 3, :, i % 6])
-    kept = sum(page.nbytes for page in lazy_arrays.CACHE.kept.values())
-    assert lazy_arrays.CACHE.size == kept <= lazy_arrays.CACHE.most
+    size = sum(page.nbytes for page in lazy_arrays.CACHE.pages.values())
+    assert lazy_arrays.CACHE.size == size <= lazy_arrays.CACHE.max_bytes
 
 
 def test_what_cannot_be_read_is_named():
-    array = Stored("a.tif", Pages(lambda _: PIXELS[0, 0, 1:], (2, 6, 7), (6, 7), "uint16"), "TIFF")
+    array = LazyArray(
+        "a.tif", PagedArray(lambda _: PIXELS[0, 0, 1:], (2, 6, 7), (6, 7), "uint16"), "TIFF"
+    )
     text = r"a\.tif cannot be read as TIFF.*page 1 has shape \(5, 7\), the first \(6, 7\)"
     with pytest.raises(ValueError, match=text):
         np.asarray(array[1])

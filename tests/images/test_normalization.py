@@ -81,7 +81,7 @@ def test_several_images_are_measured_as_one(noise):
 def test_a_measured_map_can_be_stored(noise):
     image = noise(6, 5, 2)
     affine = Normalizer().measure(image)
-    stored = Normalizer.parse(json.loads(json.dumps(Normalizer().frozen(affine).to_dict())))
+    stored = Normalizer.parse(json.loads(json.dumps(Normalizer().from_affine(affine).to_dict())))
     assert stored.kind == "fixed"
     again = stored.measure(np.zeros((1, 1, 2)))
     np.testing.assert_array_equal(again.apply(image), affine.apply(image))

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.resampling import factors, resample
+from gvtnets_tf.images.resampling import resample, resampling_factors
 
 FINE = {"Z": 0.29, "Y": 0.108, "X": 0.108}
 CUBES = {"Z": 0.29, "Y": 0.29, "X": 0.29}
@@ -22,9 +22,11 @@ def smooth(*shape, seed=0):
 
 def test_the_published_factors_come_out_of_the_voxel_sizes():
     image = Image(np.zeros((2, 4, 10, 10), np.uint8), "CZYX", FINE)
-    found = factors(image, CUBES)
+    found = resampling_factors(image, CUBES)
     assert found == pytest.approx({"Z": 1, "Y": 0.37241, "X": 0.37241}, abs=1e-5)
-    assert factors(image, {"Y": 0.054}) == pytest.approx({"Y": 2})  # the others are left alone
+    assert resampling_factors(image, {"Y": 0.054}) == pytest.approx(
+        {"Y": 2}
+    )  # the others are left alone
 
 
 def test_a_volume_is_what_scipy_makes_of_it():

@@ -1,5 +1,4 @@
 import errno
-import json
 import signal
 import subprocess
 import sys
@@ -7,20 +6,15 @@ import time
 
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from microscope_files import COLORS, METADATA, NAMES, counts, stack
 
 from gvtnets_tf import atomic_files
-from gvtnets_tf.images.formats import tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.readers import read, read_colors, read_metadata
 from gvtnets_tf.images.writers import cast, write
 
-NAMES = ("DNA", "ER", "µ-tubulin")
-COLORS = ("#0000ff", "#00ff10", "#ff8000")
-METADATA = {"mode": "whole", "tile": [16, 64, 64], "unit": "µm"}
-STEPS = {"Z": 0.29, "Y": 0.108, "X": 0.11}
 KEEPS_COLORS = (".ome.tif", ".ome.tiff", ".tif", ".zarr")
 COMMON = ["uint8", "uint16", "uint32", "int8", "int16", "float32", "float64", "bool"]
 DTYPES = {
@@ -29,14 +23,6 @@ DTYPES = {
     ".zarr": [*COMMON, "int64"],
     ".png": ["uint8", "uint16"],
 }
-
-
-def counts(shape, dtype="uint16", seed=0):
-    return np.random.default_rng(seed).integers(0, 100, shape).astype(dtype)
-
-
-def stack():
-    return Image(counts((3, 4, 30, 20)), "CZYX", STEPS, NAMES, "cells")
 
 
 @st.composite
@@ -48,7 +34,7 @@ def images(draw, suffix):
     shape = [draw(st.integers(1, 4)) for _ in axes]
     known = draw(st.sets(st.sampled_from(axes)) if axes else st.just(set())) - {"C"}
     steps = {letter: draw(st.floats(1e-3, 1e3)) for letter in sorted(known)}
-    return Image(counts(shape, draw(st.sampled_from(DTYPES[suffix]))), axes, steps)
+    return Image(counts(*shape, dtype=draw(st.sampled_from(DTYPES[suffix]))), axes, steps)
 
 
 @pytest.mark.parametrize("suffix", DTYPES)
@@ -70,69 +56,6 @@ def test_names_colors_and_metadata_survive_a_round_trip(tmp_path, suffix):
     assert read(path).name == "a"
     assert read_colors(path) == COLORS
     assert read_metadata(path) == METADATA
-
-
-def test_a_png_keeps_its_voxel_size_and_metadata(tmp_path):
-    image = Image(counts((1, 5, 6)), "ZYX", STEPS)
-    path = write(tmp_path / "a.png", image, metadata=METADATA)
-    assert read(path).voxel_size == STEPS
-    assert read_metadata(path) == METADATA
-
-
-def test_tifffile_finds_axes_and_micrometers_in_the_ome_tiff(tmp_path):
-    path = write(tmp_path / "a.ome.tif", stack(), colors=COLORS)
-    with tifffile.TiffFile(path) as tif:
-        assert (tif.series[0].kind, tif.series[0].axes) == ("ome", "CZYX")
-        np.testing.assert_array_equal(tif.asarray(), stack().array)
-        pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
-    assert (pixels["PhysicalSizeZ"], pixels["PhysicalSizeZUnit"]) == (0.29, "µm")
-    assert [channel["Name"] for channel in pixels["Channel"]] == list(NAMES)
-    assert pixels["Channel"][0]["Color"] == 0x0000FFFF
-    assert pixels["Channel"][2]["Color"] == 0xFF8000FF - 2**32
-
-
-def test_imagej_finds_a_hyperstack_in_micrometers(tmp_path):
-    image = Image(counts((2, 3, 4, 8, 9)), "CTZYX", {**STEPS, "T": 2.5}, NAMES[:2])
-    with tifffile.TiffFile(write(tmp_path / "a.tif", image)) as tif:
-        words = tif.imagej_metadata
-        assert (words["images"], words["channels"], words["slices"], words["frames"]) == (
-            24,
-            2,
-            4,
-            3,
-        )
-        assert (words["unit"], words["spacing"], words["finterval"]) == ("micron", 0.29, 2.5)
-        assert words["Labels"][:4] == ["DNA", "ER", "DNA", "ER"]
-        assert tif.pages[0].resolution == pytest.approx((1 / 0.11, 1 / 0.108))
-        np.testing.assert_array_equal(tif.asarray(), np.moveaxis(image.array, 0, 2))
-
-
-def test_a_dtype_that_imagej_lacks_is_a_tiff_with_axes_in_json(tmp_path):
-    path = write(tmp_path / "a.tif", Image(counts((3, 8, 9), "float64"), "ZYX", STEPS))
-    with tifffile.TiffFile(path) as tif:
-        assert (tif.series[0].kind, tif.series[0].axes) == ("shaped", "ZYX")
-    assert read(path).voxel_size == STEPS
-
-
-def test_ome_zarr_has_levels_with_their_voxel_size(tmp_path):
-    pixels = counts((2, 300, 513))
-    path = write(tmp_path / "a.zarr", Image(pixels, "ZYX", STEPS))
-    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
-    scales = attributes["ome"]["multiscales"][0]
-    assert attributes["ome"]["version"] == "0.5"
-    assert [axis["name"] for axis in scales["axes"]] == ["z", "y", "x"]
-    assert {axis["unit"] for axis in scales["axes"]} == {"micrometer"}
-    fine, coarse = (d["coordinateTransformations"] for d in scales["datasets"])
-    assert fine[0]["scale"] == [0.29, 0.108, 0.11]
-    assert coarse[0]["scale"] == pytest.approx([0.29, 0.216, 0.22])
-    assert coarse[1]["translation"] == pytest.approx([0, 0.054, 0.055])
-
-    import zarr
-
-    level = zarr.open(str(path), mode="r")["1"]
-    assert level.shape == (2, 150, 256)
-    assert level[1, 3, 5] == np.rint(pixels[1, 6:8, 10:12].mean())
-    assert level.metadata.dimension_names == ("z", "y", "x")
 
 
 def test_a_cast_rounds_clips_and_counts():
@@ -182,17 +105,6 @@ def test_the_clipped_share_is_said(tmp_path, caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_stack_too_large_for_imagej_is_written_with_its_axes(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiff, "IMAGEJ_BYTES", stack().array.nbytes - 1)
-    path = write(tmp_path / "a.tif", stack(), metadata=METADATA)
-    back = read(path)
-    assert (back.axes, back.voxel_size, back.channel_names) == ("CZYX", STEPS, NAMES)
-    np.testing.assert_array_equal(back.numpy(), stack().array)
-    assert read_metadata(path) == METADATA
-    with pytest.raises(ValueError, match="GiB of uint16 cannot hold channel colors"):
-        write(tmp_path / "b.tif", stack(), colors=COLORS)
-
-
 def test_npy_says_what_it_does_not_keep(tmp_path, caplog):
     path = write(tmp_path / "a.npy", stack(), metadata=METADATA)
     assert "not kept: axes, voxel_size, channel_names, metadata" in caplog.text
@@ -208,14 +120,14 @@ def test_npy_says_what_it_does_not_keep(tmp_path, caplog):
         ("a.npy", stack(), {"colors": COLORS}, "cannot hold channel colors"),
         (
             "a.ome.tif",
-            Image(counts((3, 3), "int64"), "YX"),
+            Image(counts(3, 3, dtype="int64"), "YX"),
             {},
             "holds no int64: .*--dtype float32",
         ),
         ("a.tif", stack(), {"colors": ["red"] * 3}, "3 channels need 3 colors '#rrggbb'"),
         ("a.tif", stack(), {"metadata": {"x": object()}}, "must be what JSON can hold"),
-        ("a.tif", Image(counts((2, 3, 3)), "CYX", {}, NAMES), {}, "2 channels need 2 names"),
-        ("a.tif", Image(counts((0, 3)), "YX"), {}, "An empty image"),
+        ("a.tif", Image(counts(2, 3, 3), "CYX", {}, NAMES), {}, "2 channels need 2 names"),
+        ("a.tif", Image(counts(0, 3), "YX"), {}, "An empty image"),
         (
             "a.tif",
             Image(np.ones((3, 3)), "YX"),
@@ -256,13 +168,13 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch, suffix, modul
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    old = write(tmp_path / f"a{suffix}", Image(counts((4, 4)), "YX"))
+    old = write(tmp_path / f"a{suffix}", Image(counts(4, 4), "YX"))
     monkeypatch.setattr(f"{module}.{name}", full)
     with pytest.raises(OSError, match=r"Could not write .*a\.\S+: No space left on device"):
-        write(old, Image(counts((4, 4), seed=1), "YX"), force=True)
+        write(old, Image(counts(4, 4, seed=1), "YX"), force=True)
     assert list(tmp_path.iterdir()) == [old]
     monkeypatch.undo()
-    np.testing.assert_array_equal(read(old).numpy(), counts((4, 4)))
+    np.testing.assert_array_equal(read(old).numpy(), counts(4, 4))
 
 
 def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
@@ -271,7 +183,7 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(atomic_files.os, "replace", denied)
     with pytest.raises(OSError, match=r"Could not write .*a\.tif: Permission denied"):
-        write(tmp_path / "a.tif", Image(counts((4, 4)), "YX"))
+        write(tmp_path / "a.tif", Image(counts(4, 4), "YX"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
+from common_checks import check_arguments, check_layer, set_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import check_arguments, check_layer, set_weights
 
 from gvtnets_tf.layers import GlobalAttention
 
@@ -25,7 +25,7 @@ QUERIES = 4096
 
 @pytest.mark.parametrize("grid", [(5,), (4, 6), (2, 4, 6)], ids=["1d", "2d", "3d"])
 @pytest.mark.parametrize("config, weights", [(LINEAR, 6), (SOFTMAX, 4), (CHUNKED, 6)])
-def test_attention_laws(noise, config, weights, grid):
+def test_attention_common_checks(noise, config, weights, grid):
     make = lambda **kwargs: GlobalAttention(**config, **kwargs)
     check_layer(make, noise(2, 7, 8), noise(2, *grid, 5), weights=weights)
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from laws import check_arguments, check_layer, set_weights
+from common_checks import check_arguments, check_layer, set_weights
 
 from gvtnets_tf.layers import DenseBlock, ResidualBlock
 from gvtnets_tf.layers.blocks import PlanePooling
@@ -23,19 +23,19 @@ DENSE = [
 
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("config, weights", RESIDUAL)
-def test_residual_block_laws(noise, rank, config, weights):
+def test_residual_block_common_checks(noise, rank, config, weights):
     make = lambda **kwargs: ResidualBlock(rank, **config, **kwargs)
     check_layer(make, noise(2, *GRIDS[rank], 5), weights=weights)
 
 
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("config, weights", DENSE)
-def test_dense_block_laws(noise, rank, config, weights):
+def test_dense_block_common_checks(noise, rank, config, weights):
     make = lambda **kwargs: DenseBlock(rank, **config, **kwargs)
     check_layer(make, noise(2, *GRIDS[rank], 5), weights=weights)
 
 
-def test_plane_pooling_laws(noise):
+def test_plane_pooling_common_checks(noise):
     check_layer(lambda **kwargs: PlanePooling(3, **kwargs), noise(2, 2, 7, 6, 3), weights=0)
 
 

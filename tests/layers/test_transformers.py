@@ -4,9 +4,9 @@ import keras
 import naive
 import numpy as np
 import pytest
+from common_checks import check_arguments, check_layer, set_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import check_arguments, check_layer, set_weights
 
 from gvtnets_tf.layers import (
     GVTO,
@@ -36,7 +36,7 @@ TRANSFORMERS = [GlobalSameTransformer, GlobalDownTransformer, GlobalUpTransforme
 
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("config, weights", GVTOS)
-def test_gvto_laws(noise, rank, config, weights):
+def test_gvto_common_checks(noise, rank, config, weights):
     make = lambda **kwargs: GVTO(rank, **config, **kwargs)
     check_layer(make, noise(2, *GRIDS[rank], 4), weights=weights)
 
@@ -44,7 +44,7 @@ def test_gvto_laws(noise, rank, config, weights):
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("config, weights", [({}, 6), (PAPER, 6), (RELEASE, 8)])
 @pytest.mark.parametrize("cls", TRANSFORMERS)
-def test_global_transformer_laws(noise, cls, rank, config, weights):
+def test_global_transformer_common_checks(noise, cls, rank, config, weights):
     make = lambda **kwargs: cls(rank, **config, **kwargs)
     check_layer(make, noise(2, *GRIDS[rank], 4), weights=weights)
 

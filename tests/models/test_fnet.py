@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from laws import check_arguments, check_model, set_weights
+from common_checks import check_arguments, check_model, set_weights
 
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.fnet import FNet
@@ -17,7 +17,7 @@ GRIDS = {2: (8, 4), 3: (4, 8, 4)}
 
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("config, weights", [(SMALL, 86), (SCALED, 52)], ids=["small", "scaled"])
-def test_fnet_laws(noise, tmp_path, rank, config, weights):
+def test_fnet_common_checks(noise, tmp_path, rank, config, weights):
     make = lambda **kwargs: FNet(**{**config, "rank": rank}, **kwargs)
     check_model(make, noise(2, *GRIDS[rank], 1), tmp_path, weights=weights)
 

@@ -3,7 +3,7 @@ import naive
 import numpy as np
 import pytest
 import tensorflow as tf
-from laws import check_arguments, check_model, set_weights
+from common_checks import check_arguments, check_model, set_weights
 
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet, compute_widths
@@ -40,7 +40,7 @@ def made(config, x, **changes):
 
 
 @pytest.mark.parametrize("config, weights", WEIGHTS, ids=NAMES)
-def test_gpt_laws(noise, tmp_path, config, weights):
+def test_gpt_common_checks(noise, tmp_path, config, weights):
     make = lambda **kwargs: GlobalPixelTransformerNet(**config, **kwargs)
     check_model(make, noise(2, *GRIDS[config.get("rank", 2)], 6), tmp_path, weights=weights)
 

@@ -3,7 +3,7 @@ import naive
 import numpy as np
 import pytest
 import tensorflow as tf
-from laws import check_arguments, check_model, set_weights
+from common_checks import check_arguments, check_model, set_weights
 
 from gvtnets_tf.layers import GVTO, ResidualBlock
 from gvtnets_tf.models.base import ImageModel, named_weights
@@ -54,7 +54,7 @@ CONFIGS = [(MIXED, 49), (NARROW, 75), (SOFTMAX, 71), (PLAIN, 61)]
 
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("config, weights", CONFIGS, ids=["mixed", "narrow", "softmax", "plain"])
-def test_gvtnet_laws(noise, tmp_path, rank, config, weights):
+def test_gvtnet_common_checks(noise, tmp_path, rank, config, weights):
     make = lambda **kwargs: GVTNet(**{**config, "rank": rank}, **kwargs)
     check_model(make, noise(2, *GRIDS[rank], 1), tmp_path, weights=weights)
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from laws import check_arguments, check_layer, set_weights
+from common_checks import check_arguments, check_layer, set_weights
 
 from gvtnets_tf.models.heads import Head, LabelHead
 
@@ -11,13 +11,13 @@ GRIDS = {2: (4, 6), 3: (2, 4, 6)}
 
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("config, weights", [({}, 2), (GVT, 6), (FNET, 4)])
-def test_head_laws(noise, rank, config, weights):
+def test_head_common_checks(noise, rank, config, weights):
     make = lambda **kwargs: Head(rank, 3, **config, **kwargs)
     check_layer(make, noise(2, *GRIDS[rank], 4), noise(2, *GRIDS[rank], 1), weights=weights)
 
 
 @pytest.mark.parametrize("classes", [None, 5])
-def test_label_head_laws(noise, classes):
+def test_label_head_common_checks(noise, classes):
     make = lambda **kwargs: LabelHead(3, classes, **kwargs)
     check_layer(make, noise(2, 4, 6, 4), noise(2, 4, 6, 1), weights=2)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from laws import check_arguments, check_model, set_weights
+from common_checks import check_arguments, check_model, set_weights
 
 from gvtnets_tf.models.projection import ProjectionGVTNet, SurfaceProjection
 
@@ -19,13 +19,13 @@ WHOLE = {"projection": {**SURFACE, "num_heads": 2}, "restoration": RESTORE}
 
 
 @pytest.mark.parametrize("config", [SURFACE, {"filters": 2, "num_heads": 1}])
-def test_surface_projection_laws(noise, tmp_path, config):
+def test_surface_projection_common_checks(noise, tmp_path, config):
     make = lambda **kwargs: SurfaceProjection(**config, **kwargs)
     # Six convolutions of two weights, one GVTO of eight, two of six.
     check_model(make, noise(2, 3, 32, 16, 1), tmp_path, weights=32)
 
 
-def test_projection_laws(noise, tmp_path):
+def test_projection_common_checks(noise, tmp_path):
     make = lambda **kwargs: ProjectionGVTNet(**WHOLE, **kwargs)
     check_model(make, noise(1, 3, 16, 32, 1), tmp_path, weights=60)
 

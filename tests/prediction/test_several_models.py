@@ -126,7 +126,7 @@ def test_five_models_read_the_file_once_and_prepare_it_once_per_kind(tmp_path, m
     own = predictor(np.copy, voxel_size=SIZE)
     models = {"a": scored(), "b": other, "c": scored(), "d": scored(), "e": own}
     monkeypatch.setattr(sources, "read", counted("opened", sources.read))
-    monkeypatch.setattr(tiff, "_page", counted("pages", tiff._page))
+    monkeypatch.setattr(tiff, "_read_page", counted("pages", tiff._read_page))
     monkeypatch.setattr(time_series, "_measure", counted("measured", time_series._measure))
     monkeypatch.setattr(ndimage, "zoom", counted("resampled", ndimage.zoom))
     kept = []

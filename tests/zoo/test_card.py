@@ -10,7 +10,7 @@ FULL = Card(
     axes="YX",
     output_axes="YX",
     input_normalizer=Normalizer("percentile", 1.0, 99.0, scope="dataset"),
-    target_normalizer=Normalizer("zscore").frozen(
+    target_normalizer=Normalizer("zscore").from_affine(
         Affine(np.array([3.0, 4.0]), np.array([2.0, 5.0]))
     ),
     denormalize="stored",

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from checkpoints import Parity, save
-from laws import set_weights
+from common_checks import set_weights
 from webserver import serving
 
 from gvtnets_tf import download, load

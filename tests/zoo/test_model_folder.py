@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from laws import set_weights
+from common_checks import set_weights
 
 from gvtnets_tf import load
 from gvtnets_tf.images.normalization import Normalizer

@@ -19,7 +19,7 @@ from gvtnets_tf.data.in_silico_labeling import file_names
 from gvtnets_tf.data.in_silico_labeling.file_names import LABELS, NEURITE, find_split
 from gvtnets_tf.images.formats import png
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.lazy_arrays import Pages, Stored
+from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
 
 COLORS = {2: "RGB", 3: "palette", 4: "gray and alpha", 6: "RGBA"}
 DTYPES = {8: np.dtype("uint8"), 16: np.dtype("uint16")}
@@ -92,8 +92,8 @@ class Well:
         return self._image(lambda number: self._read_label(labels[number]), tuple(labels), dtype)
 
     def _image(self, read, names, dtype):
-        pages = Pages(read, (len(names), *self.shape), self.shape, dtype)
-        return Image(Stored(self.name, pages, "a well"), "CYX", {}, names, self.name)
+        pages = PagedArray(read, (len(names), *self.shape), self.shape, dtype)
+        return Image(LazyArray(self.name, pages, "a well"), "CYX", {}, names, self.name)
 
     def _read_label(self, label):
         if label in self.labels:

@@ -1,92 +1,95 @@
-"""Files as microscopes write them: CZI of Zeiss, through bioio, and ND2 of Nikon."""
+"""CZI of Zeiss, read by bioio, and ND2 of Nikon."""
+
+from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.checks import optional
-from gvtnets_tf.images.lazy_arrays import Pages, Stored
-from gvtnets_tf.images.metadata import decoding, log_once, restore, step
+from gvtnets_tf.checks import import_optional
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
+from gvtnets_tf.images.metadata import convert_step, log_once, name_file_in_errors, restore_image
 
 
-def read_czi(path, axes):
-    """Open a CZI file; see `readers.read`."""
-    reader = optional("bioio_czi", "czi")
-    with decoding(path, "CZI"):
+def read_czi(path: Path, axes: str | None) -> Image:
+    """Read a CZI file; see `readers.read`."""
+    reader = import_optional("bioio_czi", "czi")
+    with name_file_in_errors(path, "CZI"):
         file = reader.Reader(path, chunk_dims=["Y", "X"])
         names = tuple(map(str, file.channel_names or ()))
         array, sizes = file.dask_data, file.physical_pixel_sizes
         letters, scenes = file.dims.order, file.scenes
     if len(scenes) > 1:
-        _say_first(path, len(scenes), f"scenes ({', '.join(map(str, scenes))})")
-    return _opened(path, "CZI", array, letters, axes, sizes._asdict(), names)
+        _log_first(path, len(scenes), f"scenes ({', '.join(map(str, scenes))})")
+    return _make_image(path, "CZI", array, letters, axes, sizes._asdict(), names)
 
 
-def read_nd2(path, axes):
-    """Open an ND2 file; see `readers.read`."""
-    reader = optional("nd2", "nd2")
-    with decoding(path, "ND2"), reader.ND2File(path) as file:
+def read_nd2(path: Path, axes: str | None) -> Image:
+    """Read an ND2 file; see `readers.read`."""
+    reader = import_optional("nd2", "nd2")
+    with name_file_in_errors(path, "ND2"), reader.ND2File(path) as file:
         letters = "".join(file.sizes)
         array = file.to_dask()  # opens the file again for each page
         channels = getattr(file.metadata, "channels", None) or ()
         names = tuple(channel.channel.name for channel in channels)
-        sizes = _calibrated(file, channels)
+        sizes = _calibrated_sizes(file, channels)
     if "P" in letters:
         count = array.shape[letters.index("P")]
         if count > 1:
-            _say_first(path, count, "positions")
+            _log_first(path, count, "positions")
         array = array[(slice(None),) * letters.index("P") + (0,)]
         letters = letters.replace("P", "")
-    return _opened(path, "ND2", array, letters, axes, sizes, names)
+    return _make_image(path, "ND2", array, letters, axes, sizes, names)
 
 
-def _calibrated(file, channels):
-    """Micrometres per axis; of an axis that was never calibrated the file says 1."""
+def _calibrated_sizes(file, channels):
+    """Return micrometers per calibrated axis; ND2 states 1 for the others."""
     sizes = dict(zip("XYZ", file.voxel_size()))
-    known = channels[0].volume.axesCalibrated if channels else (True,) * 3
-    return {letter: sizes[letter] for letter, calibrated in zip("XYZ", known) if calibrated}
+    flags = channels[0].volume.axesCalibrated if channels else (True,) * 3
+    return {letter: sizes[letter] for letter, calibrated in zip("XYZ", flags) if calibrated}
 
 
-def _say_first(path, count, what):
+def _log_first(path, count, parts):
     log_once(
-        f"{path} holds {count} {what}: the first is read; save the others as files of their own."
+        f"{path} holds {count} {parts}: the first is read; save the others as files of their own."
     )
 
 
-def _opened(path, kind, array, letters, axes, sizes, names):
-    """Make an `Image` of an array that decodes what it is asked for.
+def _make_image(path, kind, array, letters, axes, sizes, names):
+    """Make an `Image` of a dask array, whose chunks are decoded when they are read.
 
     Args:
-        path, kind: of the file, for messages.
+        path, kind: path and format of the file, for messages.
         array: dask array.
-        letters: str. Its axes as the library names them, `S` for color samples.
-        axes: str or `None`. What to call the axes that are left, in their order.
+        letters: str. Axes as the library names them, `S` for color samples.
+        axes: str or `None`. Names for the axes longer than one, in their order.
         sizes: mapping from axis letter to micrometers or `None`.
         names: tuple of str. Names of the channels.
 
     Raises:
         ValueError: naming the file, if it is a color image or `axes` does not fit.
     """
-    # These libraries show every image with all their axes; those of length one say nothing.
-    kept = [i for i, n in enumerate(array.shape) if n > 1 or letters[i] in "YX"]
-    array = array[tuple(slice(None) if i in kept else 0 for i in range(array.ndim))]
-    letters = "".join(letters[i] for i in kept)
+    # These libraries give every image all of their axes; those of length one mean nothing.
+    long = [i for i, n in enumerate(array.shape) if n > 1 or letters[i] in "YX"]
+    array = array[tuple(slice(None) if i in long else 0 for i in range(array.ndim))]
+    letters = "".join(letters[i] for i in long)
     if "S" in letters and axes is None:
         raise ValueError(
             f"{path} is a color image (axes {letters}, shape {array.shape}): say which axis "
             f"counts its channels with --axes, e.g. --axes {letters.replace('S', 'C')}."
         )
-    about = {
-        "voxel_size": {k: size for k, v in sizes.items() if (size := step(k, v, "µm"))},
+    record = {
+        "voxel_size": {k: convert_step(k, v, "µm") for k, v in sizes.items()},
         "channel_names": names,
     }
-    pages = _pages(array, letters.index("Y"))
-    return restore(path, Stored(path, pages, kind), axes or letters, about)
+    pages = _make_pages(array, letters.index("Y"))
+    return restore_image(path, LazyArray(path, pages, kind), axes or letters, record)
 
 
-def _pages(array, first):
-    """A dask array as pages that begin at an axis, kept when they are decoded."""
-    lead = array.shape[:first]
+def _make_pages(array, first):
+    """Return a dask array as pages, of which axis `first` is the first."""
+    leading = array.shape[:first]
 
-    def page(number):
-        return np.asarray(array[tuple(map(int, np.unravel_index(number, lead)))])
+    def read_page(number):
+        return np.asarray(array[tuple(map(int, np.unravel_index(number, leading)))])
 
-    return Pages(page, array.shape, array.shape[first:], array.dtype)
+    return PagedArray(read_page, array.shape, array.shape[first:], array.dtype)

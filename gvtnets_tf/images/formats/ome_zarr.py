@@ -1,30 +1,34 @@
-"""OME-Zarr, the chunked format: 0.4 and 0.5 are read, 0.5 is written.
+"""OME-Zarr: versions 0.4 and 0.5 are read, 0.5 is written.
 
 Reference:
     Next-generation file formats (NGFF), https://ngff.openmicroscopy.org/0.5/
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 
-from gvtnets_tf.checks import optional
+from gvtnets_tf.checks import import_optional
 from gvtnets_tf.images.axes import ORDER, rearrange
-from gvtnets_tf.images.lazy_arrays import Stored
-from gvtnets_tf.images.metadata import KEY, decoding, restore, step
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.lazy_arrays import LazyArray
+from gvtnets_tf.images.metadata import KEY, convert_step, name_file_in_errors, restore_image
 
 CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}  # 4 MiB of uint16
 LEVELS = 5  # at most
-SMALLEST = 128  # voxels along Y and X below which there is no further level
+SMALLEST = 128  # voxels along Y and X of the last level
 KINDS = {"T": "time", "C": "channel"}
 UNITS = {"T": "second", "Z": "micrometer", "Y": "micrometer", "X": "micrometer"}
 
 
-def is_zarr(path):
-    """Whether a folder is a Zarr array or group."""
+def is_zarr(path: Path) -> bool:
+    """Return `True` if a folder is a Zarr array or group."""
     return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def read(path, axes=None):
-    """Open level 0 of an OME-Zarr image, or a bare array; see `readers.read`."""
+def read(path: Path, axes: str | None = None) -> Image:
+    """Read level 0 of an OME-Zarr image, or a bare array; see `readers.read`."""
     node = _open(path)
     if not hasattr(node, "shape"):
         return _read_image(path, node, axes)
@@ -35,14 +39,13 @@ def read(path, axes=None):
             f"{path} is a Zarr array of shape {node.shape} without OME axes: name them with "
             f"--axes, e.g. --axes {ORDER[-len(node.shape) :]}. Received: axes={letters!r}."
         )
-    return restore(path, Stored(path, node, "Zarr"), letters, {})
+    return restore_image(path, LazyArray(path, node, "Zarr"), letters, {})
 
 
-def read_about(path):
-    """The record of an OME-Zarr image, with `"colors"` where it has them."""
+def read_record(path: Path) -> dict:
+    """Read the record of an OME-Zarr image, with its `"colors"`; see `metadata.describe_image`."""
     node = _open(path)
-    words = _ome(node)
-    channels = words.get("omero", {}).get("channels", [])
+    channels = _ome_attributes(node).get("omero", {}).get("channels", [])
     names = [channel.get("label") or "" for channel in channels]
     colors = [channel.get("color") for channel in channels]
     return {
@@ -52,16 +55,16 @@ def read_about(path):
     }
 
 
-def write(path, image, about, colors=()):
-    """Write OME-Zarr 0.5 with axes in the order the format asks for, time to X."""
-    zarr = optional("zarr", "zarr")
+def write(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ()) -> None:
+    """Write OME-Zarr 0.5, with axes in the order of the format, `TCZYX`."""
+    zarr = import_optional("zarr", "zarr")
     order = "".join(letter for letter in ORDER if letter in image.axes or letter in "YX")
     pixels = rearrange(image.array[...], image.axes, order)
     levels = _pyramid(pixels)
-    words = {"version": "0.5", "multiscales": [_multiscale(image, order, len(levels))]}
+    ome = {"version": "0.5", "multiscales": [_multiscale(image, order, len(levels))]}
     if image.channel_names or colors:
-        words["omero"] = _omero(image, pixels, colors)
-    attributes = {"ome": words, KEY: about["metadata"]}
+        ome["omero"] = _omero(image, pixels, colors)
+    attributes = {"ome": ome, KEY: record["metadata"]}
     group = zarr.create_group(str(path), zarr_format=3, attributes=attributes)
     for number, level in enumerate(levels):
         chunks = tuple(min(CHUNK[letter], n) for letter, n in zip(order, level.shape))
@@ -69,45 +72,40 @@ def write(path, image, about, colors=()):
 
 
 def _open(path):
-    zarr = optional("zarr", "zarr")
-    with decoding(path, "Zarr"):
+    zarr = import_optional("zarr", "zarr")
+    with name_file_in_errors(path, "Zarr"):
         return zarr.open(str(path), mode="r")
 
 
-def _ome(node):
-    # 0.5 keeps its words under "ome", 0.4 among the attributes themselves.
+def _ome_attributes(node):
+    # Version 0.5 has them under "ome", 0.4 among all others.
     return node.attrs.get("ome", dict(node.attrs))
 
 
 def _read_image(path, group, axes):
-    words = _ome(group)
-    if not words.get("multiscales"):
-        found = ", ".join(sorted(name for name, _ in group.members())) or "nothing"
+    multiscales = _ome_attributes(group).get("multiscales")
+    if not multiscales:
+        members = ", ".join(sorted(name for name, _ in group.members())) or "nothing"
         raise ValueError(
             f"{path} is a Zarr group without an OME-Zarr image (no `multiscales`): choose an "
-            f"image inside it. It holds {found}."
+            f"image inside it. It holds {members}."
         )
-    scales = words["multiscales"][0]
-    with decoding(path, "OME-Zarr"):
+    scales = multiscales[0]
+    with name_file_in_errors(path, "OME-Zarr"):
         first = scales["datasets"][0]
         array = group[first["path"]]
         names = [axis["name"] for axis in scales["axes"]]
         units = [axis.get("unit") for axis in scales["axes"]]
         factors = _scale(scales, len(names)) * _scale(first, len(names))
-        about = read_about(path)
+        record = read_record(path)
     letters = axes or "".join(names).upper()
-    steps = {k: step(k, f, u) for k, f, u in zip(letters, factors, units)}
-    return restore(
-        path,
-        Stored(path, array, "Zarr"),
-        letters,
-        about | {"voxel_size": {k: v for k, v in steps.items() if v}},
-    )
+    record["voxel_size"] = {k: convert_step(k, f, u) for k, f, u in zip(letters, factors, units)}
+    return restore_image(path, LazyArray(path, array, "Zarr"), letters, record)
 
 
 def _scale(entry, ndim):
-    found = [t["scale"] for t in entry.get("coordinateTransformations", ()) if "scale" in t]
-    return np.prod([np.ones(ndim), *found], axis=0)
+    scales = [t["scale"] for t in entry.get("coordinateTransformations", ()) if "scale" in t]
+    return np.prod([np.ones(ndim), *scales], axis=0)
 
 
 def _multiscale(image, order, levels):
@@ -119,12 +117,12 @@ def _multiscale(image, order, levels):
     ]
     datasets = []
     for level in range(levels):
-        shrunk = {k: 2**level if k in "YX" else 1 for k in order}
-        scale = [float(steps.get(k, 1.0) * shrunk[k]) for k in order]
-        # The center of the first mean of 2**level voxels lies this far from the first voxel's.
-        shift = [float(steps.get(k, 1.0) * (shrunk[k] - 1) / 2) for k in order]
-        where = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
-        datasets.append({"path": str(level), "coordinateTransformations": where})
+        factor = {k: 2**level if k in "YX" else 1 for k in order}
+        scale = [float(steps.get(k, 1.0) * factor[k]) for k in order]
+        # From the center of the first voxel to that of the mean of the first 2**level voxels.
+        shift = [float(steps.get(k, 1.0) * (factor[k] - 1) / 2) for k in order]
+        place = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
+        datasets.append({"path": str(level), "coordinateTransformations": place})
     return {"name": image.name, "type": "mean", "axes": axes, "datasets": datasets}
 
 
@@ -148,7 +146,7 @@ def _pyramid(pixels):
 
 
 def _halve(pixels):
-    """Mean of 2 x 2 pixels; an odd last row or column has no partner and is left out."""
+    """Average blocks of 2 x 2 pixels; an odd last row or column is dropped."""
     *lead, y, x = pixels.shape
     blocks = pixels[..., : y // 2 * 2, : x // 2 * 2].reshape(*lead, y // 2, 2, x // 2, 2)
     mean = blocks.mean((-3, -1))

@@ -1,49 +1,52 @@
 """PNG: one plane per file, gray."""
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from gvtnets_tf.images.axes import rearrange
-from gvtnets_tf.images.lazy_arrays import Pages, Stored
-from gvtnets_tf.images.metadata import KEY, decoding, parse, restore
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
+from gvtnets_tf.images.metadata import KEY, name_file_in_errors, parse_record, restore_image
 
-COLORS = ("RGB", "RGBA", "LA", "P", "PA")
+COLORS = ("RGB", "RGBA", "LA", "P", "PA")  # modes of Pillow
 DTYPES = ("uint8", "uint16")
 
 
-def read(path, axes=None):
-    """Open a plane, or a color image whose axes are given; see `readers.read`."""
+def read(path: Path, axes: str | None = None) -> Image:
+    """Read a gray plane, or a color image whose axes are given; see `readers.read`."""
     file = _open(path)
-    about, mode = parse(file.info.get(KEY)), "RGB" if file.mode == "P" else file.mode
+    record, mode = parse_record(file.info.get(KEY)), "RGB" if file.mode == "P" else file.mode
     if axes is not None:
-        about["axes"] = axes
+        record["axes"] = axes
     if file.mode not in COLORS:
-        return restore(path, _pixels(path, file, mode), axes or "YX", about)
+        return restore_image(path, _pixels(path, file, mode), axes or "YX", record)
     if axes is None:
         raise ValueError(
             f"{path} is a color image ({file.mode}): convert it to gray, or take its colors as "
             f"channels with --axes YXC."
         )
-    if _depth(path) == 16:  # Pillow would keep 8 of them and say nothing
+    if _bit_depth(path) == 16:  # Pillow would round them to 8 bits without a warning
         raise ValueError(f"{path} has colors of 16 bits, which are not read: convert it to TIFF.")
-    return restore(path, _pixels(path, file, mode), axes, about)
+    return restore_image(path, _pixels(path, file, mode), axes, record)
 
 
-def read_about(path):
-    """The record of a PNG file."""
-    return parse(_open(path).info.get(KEY))
+def read_record(path: Path) -> dict:
+    """Read the record of a PNG file; see `metadata.describe_image`."""
+    return parse_record(_open(path).info.get(KEY))
 
 
-def write(path, image, about, colors=()):
-    """Write one plane, with its record as a text chunk."""
+def write(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ()) -> None:
+    """Write one plane, with its record in a text chunk."""
     from PIL import Image as Pillow
     from PIL.PngImagePlugin import PngInfo
 
     if colors:
         raise ValueError("A .png file holds one gray plane, without colors: write .tif or .zarr.")
     note = PngInfo()
-    note.add_itxt(KEY, json.dumps(about))
+    note.add_itxt(KEY, json.dumps(record))
     plane = rearrange(image.array[...], image.axes, "YX")
     Pillow.fromarray(np.ascontiguousarray(plane)).save(path, pnginfo=note)
 
@@ -51,24 +54,24 @@ def write(path, image, about, colors=()):
 def _open(path):
     from PIL import Image as Pillow
 
-    with decoding(path, "PNG"), Pillow.open(path) as file:
-        file.verify()  # the sums of all its parts, without decoding
+    with name_file_in_errors(path, "PNG"), Pillow.open(path) as file:
+        file.verify()  # checksums of all chunks, without decoding
         return file
 
 
 def _pixels(path, file, mode):
-    """The pixels of a file of which the header was read, decoded as they are asked for."""
+    """Return the pixels of a file with this header; they are decoded when they are read."""
     from PIL import Image as Pillow
 
     def decode(_):
         with Pillow.open(path) as again:
             return np.asarray(again.convert(mode) if again.mode != mode else again)
 
-    one = np.asarray(Pillow.new(mode, (1, 1)))
-    shape = (file.height, file.width, *one.shape[2:])
-    return Stored(path, Pages(decode, shape, shape, one.dtype), "PNG")
+    pixel = np.asarray(Pillow.new(mode, (1, 1)))
+    shape = (file.height, file.width, *pixel.shape[2:])
+    return LazyArray(path, PagedArray(decode, shape, shape, pixel.dtype), "PNG")
 
 
-def _depth(path):
+def _bit_depth(path):
     with path.open("rb") as file:
-        return file.read(25)[24]  # of one sample, in the header that every PNG begins with
+        return file.read(25)[24]  # of the header chunk, which comes first in every PNG

@@ -1,4 +1,4 @@
-"""The house laws: what every layer and every model of the package must pass."""
+"""The common checks: what every layer and every model of the package must pass."""
 
 import inspect
 import json
@@ -14,7 +14,7 @@ HALF = {"mixed_float16": ("float16", 0.03), "mixed_bfloat16": ("bfloat16", 0.15)
 
 
 def check_layer(make, *inputs, weights):
-    """Hold a layer to the house laws.
+    """Hold a layer to the common checks.
 
     Args:
         make: callable returning a fresh layer; takes `**kwargs` to pass on.
@@ -29,7 +29,7 @@ def check_layer(make, *inputs, weights):
 
 
 def check_model(make, images, folder, weights):
-    """Hold a model to the house laws.
+    """Hold a model to the common checks.
 
     Args:
         make: callable returning a fresh model; takes `**kwargs` to pass on.

@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+from microscope_files import STEPS, counts
+
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.readers import read
+from gvtnets_tf.images.writers import write
+
+
+def zarr_04(path, pixels, axes, scale, unit="nanometer"):
+    """An OME-Zarr as 0.4 says, by hand."""
+    import zarr
+
+    group = zarr.create_group(str(path), zarr_format=2)
+    group.create_array("0", data=pixels, chunks=pixels.shape)
+    spatial = [{"name": k, "type": "space", "unit": unit} for k in axes if k in "zyx"]
+    other = [{"name": k, "type": {"t": "time", "c": "channel"}[k]} for k in axes if k in "tc"]
+    dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+    group.attrs["multiscales"] = [
+        {"version": "0.4", "axes": other + spatial, "datasets": [dataset]}
+    ]
+    group.attrs["omero"] = {"channels": [{"label": "DNA"}, {"label": "ER"}]}
+    return path
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr_is_opened_with_axes_sizes_and_names(tmp_path, version):
+    pixels = counts(2, 3, 8, 9)
+    path = tmp_path / "a.zarr"
+    if version == "0.4":
+        zarr_04(path, pixels, "czyx", [1, 290, 108, 110])
+    else:
+        sizes = {"Z": 0.29, "Y": 0.108, "X": 0.11}
+        write(path, Image(pixels, "CZYX", sizes, ("DNA", "ER")))
+    image = read(path)
+    assert not isinstance(image.array, np.ndarray)  # still on disk
+    assert (image.axes, image.channel_names) == ("CZYX", ("DNA", "ER"))
+    assert image.voxel_size == pytest.approx({"Z": 0.29, "Y": 0.108, "X": 0.11})
+    np.testing.assert_array_equal(image.numpy(), pixels)
+    cut = image.crop({"X": (2, 5)})
+    np.testing.assert_array_equal(cut.numpy(), pixels[..., 2:5])
+    assert read(path, axes="TZYX").axes == "TZYX"
+
+
+def test_the_scale_of_all_levels_counts_too(tmp_path):
+    path = zarr_04(tmp_path / "a.zarr", counts(3, 8, 9), "zyx", [1, 0.5, 0.5], "micrometer")
+    attributes = json.loads((path / ".zattrs").read_text())
+    whole = [{"type": "scale", "scale": [2, 3, 4]}]
+    attributes["multiscales"][0]["coordinateTransformations"] = whole
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    assert read(path).voxel_size == {"Z": 2.0, "Y": 1.5, "X": 2.0}
+
+
+def test_a_bare_zarr_array_needs_axes(tmp_path):
+    import zarr
+
+    zarr.create_array(str(tmp_path / "a.zarr"), data=counts(3, 8, 9), chunks=(1, 8, 9))
+    with pytest.raises(ValueError, match=r"a\.zarr is a Zarr array .*without OME axes.*--axes ZYX"):
+        read(tmp_path / "a.zarr")
+    image = read(tmp_path / "a.zarr", axes="ZYX")
+    np.testing.assert_array_equal(image.numpy(), counts(3, 8, 9))
+
+
+def test_a_zarr_group_without_an_image_says_what_it_holds(tmp_path):
+    import zarr
+
+    zarr.create_group(str(tmp_path / "plate.zarr")).create_group("B03")
+    with pytest.raises(ValueError, match=r"plate\.zarr.*no `multiscales`.*It holds B03"):
+        read(tmp_path / "plate.zarr")
+
+
+def test_ome_zarr_has_levels_with_their_voxel_size(tmp_path):
+    pixels = counts(2, 300, 513)
+    path = write(tmp_path / "a.zarr", Image(pixels, "ZYX", STEPS))
+    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    scales = attributes["ome"]["multiscales"][0]
+    assert attributes["ome"]["version"] == "0.5"
+    assert [axis["name"] for axis in scales["axes"]] == ["z", "y", "x"]
+    assert {axis["unit"] for axis in scales["axes"]} == {"micrometer"}
+    fine, coarse = (d["coordinateTransformations"] for d in scales["datasets"])
+    assert fine[0]["scale"] == [0.29, 0.108, 0.11]
+    assert coarse[0]["scale"] == pytest.approx([0.29, 0.216, 0.22])
+    assert coarse[1]["translation"] == pytest.approx([0, 0.054, 0.055])
+
+    import zarr
+
+    level = zarr.open(str(path), mode="r")["1"]
+    assert level.shape == (2, 150, 256)
+    assert level[1, 3, 5] == np.rint(pixels[1, 6:8, 10:12].mean())
+    assert level.metadata.dimension_names == ("z", "y", "x")
