@@ -119,7 +119,7 @@ def test_the_validation_loss_is_that_of_the_loss_on_its_patches(tmp_path, data):
     assert [pair.origin for pair in validation] == [{"X": 48}] * 2
     assert all(pair.around.shape == (3, 48, 64) for pair in validation)
     held = fitting.validation_dataset(
-        validation, made.patch_size, made.batch_size, "YX", scales=made.scales, classes=16
+        validation, made.patch_size, made.batch_size, axes="YX", scales=made.scales, classes=16
     )
     total = count = 0
     for x, y in held.as_numpy_iterator():
