@@ -354,7 +354,7 @@ def torch_holding(monkeypatch, tmp_path):
             return found
 
         stand_in = types.SimpleNamespace(load=read, Tensor=Tensor)
-        monkeypatch.setattr(torch_state, "optional", lambda module, extra: stand_in)
+        monkeypatch.setattr(torch_state, "import_optional", lambda module, extra: stand_in)
         (tmp_path / "model.p").touch()
         return tmp_path / "model.p"
 
