@@ -12,11 +12,11 @@ demo: $(READY)
 	$(BIN)/gvtnets demo --out demo --force
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 # All of it; other backends and torch files in an environment of their own.
 test-all: $(READY) .venv-backends/.ready
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 	.venv-backends/bin/python -m pytest tests/test_backends.py tests/zoo/test_conversion.py
 
 lint: $(READY)

@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from small import fast_training
 
 from gvtnets_tf.cli import main as cli
 
@@ -43,6 +44,7 @@ def follow(page):
 def readme(tmp_path_factory):
     """The README followed once, in a folder of its own."""
     with pytest.MonkeyPatch.context() as patch:
+        fast_training(patch, 300.0)
         patch.chdir(folder := tmp_path_factory.mktemp("readme"))
         follow(ROOT / "README.md")
     return folder

@@ -18,11 +18,11 @@ np.save(sys.argv[2], model.predict(np.ones((1, 4, 4, 1), "float32"), verbose=0))
 ORDERS = [
     "import gvtnets_tf, keras",
     "import keras, gvtnets_tf",
-    "from gvtnets_tf import GlobalAttention; import keras",
-    "from gvtnets_tf import GVTNet; import keras",
     *(
         pytest.param(order, marks=pytest.mark.slow)
         for order in (
+            "from gvtnets_tf import GlobalAttention; import keras",
+            "from gvtnets_tf import GVTNet; import keras",
             "import keras; from gvtnets_tf import read",
             "import gvtnets_tf; from gvtnets_tf import *; import keras",
             "import gvtnets_tf.layers.attention, keras",
