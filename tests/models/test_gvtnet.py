@@ -322,7 +322,7 @@ def test_half_precision_learns(noise, policy):
     keras.utils.set_random_seed(0)
     x, y = blurred_pairs(noise)
     model = GVTNet(rank=2, filters=4, depth=2, encoder_blocks=0, decoder_blocks=0, dtype=policy)
-    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    model.compile(keras.optimizers.Adam(1e-2), "mse", run_eagerly=True)
     history = model.fit(x, y, batch_size=8, epochs=6, verbose=0).history["loss"]
     assert np.isfinite(history).all()
     assert history[-1] < 0.5 * history[0]
