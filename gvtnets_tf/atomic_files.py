@@ -19,11 +19,6 @@ def check_writable(path: str | Path, force: bool = False) -> Path:
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
         PermissionError: if the folder of `path` is not writable.
-
-    Examples:
-        >>> import tempfile
-        >>> check_writable(Path(tempfile.mkdtemp(), "results", "scores.csv")).name
-        'scores.csv'
     """
     path = Path(path)
     if path.exists() and not force:
@@ -55,14 +50,6 @@ def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
     Raises:
         FileExistsError, PermissionError: as `check_writable`.
         OSError: with the path and the reason, such as a full disk.
-
-    Examples:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "note.txt")
-        >>> with atomic_write(path) as temporary:
-        ...     _ = temporary.write_text("complete")
-        >>> path.read_text()
-        'complete'
     """
     path = check_writable(path, force)
     beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
@@ -93,10 +80,6 @@ def describe_failed_write(path: str | Path, error: OSError) -> OSError:
 
     Returns:
         Error of the class that belongs to the error number, without that number in its text.
-
-    Examples:
-        >>> describe_failed_write("a.tif", OSError(28, "No space left on device"))
-        OSError('Could not write a.tif: No space left on device. Nothing was kept.')
     """
     if error.errno is None or error.strerror is None:
         return error
@@ -121,13 +104,6 @@ def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
     Args:
         path: file to write, or to replace.
         rows: sequence of mappings; a missing key leaves its cell empty.
-
-    Examples:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "scores.csv")
-        >>> write_csv(path, [{"image": "a", "r": 0.9}, {"image": "b"}])
-        >>> path.read_text().split()
-        ['image,r', 'a,0.9', 'b,']
     """
     with (
         atomic_write(path, force=True) as beside,

@@ -12,11 +12,6 @@ def check_choice(name: str, value: Any, options: Collection) -> Any:
 
     Raises:
         ValueError: with the option of the nearest spelling, or with all options.
-
-    Examples:
-        >>> check_choice("kind", "zsore", ("percentile", "zscore"))
-        Traceback (most recent call last):
-        ValueError: `kind` cannot be 'zsore'. Did you mean 'zscore'?
     """
     if value in options:
         return value
@@ -26,12 +21,7 @@ def check_choice(name: str, value: Any, options: Collection) -> Any:
 
 
 def nearest_name(name: Any, names: Iterable) -> str | None:
-    """Return the entry of `names` with the spelling nearest to `name`, or `None`.
-
-    Examples:
-        >>> nearest_name("label-free", ["denoising", "label_free"])
-        'label_free'
-    """
+    """Return the entry of `names` with the spelling nearest to `name`, or `None`."""
     near = difflib.get_close_matches(str(name), map(str, names), n=1)
     return near[0] if near else None
 
@@ -47,11 +37,6 @@ def check_same_settings(now: Mapping, before: Mapping, run: str, advice: str) ->
 
     Raises:
         ValueError: naming each setting that differs, and both values.
-
-    Examples:
-        >>> check_same_settings({"steps": 9}, {"steps": 5}, "out", "Pass another folder.")
-        Traceback (most recent call last):
-        ValueError: out was started with other settings: steps was 5, is 9. Pass another folder.
     """
     differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if differ:
@@ -68,12 +53,6 @@ def format_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> s
 
     Returns:
         str, one line per row.
-
-    Examples:
-        >>> print(format_table([["DNA", "0.91"], ["ER", "10.5"]], header=["stain", "r"]))
-        stain     r
-        DNA    0.91
-        ER     10.5
     """
     lines = [list(header), *rows] if header else list(rows)
     widths = [max(map(len, column)) for column in zip(*lines)]
@@ -108,9 +87,6 @@ def check_divisible(
 
     Raises:
         ValueError: naming the axis, its size and the nearest sizes that are multiples.
-
-    Examples:
-        >>> check_divisible((8, 32, None), factor=8)
     """
     factors = (factor,) * len(spatial) if isinstance(factor, int) else tuple(factor)
     letters = "ZYX"[-len(spatial) :]
@@ -130,10 +106,6 @@ def check_at_least(name: str, value: float, least: float) -> float:
 
     Raises:
         ValueError: naming the argument and its value.
-
-    Examples:
-        >>> check_at_least("batch_size", 4, 1)
-        4
     """
     if not value >= least:
         raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value!r}.")
@@ -149,10 +121,6 @@ def import_optional(module: str, extra: str) -> ModuleType:
 
     Raises:
         ModuleNotFoundError: with the command that installs the extra.
-
-    Examples:
-        >>> import_optional("numpy", "onnx").__name__
-        'numpy'
     """
     try:
         return importlib.import_module(module)

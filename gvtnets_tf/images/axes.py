@@ -19,10 +19,6 @@ def check_axes(axes: str, ndim: int | None = None, allowed: str = ORDER) -> str:
 
     Raises:
         ValueError: if a letter is not allowed or occurs twice, or if their number is not `ndim`.
-
-    Examples:
-        >>> check_axes("zyx", ndim=3)
-        'ZYX'
     """
     letters = str(axes).upper()
     if set(letters) - set(allowed) or len(set(letters)) != len(letters):
@@ -39,12 +35,7 @@ def check_axes(axes: str, ndim: int | None = None, allowed: str = ORDER) -> str:
 
 
 def spatial_axes(axes: str) -> str:
-    """Return the letters of `axes` that are `Z`, `Y` or `X`, in their order.
-
-    Examples:
-        >>> spatial_axes("TCYX")
-        'YX'
-    """
+    """Return the letters of `axes` that are `Z`, `Y` or `X`, in their order."""
     return "".join(letter for letter in axes if letter in "ZYX")
 
 
@@ -62,10 +53,6 @@ def rearrange(array: ArrayLike, axes: str, to: str) -> np.ndarray:
 
     Raises:
         ValueError: if an axis longer than one would be dropped.
-
-    Examples:
-        >>> rearrange(np.zeros((2, 4, 5)), "CYX", "ZYXC").shape
-        (1, 4, 5, 2)
     """
     array = np.asarray(array)
     axes, to = check_axes(axes, array.ndim), check_axes(to)

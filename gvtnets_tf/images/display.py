@@ -19,12 +19,7 @@ DURATION = 200  # of a frame of a movie, in milliseconds
 
 
 def choose_colors(count: int) -> tuple[str, ...]:
-    """Choose display colors `"#rrggbb"`, one per channel; a single channel is white.
-
-    Examples:
-        >>> choose_colors(2)
-        ('#00ff00', '#ff004a')
-    """
+    """Choose display colors `"#rrggbb"`, one per channel; a single channel is white."""
     if count == 1:
         return (WHITE,)
     hues = (colorsys.hsv_to_rgb((1 / 3 + i * GOLDEN) % 1, 1, 1) for i in range(count))
@@ -40,10 +35,6 @@ def contrast_limits(pixels: ArrayLike) -> tuple[float, float]:
     Returns:
         `(low, high)` with `low < high`; the smallest and the largest value where the two
         percentiles are equal, as in an image of few bright voxels.
-
-    Examples:
-        >>> contrast_limits([0, 0, 0, 0, 10])
-        (0.0, 9.92)
     """
     low, high = np.nanpercentile(pixels, CONTRAST)
     if not high > low:
@@ -62,12 +53,6 @@ def blend_channels(planes: np.ndarray, limits: ArrayLike, colors: Sequence[str])
 
     Returns:
         uint8 array `(y, x, 3)`.
-
-    Examples:
-        >>> red, green = np.array([[[10, 0]], [[0, 10]]])
-        >>> blend_channels(np.stack([red, green]), [(0, 10), (0, 20)], ["#ff0000", "#00ff00"])
-        array([[[255,   0,   0],
-                [  0, 128,   0]]], dtype=uint8)
     """
     total = np.zeros((*planes.shape[1:], 3))
     for plane, (low, high), color in zip(planes, limits, colors, strict=True):
@@ -92,14 +77,6 @@ def write_merged_figure(
 
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
-
-    Examples:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "cells.png")
-        >>> image = Image(np.eye(64)[None], "CYX", channel_names=("DNA",))
-        >>> write_merged_figure(path, image, colors=["#0000ff"])
-        >>> path.read_bytes()[1:4]
-        b'PNG'
     """
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
@@ -141,13 +118,6 @@ def write_movie(
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
         ValueError: as `check_movie`.
-
-    Examples:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "cells.gif")
-        >>> write_movie(path, Image(np.stack([np.eye(8), np.ones((8, 8))]), "TYX"))
-        >>> path.read_bytes()[:3]
-        b'GIF'
     """
     from PIL import Image as Picture
 
@@ -174,9 +144,6 @@ def check_movie(sizes: Mapping[str, int], plane: int | None = None, name: str = 
 
     Raises:
         ValueError: if there is no axis T, or `plane` is outside the axis Z.
-
-    Examples:
-        >>> check_movie({"T": 5, "Y": 64, "X": 64})
     """
     name, count = name or "the image", sizes.get("Z", 1)
     if "T" not in sizes:

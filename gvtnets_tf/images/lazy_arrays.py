@@ -24,15 +24,6 @@ class LazyArray:
             `PagedArray`.
         kind: str. Format of the file, for messages.
         block: tuple of int or range, one per axis of `array`; `None` is all of it.
-
-    Examples:
-        >>> pages = PagedArray(lambda page: np.full((4, 5), page), (3, 4, 5), (4, 5), "uint8")
-        >>> part = LazyArray("a.tif", pages, "TIFF")[1:, 2, :3]
-        >>> part.shape
-        (2, 3)
-        >>> np.asarray(part)
-        array([[1, 1, 1],
-               [2, 2, 2]], dtype=uint8)
     """
 
     def __init__(self, path, array, kind, block=None):
@@ -78,11 +69,6 @@ class PagedArray:
 
     Raises:
         ValueError: when pixels are read, if a page has another shape than `page`.
-
-    Examples:
-        >>> array = PagedArray(lambda page: np.full((4, 5), page), (3, 4, 5), (4, 5), "uint8")
-        >>> array[1:, 0, 0]
-        array([1, 2], dtype=uint8)
     """
 
     def __init__(
@@ -121,12 +107,6 @@ class PageCache:
 
     Args:
         max_bytes: int. Limit of the pages together; a larger page is not stored.
-
-    Examples:
-        >>> cache = PageCache(max_bytes=8)
-        >>> page = cache.get(("a.tif", 0), lambda: np.zeros(4, "uint8"))
-        >>> cache.size
-        4
     """
 
     def __init__(self, max_bytes: int):

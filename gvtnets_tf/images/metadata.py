@@ -39,12 +39,7 @@ SECONDS = {
 
 
 def file_stem(path: Path) -> str:
-    """Return a file name without the suffixes of image files.
-
-    Examples:
-        >>> file_stem(Path("cells.ome.tif"))
-        'cells'
-    """
+    """Return a file name without the suffixes of image files."""
     return SUFFIXES.sub("", path.name)
 
 
@@ -59,10 +54,6 @@ def convert_step(letter: str, value: float | str | None, unit: str | None) -> fl
     Returns:
         float, or `None` if the value is not positive or the unit is none of length or time, such
         as "pixel".
-
-    Examples:
-        >>> convert_step("X", "250", "nm")
-        0.25
     """
     unit = str(unit).strip().replace("\\u00B5", "µ").replace("μ", "µ")  # Greek mu, micro sign
     table = SECONDS if letter == "T" else MICROMETERS
@@ -83,11 +74,6 @@ def describe_image(image: Image, metadata: Mapping | None = None) -> dict[str, A
 
     Raises:
         ValueError: if JSON cannot hold `metadata`.
-
-    Examples:
-        >>> import numpy as np
-        >>> describe_image(Image(np.zeros((4, 5)), "YX", {"X": 0.1}), {"model": "dna"})
-        {'axes': 'YX', 'voxel_size': {'X': 0.1}, 'channel_names': [], 'metadata': {'model': 'dna'}}
     """
     values = {
         "axes": image.axes,
@@ -102,12 +88,7 @@ def describe_image(image: Image, metadata: Mapping | None = None) -> dict[str, A
 
 
 def parse_record(text: str | None) -> dict[str, Any]:
-    """Parse the text of a record; text that is not a JSON mapping gives an empty record.
-
-    Examples:
-        >>> parse_record('{"axes": "YX"}'), parse_record("ImageJ=1.53t")
-        ({'axes': 'YX'}, {})
-    """
+    """Parse the text of a record; text that is not a JSON mapping gives an empty record."""
     try:
         values = json.loads(text)
     except (TypeError, ValueError):
@@ -131,11 +112,6 @@ def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
 
     Raises:
         ValueError: naming the file, if `axes` does not name each axis of `array`.
-
-    Examples:
-        >>> import numpy as np
-        >>> restore_image(Path("a.tif"), np.zeros((2, 4, 5)), "CYX", {"axes": "YXC"}).shape
-        (4, 5, 2)
     """
     try:
         check_axes(axes, len(array.shape))
@@ -159,12 +135,6 @@ def name_file_in_errors(path: Path | str, kind: str) -> Iterator[None]:
     Raises:
         ValueError: with the path and the reason of the decoder.
         OSError: an error of the operating system, unchanged.
-
-    Examples:
-        >>> with name_file_in_errors("a.tif", "TIFF"):
-        ...     raise EOFError("page 3 is short")
-        Traceback (most recent call last):
-        ValueError: a.tif cannot be read as TIFF; is it whole? Reason: page 3 is short.
     """
     try:
         yield
@@ -197,10 +167,6 @@ def guess_axes(path: Path, ndim: int) -> str:
 
     Raises:
         ValueError: if `ndim` is neither 2 nor 3.
-
-    Examples:
-        >>> guess_axes(Path("a.npy"), 2)
-        'YX'
     """
     if ndim not in (2, 3):
         raise ValueError(
@@ -213,11 +179,6 @@ def guess_axes(path: Path, ndim: int) -> str:
 
 
 def natural_key(path: Path | str) -> list[int | str]:
-    """Return a key that sorts numbers by value: `z2` before `z10`.
-
-    Examples:
-        >>> sorted(["z10.png", "z2.png"], key=natural_key)
-        ['z2.png', 'z10.png']
-    """
+    """Return a key that sorts numbers by value: `z2` before `z10`."""
     parts = re.split(r"(\d+)", str(path))
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]

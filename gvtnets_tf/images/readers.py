@@ -112,14 +112,6 @@ def read_colors(path: str | Path) -> tuple[str, ...]:
 
     Raises:
         FileNotFoundError, ValueError: as `read`.
-
-    Examples:
-        >>> import tempfile
-        >>> from gvtnets_tf.images.writers import write
-        >>> path = Path(tempfile.mkdtemp(), "cells.ome.tif")
-        >>> image = Image(np.zeros((4, 5), "uint16"), "YX")
-        >>> read_colors(write(path, image, colors=["#00ff00"]))
-        ('#00ff00',)
     """
     return tuple(_read_record(Path(path)).get("colors", ()))
 

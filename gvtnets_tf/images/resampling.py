@@ -24,11 +24,6 @@ def resampling_factors(image: Image, voxel_size: Mapping[str, float]) -> dict[st
 
     Raises:
         ValueError: naming the image and the axis, if a voxel size is absent, zero or negative.
-
-    Examples:
-        >>> image = Image(np.zeros((4, 5)), "YX", {"Y": 0.5, "X": 0.5})
-        >>> resampling_factors(image, {"X": 0.25})
-        {'X': 2.0}
     """
     name, grid = image.name or "The image", "The grid to resample to"
     return {

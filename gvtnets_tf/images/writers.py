@@ -37,10 +37,6 @@ def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
     Raises:
         ValueError: if `dtype` is another one, if `array` is complex, or if it holds NaN and
             `dtype` is an integer type.
-
-    Examples:
-        >>> cast([-1.0, 2.6, 300.0, 4.0], "uint8")
-        (array([  0,   3, 255,   4], dtype=uint8), 0.5)
     """
     array = np.asarray(array)
     dtype = np.dtype(check_choice("dtype", str(dtype), DTYPES))
@@ -130,9 +126,6 @@ def check_dtype(path: str | Path, dtype: DTypeLike) -> None:
 
     Raises:
         ValueError: with the dtypes of the format, or if the suffix is unknown.
-
-    Examples:
-        >>> check_dtype("cells.png", "uint16")
     """
     suffix = check_choice("suffix of the output", _image_suffix(Path(path)), WRITERS)
     dtypes = FORMAT_DTYPES.get(suffix)
@@ -152,9 +145,6 @@ def check_planes(path: str | Path, sizes: Mapping[str, int]) -> None:
 
     Raises:
         ValueError: naming the axes that are too long.
-
-    Examples:
-        >>> check_planes("cells.png", {"Z": 1, "Y": 64, "X": 64})
     """
     longer = {letter: n for letter, n in sizes.items() if letter not in "YX" and n > 1}
     if _image_suffix(Path(path)) == ".png" and longer:
