@@ -12,9 +12,7 @@ from pathlib import Path
 def check_writable(path: str | Path, force: bool = False) -> Path:
     """Return `path` as a `Path` if it can be written, before hours of computation.
 
-    Args:
-        path: file or folder to write; missing parent folders are allowed.
-        force: bool. Allow an existing `path`.
+    Missing parent folders are allowed.
 
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
@@ -71,15 +69,9 @@ def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
 
 
 def describe_failed_write(path: str | Path, error: OSError) -> OSError:
-    """Return an error that names the output and the reason of the system.
+    """Return an error of the same class that names the output and the reason of the system.
 
-    Args:
-        path: the output.
-        error: the error of the system. One without an error number, such as a result of this
-            function, is returned unchanged.
-
-    Returns:
-        Error of the class that belongs to the error number, without that number in its text.
+    An error without an error number, such as a result of this function, is returned unchanged.
     """
     if error.errno is None or error.strerror is None:
         return error
@@ -99,12 +91,7 @@ def remove(path: Path) -> None:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
-    """Write mappings as the rows of a CSV file with a header, atomically.
-
-    Args:
-        path: file to write, or to replace.
-        rows: sequence of mappings; a missing key leaves its cell empty.
-    """
+    """Write mappings as the rows of a CSV file, atomically; a missing key leaves its cell empty."""
     with (
         atomic_write(path, force=True) as beside,
         beside.open("w", newline="", encoding="utf-8") as file,

@@ -7,18 +7,10 @@ ORDER = "TCZYX"
 
 
 def check_axes(axes: str, ndim: int | None = None, allowed: str = ORDER) -> str:
-    """Return an axis string in capitals, if it consists of distinct letters.
-
-    Args:
-        axes: str. One letter per axis.
-        ndim: int or `None`. Number of axes of the array; `None` is not compared.
-        allowed: str. Letters that may occur.
-
-    Returns:
-        str.
+    """Return `axes` in capitals, if its letters are distinct, of `allowed`, and `ndim` in number.
 
     Raises:
-        ValueError: if a letter is not allowed or occurs twice, or if their number is not `ndim`.
+        ValueError: naming `axes`, and `ndim` if their numbers differ.
     """
     letters = str(axes).upper()
     if set(letters) - set(allowed) or len(set(letters)) != len(letters):

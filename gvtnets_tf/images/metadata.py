@@ -44,16 +44,9 @@ def file_stem(path: Path) -> str:
 
 
 def convert_step(letter: str, value: float | str | None, unit: str | None) -> float | None:
-    """Convert the distance of neighboring voxels to micrometers, of frames to seconds.
+    """Convert the distance of neighboring voxels to micrometers, of frames (`T`) to seconds.
 
-    Args:
-        letter: str. The axis; `T` is measured in time.
-        value: float, its text, or `None`.
-        unit: str or `None`. As written by OME, OME-Zarr or ImageJ.
-
-    Returns:
-        float, or `None` if the value is not positive or the unit is none of length or time, such
-        as "pixel".
+    A value that is not positive, or a unit of neither length nor time such as "pixel", is `None`.
     """
     unit = str(unit).strip().replace("\\u00B5", "µ").replace("μ", "µ")  # Greek mu, micro sign
     table = SECONDS if letter == "T" else MICROMETERS
@@ -67,10 +60,6 @@ def convert_step(letter: str, value: float | str | None, unit: str | None) -> fl
 
 def describe_image(image: Image, metadata: Mapping | None = None) -> dict[str, Any]:
     """Return the record of an image: what its format may lack, as a mapping for JSON.
-
-    Args:
-        image: `Image`.
-        metadata: mapping to add to the record.
 
     Raises:
         ValueError: if JSON cannot hold `metadata`.
@@ -97,18 +86,10 @@ def parse_record(text: str | None) -> dict[str, Any]:
 
 
 def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
-    """Make an `Image` in the axis order it had before it was written.
+    """Make an `Image` of an array in order `axes`, in the axis order it had before it was written.
 
-    Args:
-        path: path of the file.
-        array: array-like with one axis per letter of `axes`.
-        axes: str. Order in the file.
-        record: mapping of `describe_image`, possibly empty. An entry that does not fit `array`
-            is ignored: other programs crop or project the pixels and copy the text. A voxel
-            size may be `None`.
-
-    Returns:
-        `Image`.
+    An entry of `record` (see `describe_image`) that does not fit `array` is ignored: other programs
+    crop or project the pixels and copy the text. A voxel size may be `None`.
 
     Raises:
         ValueError: naming the file, if `axes` does not name each axis of `array`.
@@ -130,12 +111,7 @@ def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
 
 @contextlib.contextmanager
 def name_file_in_errors(path: Path | str, kind: str) -> Iterator[None]:
-    """Add the path to any error that a decoder raises within the context.
-
-    Raises:
-        ValueError: with the path and the reason of the decoder.
-        OSError: an error of the operating system, unchanged.
-    """
+    """Turn errors of a decoder into a `ValueError` with the path; those of the system pass."""
     try:
         yield
     except MemoryError:
@@ -163,11 +139,7 @@ def log_pages_are_z(path: Path) -> None:
 
 
 def guess_axes(path: Path, ndim: int) -> str:
-    """Return the axes of an array whose file names none: `YX` or `ZYX`.
-
-    Raises:
-        ValueError: if `ndim` is neither 2 nor 3.
-    """
+    """Return the axes of an array whose file names none: `YX` or `ZYX`; others raise."""
     if ndim not in (2, 3):
         raise ValueError(
             f"{path} has {ndim} axes and does not name them: say which they are with --axes, "
