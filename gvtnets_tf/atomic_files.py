@@ -12,18 +12,11 @@ from pathlib import Path
 def check_writable(path: str | Path, force: bool = False) -> Path:
     """Return `path` as a `Path` if it can be written, before hours of computation.
 
-    Args:
-        path: file or folder to write; missing parent folders are allowed.
-        force: bool. Allow an existing `path`.
+    Missing parent folders are allowed.
 
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
         PermissionError: if the folder of `path` is not writable.
-
-    Examples:
-        >>> import tempfile
-        >>> check_writable(Path(tempfile.mkdtemp(), "results", "scores.csv")).name
-        'scores.csv'
     """
     path = Path(path)
     if path.exists() and not force:
@@ -55,14 +48,6 @@ def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
     Raises:
         FileExistsError, PermissionError: as `check_writable`.
         OSError: with the path and the reason, such as a full disk.
-
-    Examples:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "note.txt")
-        >>> with atomic_write(path) as temporary:
-        ...     _ = temporary.write_text("complete")
-        >>> path.read_text()
-        'complete'
     """
     path = check_writable(path, force)
     beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
@@ -84,19 +69,9 @@ def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
 
 
 def describe_failed_write(path: str | Path, error: OSError) -> OSError:
-    """Return an error that names the output and the reason of the system.
+    """Return an error of the same class that names the output and the reason of the system.
 
-    Args:
-        path: the output.
-        error: the error of the system. One without an error number, such as a result of this
-            function, is returned unchanged.
-
-    Returns:
-        Error of the class that belongs to the error number, without that number in its text.
-
-    Examples:
-        >>> describe_failed_write("a.tif", OSError(28, "No space left on device"))
-        OSError('Could not write a.tif: No space left on device. Nothing was kept.')
+    An error without an error number, such as a result of this function, is returned unchanged.
     """
     if error.errno is None or error.strerror is None:
         return error
@@ -116,19 +91,7 @@ def remove(path: Path) -> None:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
-    """Write mappings as the rows of a CSV file with a header, atomically.
-
-    Args:
-        path: file to write, or to replace.
-        rows: sequence of mappings; a missing key leaves its cell empty.
-
-    Examples:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "scores.csv")
-        >>> write_csv(path, [{"image": "a", "r": 0.9}, {"image": "b"}])
-        >>> path.read_text().split()
-        ['image,r', 'a,0.9', 'b,']
-    """
+    """Write mappings as the rows of a CSV file, atomically; a missing key leaves its cell empty."""
     with (
         atomic_write(path, force=True) as beside,
         beside.open("w", newline="", encoding="utf-8") as file,

@@ -8,16 +8,7 @@ from typing import Any
 
 
 def check_choice(name: str, value: Any, options: Collection) -> Any:
-    """Return `value` if it is one of `options`.
-
-    Raises:
-        ValueError: with the option of the nearest spelling, or with all options.
-
-    Examples:
-        >>> check_choice("kind", "zsore", ("percentile", "zscore"))
-        Traceback (most recent call last):
-        ValueError: `kind` cannot be 'zsore'. Did you mean 'zscore'?
-    """
+    """Return `value` if it is one of `options`; the error has the nearest spelling, or all."""
     if value in options:
         return value
     near = nearest_name(value, options)
@@ -26,32 +17,15 @@ def check_choice(name: str, value: Any, options: Collection) -> Any:
 
 
 def nearest_name(name: Any, names: Iterable) -> str | None:
-    """Return the entry of `names` with the spelling nearest to `name`, or `None`.
-
-    Examples:
-        >>> nearest_name("label-free", ["denoising", "label_free"])
-        'label_free'
-    """
+    """Return the entry of `names` with the spelling nearest to `name`, or `None`."""
     near = difflib.get_close_matches(str(name), map(str, names), n=1)
     return near[0] if near else None
 
 
 def check_same_settings(now: Mapping, before: Mapping, run: str, advice: str) -> None:
-    """Raise if a stopped run would be continued with other settings.
+    """Raise if the stopped run `run` (a name) would be continued with other settings.
 
-    Args:
-        now: mapping from setting to value, of this run.
-        before: mapping from setting to value, of the stopped run.
-        run: str. Name of the stopped run.
-        advice: str. A sentence that says what to do.
-
-    Raises:
-        ValueError: naming each setting that differs, and both values.
-
-    Examples:
-        >>> check_same_settings({"steps": 9}, {"steps": 5}, "out", "Pass another folder.")
-        Traceback (most recent call last):
-        ValueError: out was started with other settings: steps was 5, is 9. Pass another folder.
+    `now` and `before` map settings to values; `advice` is a sentence that says what to do.
     """
     differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if differ:
@@ -60,21 +34,7 @@ def check_same_settings(now: Mapping, before: Mapping, run: str, advice: str) ->
 
 
 def format_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> str:
-    """Format rows of text as a table; columns of numbers are right-aligned.
-
-    Args:
-        rows: sequence of rows, each a sequence of str, all equally long.
-        header: sequence of str, one per column; empty for a table without header.
-
-    Returns:
-        str, one line per row.
-
-    Examples:
-        >>> print(format_table([["DNA", "0.91"], ["ER", "10.5"]], header=["stain", "r"]))
-        stain     r
-        DNA    0.91
-        ER     10.5
-    """
+    """Format rows of text, all equally long, as a table; columns of numbers are right-aligned."""
     lines = [list(header), *rows] if header else list(rows)
     widths = [max(map(len, column)) for column in zip(*lines)]
     right = [all(map(_is_number, column)) for column in zip(*rows)]
@@ -101,16 +61,9 @@ def check_divisible(
     """Raise if the size of an axis is not a multiple of the down-sampling factor of a network.
 
     Args:
-        spatial: sequence of int or `None`. Spatial shape in voxels, `(z, y, x)` or `(y, x)`;
-            `None` is not checked.
+        spatial: shape `(z, y, x)` or `(y, x)` in voxels; `None` is not checked.
         factor: int or sequence of int, one per axis.
         name: str. Name of the array, for messages.
-
-    Raises:
-        ValueError: naming the axis, its size and the nearest sizes that are multiples.
-
-    Examples:
-        >>> check_divisible((8, 32, None), factor=8)
     """
     factors = (factor,) * len(spatial) if isinstance(factor, int) else tuple(factor)
     letters = "ZYX"[-len(spatial) :]
@@ -126,34 +79,14 @@ def check_divisible(
 
 
 def check_at_least(name: str, value: float, least: float) -> float:
-    """Return `value` if it is at least `least`.
-
-    Raises:
-        ValueError: naming the argument and its value.
-
-    Examples:
-        >>> check_at_least("batch_size", 4, 1)
-        4
-    """
+    """Return `value` if it is at least `least`."""
     if not value >= least:
         raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value!r}.")
     return value
 
 
 def import_optional(module: str, extra: str) -> ModuleType:
-    """Import a module that belongs to an extra of the package.
-
-    Args:
-        module: str. Name of the module.
-        extra: str. Name of the extra.
-
-    Raises:
-        ModuleNotFoundError: with the command that installs the extra.
-
-    Examples:
-        >>> import_optional("numpy", "onnx").__name__
-        'numpy'
-    """
+    """Import a module of an extra; the error has the command that installs the extra."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

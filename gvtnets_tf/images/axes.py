@@ -7,22 +7,10 @@ ORDER = "TCZYX"
 
 
 def check_axes(axes: str, ndim: int | None = None, allowed: str = ORDER) -> str:
-    """Return an axis string in capitals, if it consists of distinct letters.
-
-    Args:
-        axes: str. One letter per axis.
-        ndim: int or `None`. Number of axes of the array; `None` is not compared.
-        allowed: str. Letters that may occur.
-
-    Returns:
-        str.
+    """Return `axes` in capitals, if its letters are distinct, of `allowed`, and `ndim` in number.
 
     Raises:
-        ValueError: if a letter is not allowed or occurs twice, or if their number is not `ndim`.
-
-    Examples:
-        >>> check_axes("zyx", ndim=3)
-        'ZYX'
+        ValueError: naming `axes`, and `ndim` if their numbers differ.
     """
     letters = str(axes).upper()
     if set(letters) - set(allowed) or len(set(letters)) != len(letters):
@@ -39,12 +27,7 @@ def check_axes(axes: str, ndim: int | None = None, allowed: str = ORDER) -> str:
 
 
 def spatial_axes(axes: str) -> str:
-    """Return the letters of `axes` that are `Z`, `Y` or `X`, in their order.
-
-    Examples:
-        >>> spatial_axes("TCYX")
-        'YX'
-    """
+    """Return the letters of `axes` that are `Z`, `Y` or `X`, in their order."""
     return "".join(letter for letter in axes if letter in "ZYX")
 
 
@@ -62,10 +45,6 @@ def rearrange(array: ArrayLike, axes: str, to: str) -> np.ndarray:
 
     Raises:
         ValueError: if an axis longer than one would be dropped.
-
-    Examples:
-        >>> rearrange(np.zeros((2, 4, 5)), "CYX", "ZYXC").shape
-        (1, 4, 5, 2)
     """
     array = np.asarray(array)
     axes, to = check_axes(axes, array.ndim), check_axes(to)

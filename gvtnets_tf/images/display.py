@@ -19,12 +19,7 @@ DURATION = 200  # of a frame of a movie, in milliseconds
 
 
 def choose_colors(count: int) -> tuple[str, ...]:
-    """Choose display colors `"#rrggbb"`, one per channel; a single channel is white.
-
-    Examples:
-        >>> choose_colors(2)
-        ('#00ff00', '#ff004a')
-    """
+    """Choose display colors `"#rrggbb"`, one per channel; a single channel is white."""
     if count == 1:
         return (WHITE,)
     hues = (colorsys.hsv_to_rgb((1 / 3 + i * GOLDEN) % 1, 1, 1) for i in range(count))
@@ -34,16 +29,8 @@ def choose_colors(count: int) -> tuple[str, ...]:
 def contrast_limits(pixels: ArrayLike) -> tuple[float, float]:
     """Measure the values displayed as black and as white: percentiles 0.5 and 99.8.
 
-    Args:
-        pixels: array of any shape, in any unit. NaN is ignored.
-
-    Returns:
-        `(low, high)` with `low < high`; the smallest and the largest value where the two
-        percentiles are equal, as in an image of few bright voxels.
-
-    Examples:
-        >>> contrast_limits([0, 0, 0, 0, 10])
-        (0.0, 9.92)
+    Returns `(low, high)` with `low < high`, in the unit of `pixels`; NaN is ignored. Where the
+    percentiles are equal, as in an image of few bright voxels: the smallest and largest value.
     """
     low, high = np.nanpercentile(pixels, CONTRAST)
     if not high > low:
@@ -52,22 +39,10 @@ def contrast_limits(pixels: ArrayLike) -> tuple[float, float]:
 
 
 def blend_channels(planes: np.ndarray, limits: ArrayLike, colors: Sequence[str]) -> np.ndarray:
-    """Add channels to one RGB image, each in its color.
+    """Add channels `(channels, y, x)` to one RGB image `(y, x, 3)` of uint8, each in its color.
 
-    Args:
-        planes: array `(channels, y, x)`.
-        limits: array `(channels, 2)`, the values displayed as black and as the full color; see
-            `contrast_limits`.
-        colors: sequence of `"#rrggbb"`, one per channel.
-
-    Returns:
-        uint8 array `(y, x, 3)`.
-
-    Examples:
-        >>> red, green = np.array([[[10, 0]], [[0, 10]]])
-        >>> blend_channels(np.stack([red, green]), [(0, 10), (0, 20)], ["#ff0000", "#00ff00"])
-        array([[[255,   0,   0],
-                [  0, 128,   0]]], dtype=uint8)
+    `limits` `(channels, 2)` are the values displayed as black and as the full color; see
+    `contrast_limits`.
     """
     total = np.zeros((*planes.shape[1:], 3))
     for plane, (low, high), color in zip(planes, limits, colors, strict=True):
@@ -82,24 +57,7 @@ def write_merged_figure(
     """Write a PNG figure of all channels, with a legend of channel names in their colors.
 
     Each channel is the maximum projection along Z, between its percentiles 0.5 and 99.8. Of a
-    time series, the figure shows the central frame.
-
-    Args:
-        path: file to write.
-        image: `Image` with channel names.
-        colors: sequence of `"#rrggbb"`, one per channel.
-        force: bool. Replace an existing file.
-
-    Raises:
-        FileExistsError: if `path` exists and `force` is `False`.
-
-    Examples:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "cells.png")
-        >>> image = Image(np.eye(64)[None], "CYX", channel_names=("DNA",))
-        >>> write_merged_figure(path, image, colors=["#0000ff"])
-        >>> path.read_bytes()[1:4]
-        b'PNG'
+    time series, the figure shows the central frame. `colors` are `"#rrggbb"`, one per channel.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
@@ -128,26 +86,9 @@ def write_movie(
 ) -> None:
     """Write one plane of a time series as a looping GIF.
 
-    The contrast of each channel is the same in all frames: percentiles 0.5 and 99.8 of
-    the plane over all of them.
-
-    Args:
-        path: file to write.
-        image: `Image` with axis T.
-        plane: int or `None`. Index along Z, negative from the end; `None` is the central plane.
-        colors: sequence of `"#rrggbb"`, one per channel; `None` calls `choose_colors`.
-        force: bool. Replace an existing file.
-
-    Raises:
-        FileExistsError: if `path` exists and `force` is `False`.
-        ValueError: as `check_movie`.
-
-    Examples:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "cells.gif")
-        >>> write_movie(path, Image(np.stack([np.eye(8), np.ones((8, 8))]), "TYX"))
-        >>> path.read_bytes()[:3]
-        b'GIF'
+    The contrast of each channel is the same in all frames: percentiles 0.5 and 99.8 of the plane
+    over all of them. `plane` counts along Z, negative from the end; `None` is the central one.
+    `colors` are as of `write_merged_figure`; `None` calls `choose_colors`.
     """
     from PIL import Image as Picture
 
@@ -165,19 +106,7 @@ def write_movie(
 
 
 def check_movie(sizes: Mapping[str, int], plane: int | None = None, name: str = "") -> None:
-    """Raise if `write_movie` could not write an image of these sizes.
-
-    Args:
-        sizes: mapping from axis letter to length.
-        plane: int or `None`. Index along Z.
-        name: str. What to call the image.
-
-    Raises:
-        ValueError: if there is no axis T, or `plane` is outside the axis Z.
-
-    Examples:
-        >>> check_movie({"T": 5, "Y": 64, "X": 64})
-    """
+    """Raise unless `write_movie` could write an image of these sizes: with T, and `plane` in Z."""
     name, count = name or "the image", sizes.get("Z", 1)
     if "T" not in sizes:
         raise ValueError(

@@ -30,8 +30,6 @@ class Image:
         >>> image = Image(np.zeros((2, 8, 9), "uint16"), "CYX", {"Y": 0.1, "X": 0.1})
         >>> image.sizes
         {'C': 2, 'Y': 8, 'X': 9}
-        >>> image.names
-        ('channel 0', 'channel 1')
         >>> image.crop({"X": (0, 4)}).select_channels([1]).shape
         (1, 8, 4)
         >>> image.numpy("YXC").shape
@@ -45,8 +43,7 @@ class Image:
     name: str = ""
 
     def __post_init__(self):
-        axes = check_axes(self.axes, len(self.array.shape))
-        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "axes", check_axes(self.axes, len(self.array.shape)))
 
     @property
     def shape(self) -> tuple[int, ...]:

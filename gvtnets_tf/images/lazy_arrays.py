@@ -19,20 +19,9 @@ class LazyArray:
     """A block of an array on disk: indexing crops it, `numpy.asarray` reads it.
 
     Args:
-        path: path or name of the array, for messages.
-        array: array-like whose pixels are read by indexing, such as a Zarr array or
-            `PagedArray`.
-        kind: str. Format of the file, for messages.
+        path, kind: path or name, and format, for messages.
+        array: array-like whose pixels are read by indexing: a Zarr array or `PagedArray`.
         block: tuple of int or range, one per axis of `array`; `None` is all of it.
-
-    Examples:
-        >>> pages = PagedArray(lambda page: np.full((4, 5), page), (3, 4, 5), (4, 5), "uint8")
-        >>> part = LazyArray("a.tif", pages, "TIFF")[1:, 2, :3]
-        >>> part.shape
-        (2, 3)
-        >>> np.asarray(part)
-        array([[1, 1, 1],
-               [2, 2, 2]], dtype=uint8)
     """
 
     def __init__(self, path, array, kind, block=None):
@@ -78,20 +67,9 @@ class PagedArray:
 
     Raises:
         ValueError: when pixels are read, if a page has another shape than `page`.
-
-    Examples:
-        >>> array = PagedArray(lambda page: np.full((4, 5), page), (3, 4, 5), (4, 5), "uint8")
-        >>> array[1:, 0, 0]
-        array([1, 2], dtype=uint8)
     """
 
-    def __init__(
-        self,
-        read: Callable[[int], np.ndarray],
-        shape: tuple[int, ...],
-        page: tuple[int, ...],
-        dtype: DTypeLike,
-    ):
+    def __init__(self, read: Callable, shape: tuple, page: tuple, dtype: DTypeLike):
         self.read, self.shape, self.page = read, tuple(shape), tuple(page)
         self.dtype = np.dtype(dtype)
         # The pages of an array leave the cache with it.
@@ -117,17 +95,7 @@ class PagedArray:
 
 
 class PageCache:
-    """Least recently used pages are removed first, above a limit in bytes.
-
-    Args:
-        max_bytes: int. Limit of the pages together; a larger page is not stored.
-
-    Examples:
-        >>> cache = PageCache(max_bytes=8)
-        >>> page = cache.get(("a.tif", 0), lambda: np.zeros(4, "uint8"))
-        >>> cache.size
-        4
-    """
+    """Least recently used pages are removed first, above a limit in bytes of all together."""
 
     def __init__(self, max_bytes: int):
         self.max_bytes, self.size, self.pages = max_bytes, 0, OrderedDict()

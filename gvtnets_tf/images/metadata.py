@@ -39,30 +39,14 @@ SECONDS = {
 
 
 def file_stem(path: Path) -> str:
-    """Return a file name without the suffixes of image files.
-
-    Examples:
-        >>> file_stem(Path("cells.ome.tif"))
-        'cells'
-    """
+    """Return a file name without the suffixes of image files."""
     return SUFFIXES.sub("", path.name)
 
 
 def convert_step(letter: str, value: float | str | None, unit: str | None) -> float | None:
-    """Convert the distance of neighboring voxels to micrometers, of frames to seconds.
+    """Convert the distance of neighboring voxels to micrometers, of frames (`T`) to seconds.
 
-    Args:
-        letter: str. The axis; `T` is measured in time.
-        value: float, its text, or `None`.
-        unit: str or `None`. As written by OME, OME-Zarr or ImageJ.
-
-    Returns:
-        float, or `None` if the value is not positive or the unit is none of length or time, such
-        as "pixel".
-
-    Examples:
-        >>> convert_step("X", "250", "nm")
-        0.25
+    A value that is not positive, or a unit of neither length nor time such as "pixel", is `None`.
     """
     unit = str(unit).strip().replace("\\u00B5", "µ").replace("μ", "µ")  # Greek mu, micro sign
     table = SECONDS if letter == "T" else MICROMETERS
@@ -77,17 +61,8 @@ def convert_step(letter: str, value: float | str | None, unit: str | None) -> fl
 def describe_image(image: Image, metadata: Mapping | None = None) -> dict[str, Any]:
     """Return the record of an image: what its format may lack, as a mapping for JSON.
 
-    Args:
-        image: `Image`.
-        metadata: mapping to add to the record.
-
     Raises:
         ValueError: if JSON cannot hold `metadata`.
-
-    Examples:
-        >>> import numpy as np
-        >>> describe_image(Image(np.zeros((4, 5)), "YX", {"X": 0.1}), {"model": "dna"})
-        {'axes': 'YX', 'voxel_size': {'X': 0.1}, 'channel_names': [], 'metadata': {'model': 'dna'}}
     """
     values = {
         "axes": image.axes,
@@ -102,12 +77,7 @@ def describe_image(image: Image, metadata: Mapping | None = None) -> dict[str, A
 
 
 def parse_record(text: str | None) -> dict[str, Any]:
-    """Parse the text of a record; text that is not a JSON mapping gives an empty record.
-
-    Examples:
-        >>> parse_record('{"axes": "YX"}'), parse_record("ImageJ=1.53t")
-        ({'axes': 'YX'}, {})
-    """
+    """Parse the text of a record; text that is not a JSON mapping gives an empty record."""
     try:
         values = json.loads(text)
     except (TypeError, ValueError):
@@ -116,26 +86,13 @@ def parse_record(text: str | None) -> dict[str, Any]:
 
 
 def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
-    """Make an `Image` in the axis order it had before it was written.
+    """Make an `Image` of an array in order `axes`, in the axis order it had before it was written.
 
-    Args:
-        path: path of the file.
-        array: array-like with one axis per letter of `axes`.
-        axes: str. Order in the file.
-        record: mapping of `describe_image`, possibly empty. An entry that does not fit `array`
-            is ignored: other programs crop or project the pixels and copy the text. A voxel
-            size may be `None`.
-
-    Returns:
-        `Image`.
+    An entry of `record` (see `describe_image`) that does not fit `array` is ignored: other programs
+    crop or project the pixels and copy the text. A voxel size may be `None`.
 
     Raises:
         ValueError: naming the file, if `axes` does not name each axis of `array`.
-
-    Examples:
-        >>> import numpy as np
-        >>> restore_image(Path("a.tif"), np.zeros((2, 4, 5)), "CYX", {"axes": "YXC"}).shape
-        (4, 5, 2)
     """
     try:
         check_axes(axes, len(array.shape))
@@ -154,18 +111,7 @@ def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
 
 @contextlib.contextmanager
 def name_file_in_errors(path: Path | str, kind: str) -> Iterator[None]:
-    """Add the path to any error that a decoder raises within the context.
-
-    Raises:
-        ValueError: with the path and the reason of the decoder.
-        OSError: an error of the operating system, unchanged.
-
-    Examples:
-        >>> with name_file_in_errors("a.tif", "TIFF"):
-        ...     raise EOFError("page 3 is short")
-        Traceback (most recent call last):
-        ValueError: a.tif cannot be read as TIFF; is it whole? Reason: page 3 is short.
-    """
+    """Turn errors of a decoder into a `ValueError` with the path; those of the system pass."""
     try:
         yield
     except MemoryError:
@@ -193,15 +139,7 @@ def log_pages_are_z(path: Path) -> None:
 
 
 def guess_axes(path: Path, ndim: int) -> str:
-    """Return the axes of an array whose file names none: `YX` or `ZYX`.
-
-    Raises:
-        ValueError: if `ndim` is neither 2 nor 3.
-
-    Examples:
-        >>> guess_axes(Path("a.npy"), 2)
-        'YX'
-    """
+    """Return the axes of an array whose file names none: `YX` or `ZYX`; others raise."""
     if ndim not in (2, 3):
         raise ValueError(
             f"{path} has {ndim} axes and does not name them: say which they are with --axes, "
@@ -213,11 +151,6 @@ def guess_axes(path: Path, ndim: int) -> str:
 
 
 def natural_key(path: Path | str) -> list[int | str]:
-    """Return a key that sorts numbers by value: `z2` before `z10`.
-
-    Examples:
-        >>> sorted(["z10.png", "z2.png"], key=natural_key)
-        ['z2.png', 'z10.png']
-    """
+    """Return a key that sorts numbers by value: `z2` before `z10`."""
     parts = re.split(r"(\d+)", str(path))
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]

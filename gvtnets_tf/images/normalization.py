@@ -66,10 +66,7 @@ class Normalizer:
 
     Examples:
         >>> stack = np.array([[2.0], [4.0], [6.0]])  # three voxels of one channel
-        >>> affine = Normalizer("unit").measure(stack)
-        >>> affine.offset, affine.gain
-        (array([4.]), array([2.]))
-        >>> affine.apply(stack).ravel()
+        >>> Normalizer("unit").measure(stack).apply(stack).ravel()
         array([-1.,  0.,  1.], dtype=float32)
 
     Reference:
@@ -114,9 +111,8 @@ class Normalizer:
             return value
         if isinstance(value, str):
             return cls(value)
-        unknown = set(value) - set(cls.__dataclass_fields__)
-        if unknown:
-            check_choice("key of normalize", sorted(unknown)[0], list(cls.__dataclass_fields__))
+        for key in sorted(value, key=str):
+            check_choice("key of normalize", key, list(cls.__dataclass_fields__))
         return cls(**value)
 
     @classmethod

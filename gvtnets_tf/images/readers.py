@@ -102,25 +102,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def read_colors(path: str | Path) -> tuple[str, ...]:
-    """Read the display colors of the channels.
-
-    Args:
-        path: OME-TIFF, ImageJ TIFF or `.zarr` folder.
-
-    Returns:
-        Tuple of `"#rrggbb"`, one per channel, empty if the file has none.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read`.
-
-    Examples:
-        >>> import tempfile
-        >>> from gvtnets_tf.images.writers import write
-        >>> path = Path(tempfile.mkdtemp(), "cells.ome.tif")
-        >>> image = Image(np.zeros((4, 5), "uint16"), "YX")
-        >>> read_colors(write(path, image, colors=["#00ff00"]))
-        ('#00ff00',)
-    """
+    """Read the display colors `"#rrggbb"`, one per channel, empty if the file has none."""
     return tuple(_read_record(Path(path)).get("colors", ()))
 
 
@@ -256,9 +238,8 @@ def _read_series(folder, axes):
         return np.array(read(planes[number], axes and axes[1:]).array)
 
     shape = (len(planes), *first.shape)
-    pixels = LazyArray(
-        folder, PagedArray(read_plane, shape, first.shape, first.array.dtype), "a series"
-    )
+    pages = PagedArray(read_plane, shape, first.shape, first.array.dtype)
+    pixels = LazyArray(folder, pages, "a series")
     record = {"voxel_size": dict(first.voxel_size), "channel_names": first.channel_names}
     return restore_image(folder, pixels, (axes or "Z")[0] + first.axes, record)
 

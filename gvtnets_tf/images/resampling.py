@@ -12,23 +12,12 @@ from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
 
 
 def resampling_factors(image: Image, voxel_size: Mapping[str, float]) -> dict[str, float]:
-    """Compute the factors by which resampling multiplies the number of voxels.
+    """Compute the factors by which resampling multiplies the number of voxels, by axis letter.
 
-    Args:
-        image: `Image` with a `voxel_size`, in micrometers.
-        voxel_size: mapping from axis letter to the voxel size of the result, in micrometers. Axes
-            that it or the image lacks are not resampled.
-
-    Returns:
-        Mapping from axis letter to float, above 1 where voxels become smaller.
+    Voxel sizes are in micrometers; axes that `voxel_size` or the image lacks are not resampled.
 
     Raises:
-        ValueError: naming the image and the axis, if a voxel size is absent, zero or negative.
-
-    Examples:
-        >>> image = Image(np.zeros((4, 5)), "YX", {"Y": 0.5, "X": 0.5})
-        >>> resampling_factors(image, {"X": 0.25})
-        {'X': 2.0}
+        ValueError: naming image and axis, if a voxel size is absent, zero or negative.
     """
     name, grid = image.name or "The image", "The grid to resample to"
     return {
@@ -71,10 +60,6 @@ def resample(
         >>> result = resample(image, {"X": 0.5}, order=1)
         >>> result.shape, result.voxel_size
         ((2, 4), {'Y': 1.0, 'X': 0.5})
-        >>> result.numpy()[0].round(2)
-        array([0.  , 0.67, 1.33, 2.  ], dtype=float32)
-        >>> resample(result, like=image).shape
-        (2, 2)
 
     Reference:
         Cubic, after the z-score of the whole volume: Wang, Xie & Ji (2021), for the

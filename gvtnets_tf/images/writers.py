@@ -24,23 +24,13 @@ COLOR = re.compile("#[0-9a-f]{6}", re.IGNORECASE)
 
 
 def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
-    """Round and clip an array to the range of a dtype.
-
-    Args:
-        array: array of real numbers.
-        dtype: str. One of `DTYPES`.
+    """Round and clip an array of real numbers to the range of a dtype of `DTYPES`.
 
     Returns:
-        The array, and the fraction of its values, 0 to 1, that were outside the range after
-        rounding.
+        The array, and the fraction of its values, 0 to 1, outside the range after rounding.
 
     Raises:
-        ValueError: if `dtype` is another one, if `array` is complex, or if it holds NaN and
-            `dtype` is an integer type.
-
-    Examples:
-        >>> cast([-1.0, 2.6, 300.0, 4.0], "uint8")
-        (array([  0,   3, 255,   4], dtype=uint8), 0.5)
+        ValueError: for another dtype, complex numbers, or NaN that an integer type cannot hold.
     """
     array = np.asarray(array)
     dtype = np.dtype(check_choice("dtype", str(dtype), DTYPES))
@@ -126,14 +116,7 @@ def write(
 
 
 def check_dtype(path: str | Path, dtype: DTypeLike) -> None:
-    """Raise if the format of a path cannot hold a dtype.
-
-    Raises:
-        ValueError: with the dtypes of the format, or if the suffix is unknown.
-
-    Examples:
-        >>> check_dtype("cells.png", "uint16")
-    """
+    """Raise if the format of a path cannot hold a dtype, or if its suffix is unknown."""
     suffix = check_choice("suffix of the output", _image_suffix(Path(path)), WRITERS)
     dtypes = FORMAT_DTYPES.get(suffix)
     if dtypes and str(dtype) not in dtypes:
@@ -144,18 +127,7 @@ def check_dtype(path: str | Path, dtype: DTypeLike) -> None:
 
 
 def check_planes(path: str | Path, sizes: Mapping[str, int]) -> None:
-    """Raise if the format of a path holds one plane and the image has several.
-
-    Args:
-        path: file to be written.
-        sizes: mapping from axis letter to length.
-
-    Raises:
-        ValueError: naming the axes that are too long.
-
-    Examples:
-        >>> check_planes("cells.png", {"Z": 1, "Y": 64, "X": 64})
-    """
+    """Raise if the format of a path holds one plane and the image, of these sizes, has several."""
     longer = {letter: n for letter, n in sizes.items() if letter not in "YX" and n > 1}
     if _image_suffix(Path(path)) == ".png" and longer:
         raise ValueError(

@@ -57,16 +57,8 @@ def _log_first(path, count, parts):
 def _make_image(path, kind, array, letters, axes, sizes, names):
     """Make an `Image` of a dask array, whose chunks are decoded when they are read.
 
-    Args:
-        path, kind: path and format of the file, for messages.
-        array: dask array.
-        letters: str. Axes as the library names them, `S` for color samples.
-        axes: str or `None`. Names for the axes longer than one, in their order.
-        sizes: mapping from axis letter to micrometers or `None`.
-        names: tuple of str. Names of the channels.
-
-    Raises:
-        ValueError: naming the file, if it is a color image or `axes` does not fit.
+    `letters` are the axes as the library names them, `S` for color samples; `axes` names those
+    longer than one. `sizes` maps letters to micrometers or `None`.
     """
     # These libraries give every image all of their axes; those of length one mean nothing.
     long = [i for i, n in enumerate(array.shape) if n > 1 or letters[i] in "YX"]

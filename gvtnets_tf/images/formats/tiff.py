@@ -186,11 +186,7 @@ def _read_page(path, offset):
 
 
 def _translate_axes(path, letters):
-    """Translate axes of tifffile to letters of `TCZYX`.
-
-    Raises:
-        ValueError: for a color image, or if an axis has no such letter.
-    """
+    """Translate axes of tifffile to letters of `TCZYX`; color images raise."""
     if "S" in letters:
         example = re.sub(f"[^{ORDER}]", "Z", letters.replace("S", "C"))
         raise ValueError(
