@@ -29,6 +29,10 @@ class PairPaths:
         input, target: `Path` of the two files, which may be the same.
         split: str. One of `SPLITS`, or `""` if the pair is not assigned to one.
         input_channel, target_channel: int, counted from 0, or `None` for all channels.
+
+    Examples:
+        >>> PairPaths(Path("noisy/1.tif"), Path("clean/1.tif"), "validation").split
+        'validation'
     """
 
     input: Path

@@ -17,6 +17,8 @@ from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images.axes import check_axes, rearrange
 from gvtnets_tf.images.display import contrast_limits
 
+__all__ = ["box", "comparison", "curves"]
+
 DIFFERENCE = 99.8  # percentile of |difference| at the ends of its colors
 WIDTH, DPI = 2.6, 150  # inches per column; dots per inch
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
