@@ -128,7 +128,7 @@ def test_images_of_one_value_and_nearly_empty_ones_are_drawn(tmp_path, drawn):
 def test_no_figure_chooses_a_backend_for_everyone(tmp_path):
     # pyplot does, when it is loaded; whatever other tests did, a fresh Python has not.
     code = (
-        "import sys; from gvtnets_tf import plots;"
+        "import sys; from gvtnets_tf.evaluation import plots;"
         "plots.comparison(sys.argv[1] + '/a.png', {'truth': [[1, 2], [3, 4]]});"
         "plots.box(sys.argv[1] + '/b.png', {'DNA': [0.5, 0.6]});"
         "plots.curves(sys.argv[1] + '/c.png', {'loss': [1, 2]});"
