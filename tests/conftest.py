@@ -1,5 +1,6 @@
 """Where the shared material lies, and numbers that are the same on every run."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -12,6 +13,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: one thread each is faster than all threads in all of them.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
+
+# Graphs of TensorFlow are many small objects: looking for garbage less often saves a tenth.
+gc.set_threshold(100_000, 20, 20)
 
 # Their assertions say what differed, as those of a test do.
 pytest.register_assert_rewrite("common_checks", "naive", "small")
