@@ -24,7 +24,7 @@ WARM = "1/assets.extra/tf_serving_warmup_requests"
 
 
 @pytest.fixture(scope="module")
-def made():
+def network():
     """A probabilistic network of stacks, so that there are two results."""
     model = GVTNet(
         filters=2, depth=2, encoder_blocks=0, decoder_blocks=0, batch_norm=False, scale_head=True
@@ -34,10 +34,10 @@ def made():
 
 
 @pytest.fixture(scope="module")
-def served(made, tmp_path_factory):
+def served(network, tmp_path_factory):
     pytest.importorskip("tensorflow_serving")
     place = tmp_path_factory.mktemp("serving")
-    model = model_folder.write_model(place / "model", made.model, made.card)
+    model = model_folder.write_model(place / "model", network.model, network.card)
     sizes = [word for shape in SHAPES for word in ("--warm-up", *map(str, shape))]
     out = place / "served"
     cli.main(["export", str(model), "--format", "savedmodel", *sizes, "--out", str(out)])
@@ -75,8 +75,8 @@ def stack(noise):
     return noise(7, 9, 11) * 20 + 100
 
 
-def check(found, made, stack):
-    expected = made(stack, "ZYX", whole=True, uncertainty=True)
+def check(found, network, stack):
+    expected = network(stack, "ZYX", whole=True, uncertainty=True)
     assert set(found) == {"prediction", "uncertainty"}
     for name, y in zip(("prediction", "uncertainty"), expected):
         assert found[name].shape == y.shape
@@ -91,25 +91,25 @@ def requests(served):
     return [PredictionLog.FromString(r.numpy()).predict_log.request for r in records]
 
 
-def test_warm_up_requests_are_answered_by_the_signature_that_they_name(served, made):
+def test_warm_up_requests_are_answered_by_the_signature_that_they_name(served, network):
     loaded, found = tf.saved_model.load(str(served / "1")), requests(served)
     images = [tf.make_ndarray(request.inputs["image"]) for request in found]
     assert [image.shape for image in images] == [(1, 6, 10, 9, 1), (1, 4, 12, 12, 1)]
     for request, image in zip(found, images):
         assert list(request.inputs) == ["image"]
         answer = loaded.signatures[request.model_spec.signature_name](image=tf.constant(image))
-        check({name: y[0, ..., 0].numpy() for name, y in answer.items()}, made, image[0, ..., 0])
+        check({name: y[0, ..., 0].numpy() for name, y in answer.items()}, network, image[0, ..., 0])
 
 
-def test_without_sizes_there_are_no_warm_up_requests(tmp_path, made):
-    assert not (export(made, tmp_path / "served") / WARM).exists()
+def test_without_sizes_there_are_no_warm_up_requests(tmp_path, network):
+    assert not (export(network, tmp_path / "served") / WARM).exists()
 
 
 @pytest.mark.parametrize("shape", [(8, 8), 8, (8, 0, 8), (1, 1, 1), (1, 8, 8, 8)])
-def test_a_size_that_no_image_has_is_refused(tmp_path, made, shape):
+def test_a_size_that_no_image_has_is_refused(tmp_path, network, shape):
     pytest.importorskip("tensorflow_serving")
     with pytest.raises(ValueError, match=r"one size in voxels per axis of ZYX, and more than one"):
-        export(made, tmp_path / "served", warm_up=[(4, 8, 8), shape])
+        export(network, tmp_path / "served", warm_up=[(4, 8, 8), shape])
     assert not list(tmp_path.iterdir())
 
 
@@ -122,10 +122,10 @@ def test_the_missing_protos_name_their_extra(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_server_without_this_package_answers_over_grpc(server, client, made, stack):
+def test_a_server_without_this_package_answers_over_grpc(server, client, network, stack):
     assert server["warmed_up"] == len(SHAPES)
     found = client.grpc(f"localhost:{server['grpc']}", "denoiser", stack[None, ..., None])
-    check({name: y[0, ..., 0] for name, y in found.items()}, made, stack)
+    check({name: y[0, ..., 0] for name, y in found.items()}, network, stack)
     with pytest.raises(ValueError, match=r"(?s)The server says: .*`image` is constant"):
         client.grpc(f"localhost:{server['grpc']}", "denoiser", np.ones_like(stack)[None, ..., None])
     with pytest.raises(ValueError, match="The server says: no model other"):
@@ -133,13 +133,13 @@ def test_a_server_without_this_package_answers_over_grpc(server, client, made, s
 
 
 @pytest.mark.slow
-def test_the_client_program_asks_over_rest(server, client, made, stack, tmp_path):
+def test_the_client_program_asks_over_rest(server, client, network, stack, tmp_path):
     url = f"http://localhost:{server['rest']}"
     np.save(tmp_path / "stack.npy", stack)
     command = [sys.executable, str(EXAMPLES / "client.py"), "stack.npy", "out.npy", "--rest", url]
     subprocess.run(command, check=True, cwd=tmp_path)
     files = {"prediction": "out.npy", "uncertainty": "out_uncertainty.npy"}
-    check({name: np.load(tmp_path / file) for name, file in files.items()}, made, stack)
+    check({name: np.load(tmp_path / file) for name, file in files.items()}, network, stack)
     with pytest.raises(ValueError, match=r"(?s)The server says: .*`image` is constant"):
         client.rest(url, "denoiser", np.ones_like(stack)[None, ..., None])
     done = subprocess.run(

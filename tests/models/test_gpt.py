@@ -31,7 +31,7 @@ NAMES = ["paper", "release", "dense U-Net in 3-D", "U-Net"]
 GRIDS = {2: (8, 4), 3: (4, 8, 4)}
 
 
-def made(config, x, **changes):
+def make_network(config, x, **changes):
     """A network with weights away from where they begin."""
     net = GlobalPixelTransformerNet(**{**config, **changes})
     net.build(x.shape)
@@ -132,7 +132,7 @@ def test_the_parameters_of_table_2_are_those_counted_by_hand():
 
 def test_the_network_is_the_one_put_together_by_hand(noise):
     x = noise(2, 8, 4, 6)
-    net = made(PAPER, x)
+    net = make_network(PAPER, x)
 
     fine = net.stem(x)
     fine = net.encoder[0][1](net.encoder[0][0](fine))  # dense block, 1x1
@@ -150,7 +150,9 @@ def test_the_network_is_the_one_put_together_by_hand(noise):
 
 def test_the_steps_of_the_ablation_differ_in_their_parts(noise):
     x = noise(1, 8, 4, 6)
-    nets = [made(config, x) for config in (UNET, {**DENSE_UNET, "rank": 2}, {**PAPER, **LEVEL})]
+    nets = [
+        make_network(config, x) for config in (UNET, {**DENSE_UNET, "rank": 2}, {**PAPER, **LEVEL})
+    ]
     kinds = [
         [type(layer).__name__ for layer in (net.encoder[0][0], net.downs[0], net.ups[0])]
         for net in nets
@@ -177,7 +179,7 @@ def levels(net, x):
 
 @pytest.mark.parametrize("config", [PAPER, RELEASE], ids=["paper", "release"])
 def test_its_operators_are_softmax_attention_as_defined(noise, config):
-    net = made(config, noise(1, 8, 4, 6))
+    net = make_network(config, noise(1, 8, 4, 6))
     for layer in (net.downs[0], net.bottoms[0], net.ups[0]):
         channels = layer.attention.key.kernel.shape[0]
         x = noise(2, 4, 2, channels)
@@ -198,7 +200,7 @@ def test_the_chunk_changes_nothing(noise, chunk):
     x = noise(2, 8, 4, 6)
 
     def answer(chunk):
-        net = made({**PAPER, **LEVEL}, x, chunk=chunk)
+        net = make_network({**PAPER, **LEVEL}, x, chunk=chunk)
         with tf.GradientTape() as tape:
             y = net(x)
             loss = tf.reduce_mean(tf.sin(y))
@@ -211,10 +213,10 @@ def test_the_chunk_changes_nothing(noise, chunk):
 @pytest.mark.parametrize("config", [{**PAPER, **LEVEL}, RELEASE], ids=["paper", "release"])
 def test_dropout_acts_while_training_only(noise, config):
     x = noise(1, 8, 4, 6)
-    net = made(config, x)
+    net = make_network(config, x)
     np.testing.assert_array_equal(net(x), net(x))
     assert np.abs(np.asarray(net(x, training=True)) - np.asarray(net(x, training=True))).max() > 0
-    still = made(config, x, dropout=0.0, attention_dropout=0.0)
+    still = make_network(config, x, dropout=0.0, attention_dropout=0.0)
     np.testing.assert_array_equal(still(x, training=True), still(x, training=True))
 
 
@@ -232,7 +234,7 @@ def test_it_keeps_no_sum_over_the_whole_image():
 @pytest.mark.parametrize("labels", [[2], [1, 0, 1]])
 def test_a_network_of_some_labels_answers_as_the_whole_for_these(noise, config, labels):
     x = noise(2, 8, 4, 6)
-    net = made({**config, **LEVEL}, x, out_channels=3)
+    net = make_network({**config, **LEVEL}, x, out_channels=3)
     before = net.get_weights()
     part = net.select_outputs(labels)
     assert part.out_channels == len(labels)
@@ -254,14 +256,14 @@ def test_a_network_of_some_labels_keeps_its_precision(noise):
 
 @pytest.mark.parametrize("label", [2, -1, "DAPI_CONFOCAL"])
 def test_a_label_that_is_not_there_is_refused(noise, label):
-    net = made(PAPER, noise(1, 8, 4, 6))
+    net = make_network(PAPER, noise(1, 8, 4, 6))
     with pytest.raises(ValueError, match=f"`label` cannot be {label!r}"):
         net.select_outputs([0, label])
 
 
 def test_a_network_of_no_label_is_refused(noise):
     with pytest.raises(ValueError, match="`out_channels` must be at least 1"):
-        made(PAPER, noise(1, 8, 4, 6)).select_outputs([])
+        make_network(PAPER, noise(1, 8, 4, 6)).select_outputs([])
 
 
 def test_a_network_without_weights_has_none_to_copy():
@@ -334,7 +336,7 @@ def test_a_grid_that_cannot_be_halved_is_named(noise):
 
 
 def test_every_weight_has_a_name_that_says_its_role(noise):
-    names = set(named_weights(made(PAPER, noise(1, 8, 4, 6))))
+    names = set(named_weights(make_network(PAPER, noise(1, 8, 4, 6))))
     assert {
         "stem/kernel", "encoder.0.0.convs.0/kernel", "encoder.0.0.normalizes.0/gamma",
         "encoder.0.1/kernel", "downs.0.query/kernel", "downs.0.attention.key/kernel",
