@@ -21,12 +21,10 @@ COMPARED = ("target", "prediction", "baseline")
 
 @dataclass(frozen=True)
 class Comparison:
-    """One image with all that is compared with it.
+    """One image, with a name that no other has, and all that is compared with it.
 
-    Attributes:
-        name: str. File name without suffixes, different for every image of an evaluation.
-        images: mapping from role to `Image`: `"target"`, `"prediction"` and, where given,
-            `"baseline"` show the same voxels and channels; `"input"` is only shown.
+    The `"target"`, `"prediction"` and, where given, `"baseline"` of `images` show the same
+    voxels and channels; the `"input"` is only shown.
     """
 
     name: str
@@ -43,11 +41,7 @@ class Comparison:
         return _channel_names(self.images["target"])
 
     def channels(self, *roles: str) -> list[tuple[str, dict[str, np.ndarray]]]:
-        """Return, per channel, its name and a mapping from role to an array with axes `axes`.
-
-        Args:
-            roles: which images to read; those to compare by default.
-        """
+        """Read images, `COMPARED` by default: per channel its name, and arrays with axes `axes`."""
         roles = [role for role in roles or COMPARED if role in self.images]
         stacks = {role: self.images[role].numpy("C" + self.axes) for role in roles}
         return [
@@ -59,13 +53,7 @@ class Comparison:
 class Comparisons:
     """The images of an evaluation, read one at a time, in each iteration anew.
 
-    Args:
-        targets, predictions, baseline, inputs, axes, target_channels, regions: as in
-            `evaluation.scoring.evaluate`.
-
-    Raises:
-        ValueError: if images do not pair up; on iteration, naming the image, if it does not
-            fit its target or if its target has none of the labels.
+    Arguments are those of `evaluation.scoring.evaluate`.
     """
 
     def __init__(

@@ -98,10 +98,9 @@ def psnr(true: ArrayLike, prediction: ArrayLike, data_range: float) -> float:
 def ssim(true: ArrayLike, prediction: ArrayLike, data_range: float) -> float:
     """Structural similarity, averaged over the image; 1 for equal images.
 
-    A uniform window of 7 voxels along every axis, over the volume as a whole, and
-    otherwise scikit-image's defaults. An axis shorter than 7 holds no window: images
-    are then compared plane by plane along it (a stack of 5 planes: five 2-D values,
-    averaged). `nan` if every axis is shorter than 7.
+    A uniform window of 7 voxels along every axis, otherwise scikit-image's defaults. Along an
+    axis shorter than 7, images are compared plane by plane and the values averaged (a stack of
+    5 planes: five 2-D values). `nan` if every axis is shorter than 7.
 
     Reference:
         Wang et al. (2004), Image quality assessment. https://doi.org/10.1109/TIP.2003.819861
@@ -117,14 +116,11 @@ def ssim(true: ArrayLike, prediction: ArrayLike, data_range: float) -> float:
 def affine_fit(true: ArrayLike, prediction: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Scale the truth to 0..1 and fit the prediction to it by a gain and an offset.
 
-    `g = N(true; 0.1, 99.9) - mean` and `x = a (prediction - mean)` with
-    `a = cov(prediction, g; ddof 1) / var(prediction; ddof 0)`: both are centered, and
-    the two degrees of freedom differ as they do in the published scores.
-
     Returns:
-        `(g, x)`, float64 arrays without unit. `x` is 0 if `prediction` is constant;
-        `g` and `x` are `nan` if the two percentiles of `true` are equal, as in an
-        image that is empty but for a few voxels.
+        `g = N(true; 0.1, 99.9) - mean` and `x = a (prediction - mean)`, centered float64 arrays
+        without unit. In `a = cov(prediction, g; ddof 1) / var(prediction; ddof 0)` the degrees
+        of freedom differ as in the published scores. `x` is 0 if `prediction` is constant;
+        both are `nan` if the two percentiles of `true` are equal, as in a nearly empty image.
 
     Reference:
         Wang, Xie & Ji (2021), section 4.4, after Weigert et al. (2018).
@@ -185,17 +181,11 @@ def all_metrics(
     """Compute every score of this module.
 
     Args:
-        true, prediction: arrays of one shape.
-        data_range: float or `None`. For `psnr` and `ssim`; `None` takes the largest
-            minus the smallest value of `true`.
+        data_range: float, for `psnr` and `ssim`. `None` measures that of `true`, which must
+            not be constant then.
 
     Returns:
-        Mapping from the name of the score (`r` for `pearson`) to a float; `data_range` is
-        among them.
-
-    Raises:
-        ValueError: as for every score, or if `true` is constant and `data_range` is
-            not given.
+        Mapping from score (`r` for `pearson`), and from `data_range`, to a float.
 
     Examples:
         >>> image = np.arange(64.0).reshape(8, 8)
@@ -204,14 +194,12 @@ def all_metrics(
         (1.0, 1.0, 63.0)
     """
     true, prediction = _check(true, prediction)
-    if data_range is None:
-        data_range = float(np.ptp(true))
-        if data_range == 0:
-            raise ValueError(
-                f"The truth is constant: there is nothing to score against. Received: "
-                f"{true.flat[0]:g} in all {true.size} voxels. Leave this image or region out, or "
-                f"give `data_range`."
-            )
+    if data_range is None and (data_range := np.ptp(true)) == 0:
+        raise ValueError(
+            f"The truth is constant: there is nothing to score against. Received: "
+            f"{true.flat[0]:g} in all {true.size} voxels. Leave this image or region out, or give "
+            f"`data_range`."
+        )
     scores = {"r": pearson(true, prediction)}
     scores |= {f.__name__: f(true, prediction) for f in (r2, mae, mse, normalized_l2)}
     scores |= {f.__name__: f(true, prediction, data_range) for f in (psnr, ssim)}
@@ -223,21 +211,19 @@ def all_metrics(
 
 def _check(true, prediction):
     """Return both as float64, if they have one shape and finite values."""
-    arrays = {"true": np.asarray(true), "prediction": np.asarray(prediction)}
-    shapes = [array.shape for array in arrays.values()]
-    if shapes[0] != shapes[1] or 0 in shapes[0]:
+    true, prediction = np.asarray(true), np.asarray(prediction)
+    if true.shape != prediction.shape or not true.size:
         raise ValueError(
             f"`true` and `prediction` must have one shape, and voxels in it. "
-            f"Received: true {shapes[0]}, prediction {shapes[1]}."
+            f"Received: true {true.shape}, prediction {prediction.shape}."
         )
-    for name, array in arrays.items():
-        bad = array.size - np.count_nonzero(np.isfinite(array))
-        if bad:
+    for name, array in {"true": true, "prediction": prediction}.items():
+        if bad := array.size - np.count_nonzero(np.isfinite(array)):
             raise ValueError(
                 f"`{name}` holds {bad} values that are NaN or infinite, out of {array.size}: "
                 f"replace them before scoring."
             )
-    return tuple(np.asarray(array, np.float64) for array in arrays.values())
+    return true.astype(np.float64, copy=False), prediction.astype(np.float64, copy=False)
 
 
 def _check_range(data_range):
@@ -266,8 +252,7 @@ def _mean_ssim(true, prediction, data_range):
     if not long or np.isnan(true).any():
         return math.nan
     short = [i for i, size in enumerate(true.shape) if size < WINDOW]
-    true, prediction = (
-        np.moveaxis(x, short, range(len(short))).reshape(-1, *long) for x in (true, prediction)
-    )
-    planes = zip(true, prediction)
+    # An axis in place of all short ones, the first.
+    moved = (np.moveaxis(x, short, range(len(short))) for x in (true, prediction))
+    planes = zip(*(x.reshape(-1, *long) for x in moved))
     return float(np.mean([structural_similarity(t, p, data_range=data_range) for t, p in planes]))

@@ -31,23 +31,19 @@ def comparison(
 ) -> None:  # fmt: skip
     """Show input, truth, predictions and their differences, a row per channel.
 
-    Truth and predictions share the gray scale of the truth (percentiles 0.5 and
-    99.8 of what is shown), the input has its own. Differences are prediction minus
-    truth, blue below and red above, with the same limits for all predictions of a
-    row. The correlation in a heading is that of the whole image, not of the slice.
+    Truth and predictions share the gray scale of the truth (percentiles 0.5 and 99.8 of what is
+    shown), the input has its own. Differences are prediction minus truth, blue below and red
+    above, with the same limits for all predictions of a row. The correlation in a heading is
+    that of the whole image, not of the slice.
 
     Args:
-        images: mapping from name to array. `"input"` and `"truth"` may be among them,
-            every other name is a prediction. Truth and predictions have one shape.
-        axes: str, or mapping from name to str, letters of `TCZYX`. `None` reads
-            arrays of two and three axes as `"YX"` and `"ZYX"`.
+        images: mapping from name to array. `"input"` and `"truth"` may be among them, every
+            other name is a prediction. Truth and predictions have one shape.
+        axes: str, or mapping from name to str, letters of `TCZYX`; by default `"YX"` or `"ZYX"`.
         channel_names: sequence of str, one per channel of the truth.
-        show: `"slice"` for the central plane along Z, `"max"` for the maximum over
-            Z. Of a time series, the central frame is shown.
+        show: `"slice"` for the central plane along Z, `"max"` for the maximum over Z. Of a time
+            series, the central frame is shown.
         title: str. A line above the figure.
-
-    Raises:
-        ValueError: if shapes differ, axes do not fit, or `show` is unknown.
 
     Examples:
         >>> import tempfile
@@ -77,13 +73,9 @@ def box(path: str | Path, table: Mapping, *, label: str = "r", force: bool = Fal
     """Draw the scores of each group: quartiles as a box, whiskers to the extremes, all points.
 
     Args:
-        table: mapping from group to a sequence of float; or to a mapping from series
-            to such a sequence, and the series of a group stand side by side. `nan`
-            and infinite scores are left out.
+        table: mapping from group to a sequence of float, or to a mapping from series, which
+            stand side by side, to such sequences. Scores that are not finite are left out.
         label: str. Title of the vertical axis.
-
-    Raises:
-        ValueError: if `table` is empty.
 
     Examples:
         >>> import tempfile
@@ -115,13 +107,9 @@ def curves(path: str | Path, history: Mapping[str, Sequence], *, force: bool = F
     """Draw training curves, `loss` and `val_loss` in one panel, one panel per quantity.
 
     Args:
-        history: mapping from column to a sequence of numbers, one per epoch, as in
-            Keras' `History.history`. `epoch`, if it is there, is the horizontal axis.
-            `None` and `nan` leave a gap. A scale is logarithmic if its values are
-            positive and span more than a factor of ten.
-
-    Raises:
-        ValueError: if there is nothing to draw.
+        history: mapping from column to a sequence of numbers, one per epoch, as in Keras'
+            `History.history`. `epoch`, if it is there, is the horizontal axis. `None` and `nan`
+            leave a gap. Scales of positive values over more than a decade are logarithmic.
 
     Examples:
         >>> import tempfile
@@ -141,7 +129,10 @@ def curves(path: str | Path, history: Mapping[str, Sequence], *, force: bool = F
             x = np.arange(1, len(values) + 1) if epochs is None else epochs
             marker = "o" if len(values) < 30 else None
             place.plot(x, values, color=color, label=label, marker=marker, markersize=3)
-        _set_scale(place, np.concatenate(list(lines.values())))
+        values = np.concatenate(list(lines.values()))
+        values = values[np.isfinite(values)]
+        if len(values) and 0 < 10 * values.min() < values.max():
+            place.set_yscale("log")
         place.set(xlabel="epoch", title=panel.replace("_", " "))
         place.xaxis.get_major_locator().set_params(integer=True)
         if f"val_{panel}" in columns:
@@ -174,7 +165,7 @@ def _count_channels(stacks, channel_names):
     if not stacks:
         raise ValueError("`images` must hold at least one image. Received: none.")
     shapes = {name: x.shape for name, x in stacks.items() if name != "input"}
-    if len(set(shapes.values())) > 1:
+    if len({*shapes.values()}) > 1:
         received = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(
             f"Truth and predictions must have one shape. Received (CTZYX): {received}."
@@ -190,30 +181,27 @@ def _count_channels(stacks, channel_names):
 def _make_row(stacks, index, count, show):
     """Return the panels of one channel: input, truth, then each prediction and its difference."""
     row = [_input_panel(stacks["input"], index, count, show)] if "input" in stacks else []
-    truth = stacks.get("truth")
-    predictions = {n: x[index] for n, x in stacks.items() if n not in ("input", "truth")}
-    if truth is None:
-        planes = {name: _project(x, show) for name, x in predictions.items()}
+    planes = {name: _project(x[index], show) for name, x in stacks.items() if name != "input"}
+    if "truth" not in planes:
         return row + [_Panel(p, n, contrast_limits(p), bar=True) for n, p in planes.items()]
-    true = _project(truth[index], show)
+    true = planes.pop("truth")
     gray = contrast_limits(true)
     row.append(_Panel(true, "truth", gray, bar=True))
-    errors = {n: _project(x, show).astype(np.float64) - true for n, x in predictions.items()}
+    errors = {name: plane.astype(np.float64) - true for name, plane in planes.items()}
     top = max((np.percentile(np.abs(e), DIFFERENCE) for e in errors.values()), default=0) or 1.0
-    for name, x in predictions.items():
-        heading = f"{name}, r = {metrics.pearson(truth[index], x):.3f}"
-        row.append(_Panel(_project(x, show), heading, gray))
+    for name, plane in planes.items():
+        r = metrics.pearson(stacks["truth"][index], stacks[name][index])
+        row.append(_Panel(plane, f"{name}, r = {r:.3f}", gray))
         row.append(_Panel(errors[name], f"{name} - truth", (-top, top), "RdBu_r", bar=True))
     return row
 
 
 def _input_panel(stack, index, count, show):
     # An input with other channels than the truth is shown once, by its first channel.
-    per_channel = len(stack) == count
-    if not per_channel and index:
+    if len(stack) != count and index:
         return _Panel(None)
-    heading = "input" if per_channel or len(stack) == 1 else f"input, channel 0 of {len(stack)}"
-    plane = _project(stack[index if per_channel else 0], show)
+    heading = "input" if len(stack) in (1, count) else f"input, channel 0 of {len(stack)}"
+    plane = _project(stack[index], show)
     return _Panel(plane, heading, contrast_limits(plane))
 
 
@@ -245,20 +233,13 @@ def _draw_boxes(place, groups, width, color, label):
         spread = (np.arange(len(v)) % 5 - 2) * width / 8
         place.plot(x + spread, v, "o", color=color, markersize=3.5, alpha=0.8, label=label or None)
         label = None  # one entry per series in the legend
-        if not len(v):
-            continue
-        low, q1, median, q3, high = np.percentile(v, (0, 25, 50, 75, 100))
-        left, right = x - width / 2, x + width / 2
-        place.fill_between([left, right], q1, q3, facecolor=color, edgecolor=color, alpha=0.35)
-        place.hlines(median, left, right, color=color, linewidth=1.8)
-        place.hlines([low, high], x - width / 4, x + width / 4, color=color, linewidth=1)
-        place.vlines([x, x], [low, q3], [q1, high], color=color, linewidth=1)
-
-
-def _set_scale(place, values):
-    values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and values.max() > 10 * values.min():
-        place.set_yscale("log")
+        if len(v):
+            low, q1, median, q3, high = np.percentile(v, (0, 25, 50, 75, 100))
+            left, right = x - width / 2, x + width / 2
+            place.fill_between([left, right], q1, q3, facecolor=color, edgecolor=color, alpha=0.35)
+            place.hlines(median, left, right, color=color, linewidth=1.8)
+            place.hlines([low, high], x - width / 4, x + width / 4, color=color, linewidth=1)
+            place.vlines([x, x], [low, q3], [q1, high], color=color, linewidth=1)
 
 
 def make_figure(size):

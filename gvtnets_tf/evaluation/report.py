@@ -1,7 +1,6 @@
 """The scores of an evaluation as a table and as files."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,15 +20,13 @@ class Report:
     """The scores of an evaluation; `print` shows them as a table.
 
     Attributes:
-        rows: list of mappings, one per image and channel: `name`, `channel`, every
-            score of `metrics.all_metrics`, and with a baseline the same again as
-            `baseline_...`.
-        overall: mapping from channel to `scores` (score -> `n`, `mean`, `sd`, `median`
-            over images, as in the papers), and with a baseline to `baseline`, the same
-            of the baseline, and `tests` (score -> `paired_t_test`; a positive mean
-            difference says that the prediction is better than the baseline).
-        regions: mapping from axis letter to `(start, stop)`. The part that was scored;
-            empty for whole images.
+        rows: list of mappings, one per image and channel: `name`, `channel`, every score of
+            `metrics.all_metrics`, and with a baseline the same again as `baseline_...`.
+        overall: mapping from channel to `scores` (score -> `n`, `mean`, `sd`, `median` over
+            images, as in the papers), and with a baseline to `baseline`, the same of the
+            baseline, and `tests` (score -> `paired_t_test`; a positive mean difference says that
+            the prediction is better).
+        regions: mapping from axis letter to `(start, stop)`, the part that was scored.
         staining: `virtual_staining.report.StainingReport`, or `None` without it.
 
     Examples:
@@ -49,7 +46,10 @@ class Report:
         folder = Path(folder)
         write_csv(folder / "metrics.csv", self.rows)
         (folder / "summary.json").write_text(self.json() + "\n", encoding="utf-8")
-        plots.box(folder / "box.png", self._group_correlations(), label="Pearson r")
+        keys = {"prediction": "r", "baseline": "baseline_r"}
+        keys = {model: key for model, key in keys.items() if key in self.rows[0]}
+        r = {c: {m: _column(self.rows, c, k) for m, k in keys.items()} for c in self.overall}
+        plots.box(folder / "box.png", r, label="Pearson r")
         if self.staining is not None:
             self.staining.write(folder)
 
@@ -62,12 +62,8 @@ class Report:
         }
         if self.staining is not None:
             summary["staining"] = self.staining.summary()
-        return json.dumps(_replace_non_finite(summary), indent=2, allow_nan=False)
-
-    def _group_correlations(self):
-        keys = {"prediction": "r", "baseline": "baseline_r"}
-        keys = {model: key for model, key in keys.items() if key in self.rows[0]}
-        return {c: {m: _column(self.rows, c, k) for m, k in keys.items()} for c in self.overall}
+        finite = json.loads(json.dumps(summary), parse_constant=lambda _: None)
+        return json.dumps(finite, indent=2)
 
     def __str__(self):
         tables = [_format_channel(name, summary) for name, summary in self.overall.items()]
@@ -111,11 +107,3 @@ def _format_channel(channel, summary):
             rows[-1] += [f"{summary['baseline'][score]['mean']:.5g}", p]
     header += ["baseline", "p (one-tailed, paired)"] if has_baseline else []
     return format_table(rows, header)
-
-
-def _replace_non_finite(value):
-    if isinstance(value, Mapping):
-        return {key: _replace_non_finite(x) for key, x in value.items()}
-    if isinstance(value, list):
-        return [_replace_non_finite(x) for x in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

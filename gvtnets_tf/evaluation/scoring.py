@@ -23,20 +23,20 @@ def evaluate(
 ) -> Report:  # fmt: skip
     """Score predictions against targets and, where given, against a baseline.
 
-    Axes are matched by their letters, an axis of length one may be missing, and each channel
-    is scored by itself, over all frames, planes and pixels together. A channel of a target
-    that is NaN throughout is a label that was not imaged: it is left out.
+    Axes are matched by their letters; an axis of length one may be missing. Each channel is scored
+    by itself, over all frames, planes and pixels together. A channel of a target that is NaN
+    throughout is a label that was not imaged: it is left out.
 
     Args:
         predictions: quoted glob or list of paths, paired with `targets` by name (see
             `data.pairing`); or list of `Image` or arrays, paired by order.
         targets: likewise, the truth. Or a folder of the in-silico labeling data set, whose
             wells pair with predictions `<name of the well>.tif`; wells without are left out.
-        out: folder for `metrics.csv`, `summary.json`, `box.png` and one figure per image, or
-            `None` for none of them. It appears whole or not at all.
+        out: folder for `metrics.csv`, `summary.json`, `box.png` and one figure per image; it
+            appears whole or not at all.
         baseline: like `predictions`, from the method to compare with, or `None`.
-        axes: str. One letter of `TCZYX` per axis, in place of what files say, and of plain
-            arrays; arrays of two and three axes are `"YX"` and `"ZYX"` by default.
+        axes: str. One letter of `TCZYX` per axis of plain arrays (`"YX"` or `"ZYX"` by default),
+            or in place of what files say.
         target_channels: list of int or str. Channels of the targets that those of the
             predictions are. `None`: by name if the target has all their names, else in order.
         regions: mapping from axis letter to `(start, stop)` in voxels: only this is scored.
@@ -83,10 +83,10 @@ def _score(comparison):
         row = {"name": comparison.name, "channel": channel}
         true = images.pop("target")
         for role, image in images.items():
-            where = f"{comparison.name}, channel {channel}, {role}"
             try:
                 scores = metrics.all_metrics(true, image)
             except ValueError as error:
+                where = f"{comparison.name}, channel {channel}, {role}"
                 raise ValueError(f"{where}: {error}") from error
             prefix = "" if role == "prediction" else f"{role}_"
             row |= {prefix + score: value for score, value in scores.items()}
@@ -95,9 +95,8 @@ def _score(comparison):
 
 
 def _plot(path, comparison):
-    shown = comparison.images
+    shown, target = comparison.images, comparison.images["target"]
     images = {label: shown[role] for role, label in HEADINGS.items() if role in shown}
-    target = comparison.images["target"]
     has_names = target.sizes.get("C", 1) > 1 or target.channel_names
     plots.comparison(
         path,

@@ -12,12 +12,11 @@ def summarize(values: Sequence[float]) -> dict[str, float]:
     """Return mean, standard deviation (ddof 1), median and number of scores.
 
     Args:
-        values: sequence of float, one per image. `nan` means "no score" and is left
-            out; `n` is the number of those that remain.
+        values: sequence of float, one per image; `nan` means "no score" and is left out.
 
     Returns:
-        Mapping with `n`, `mean`, `sd`, `median`; `nan` where there are too few values, and
-        for the deviation of infinite scores.
+        Mapping with `n` (scores that remain), `mean`, `sd`, `median`; `nan` where these are too
+        few, and for the deviation of infinite scores.
 
     Examples:
         >>> summarize([1.0, 2.0, 6.0, float("nan")])["median"]
@@ -40,20 +39,15 @@ def paired_t_test(better: Sequence[float], worse: Sequence[float]) -> dict:
 
     Args:
         better: sequence of float, one score per image, of the method claimed to be better.
-        worse: sequence of float, the scores of the same images in the same order. For
-            an error, where less is better, swap the two.
+        worse: likewise, of the same images in the same order. For an error, swap the two.
 
     Returns:
-        Mapping with `n` (pairs in which both scores are finite), `mean_difference`,
-        `df`, `t`, `p` and `note`. `t` and `p` are `None`, and `note` gives the reason, for
-        fewer than five pairs or if all differences are equal.
-
-    Raises:
-        ValueError: if the two differ in length.
+        Mapping with `n` (pairs in which both scores are finite), `mean_difference`, `df`, `t`,
+        `p` and `note`. For fewer than five pairs, or if all differences are equal, `t` and `p`
+        are `None`, and `note` gives the reason.
 
     Reference:
-        The test of Wang, Xie & Ji (2021), Fig. 2b.
-        https://doi.org/10.1038/s42256-020-00283-x
+        Wang, Xie & Ji (2021), Fig. 2b. https://doi.org/10.1038/s42256-020-00283-x
 
     Examples:
         >>> test = paired_t_test([0.9, 0.8, 0.9, 0.7, 0.9], [0.7, 0.7, 0.6, 0.6, 0.7])

@@ -22,20 +22,13 @@ ROLES = ("input", "target", "baseline", "prediction")  # in the order of the col
 
 
 def confusion(
-    path: str | Path, shares: Mapping[str, np.ndarray], overall: Mapping[str, float], *,
-    title: str = "", force: bool = False,
-) -> None:  # fmt: skip
-    """Draw confusion matrices side by side, like Fig. 4 of the paper.
+    path: Path, shares: Mapping[str, np.ndarray], overall: Mapping[str, float], label: str = ""
+) -> None:
+    """Draw the confusion matrix of each model, like Fig. 4 of the paper.
 
-    Numbers are pixels per 1,000. Colors are shares of the true bin, since a few bins hold
-    most pixels: the diagonal has the color of the accuracy of its bin.
-
-    Args:
-        path, force: as in `evaluation.plots`.
-        shares: mapping from model (`"prediction"`, `"baseline"`) to an array (10, 10),
-            pixels per 1,000 by true bin (row) and predicted bin (column).
-        overall: mapping from model to float, the share of pixels in the right bin.
-        title: str. A line above the figure.
+    `shares` are pixels per 1,000 by true bin (row) and predicted bin (column), `overall` the
+    shares in the right bin. Colors are shares of the true bin, since a few bins hold most
+    pixels: the diagonal has the color of the accuracy of its bin.
     """
     figure = make_figure((4.6 * len(shares) + 0.6, 4.9))
     places = figure.subplots(1, len(shares), squeeze=False)[0]
@@ -44,24 +37,15 @@ def confusion(
         place.set_title(f"{model}, overall accuracy {overall[model]:.3f}", fontsize=10)
     bar = figure.colorbar(image, ax=places, shrink=0.7, label="share of the true bin")
     bar.outline.set_linewidth(0.4)
-    if title:
-        figure.suptitle(f"{title}, pixels per 1,000", fontsize=11)
-    save_figure(figure, path, force)
+    figure.suptitle(f"{label}, pixels per 1,000", fontsize=11)
+    save_figure(figure, path, False)
 
 
-def crops(
-    path: str | Path, rows: Sequence, limits: tuple[float, float], label: str, *,
-    force: bool = False,
-) -> None:  # fmt: skip
-    """Show input, truth and predictions of some images, like Fig. 3 of the paper.
+def crops(path: Path, rows: Sequence, limits: tuple[float, float], label: str) -> None:
+    """Show some images in the color of their label, like Fig. 3 of the paper.
 
-    Args:
-        path, force: as in `evaluation.plots`.
-        rows: list of pairs: the name of an image, and a mapping from role (`"input"`,
-            `"target"`, `"baseline"`, `"prediction"`) to a plane.
-        limits: `(low, high)`, the values of truth and predictions that are black and of full
-            color; the input is gray, in a range of its own.
-        label: str. The label, whose first part chooses the color (see `STAINS`).
+    `rows` are pairs of the name of an image and a mapping from role (`ROLES`) to a plane. Truth
+    and predictions are black to full color within `limits`; the input is gray, by itself.
     """
     roles = [role for role in ROLES if any(role in planes for _, planes in rows)]
     figure = make_figure((WIDTH * len(roles) + 0.3, (WIDTH + 0.1) * len(rows) + 0.4))
@@ -76,7 +60,7 @@ def crops(
     for role, place in zip(roles, grid[0]):
         place.set_title("truth" if role == "target" else role, fontsize=10)
     figure.suptitle(label, fontsize=11)
-    save_figure(figure, path, force)
+    save_figure(figure, path, False)
 
 
 def _draw_matrix(place, matrix):

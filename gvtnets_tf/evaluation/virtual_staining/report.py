@@ -17,33 +17,20 @@ CONSTANT = "constant"  # the model that puts every pixel into the most frequent 
 
 @dataclass(frozen=True)
 class LabelScores:
-    """The scores of one label.
+    """The scores of one label; models are `"prediction"` and, where given, `"baseline"`."""
 
-    Attributes:
-        images: int. How many have the label.
-        available: int. Pixels of all of them.
-        pixels: int. How many of these were drawn each time.
-        range: `(low, high)`, the values of the images that were sent to 0 and 1.
-        r: mapping from model (`"prediction"` and, where given, `"baseline"`) to an array of
-            Pearson correlations, one per repeat.
-        counts: mapping from model to an int array (10, 10): pixels by true bin (row) and
-            predicted bin (column).
-        crops: list of `(name of the image, mapping from role to a plane)`, for the figure.
-    """
-
-    images: int
-    available: int
-    pixels: int
-    range: tuple[float, float]
-    r: Mapping[str, np.ndarray]
-    counts: Mapping[str, np.ndarray]
-    crops: list = field(default_factory=list)
+    images: int  # that have the label
+    available: int  # pixels of all of them
+    pixels: int  # of these, drawn each time
+    range: tuple[float, float]  # the values of the images that were sent to 0 and 1
+    r: Mapping[str, np.ndarray]  # per model, Pearson correlations, one per repeat
+    counts: Mapping[str, np.ndarray]  # (10, 10) per model: by true bin (row) and predicted bin
+    crops: list = field(default_factory=list)  # see `figures.crops`
 
     def correlations(self) -> dict[str, dict]:
-        """Return mean and deviation over the repeats: `statistics.summarize` of each model.
+        """Return `summarize` over the repeats, of each model.
 
-        With a baseline, `"difference"` is that of prediction minus baseline, on the same
-        pixels each time.
+        With a baseline, `"difference"` is prediction minus baseline, on the same pixels each time.
         """
         scores = {model: summarize(r) for model, r in self.r.items()}
         if "baseline" in self.r:
@@ -51,20 +38,15 @@ class LabelScores:
         return scores
 
     def accuracies(self) -> dict[str, tuple[list[float], float]]:
-        """Return the share of pixels in the right bin: per true bin (`nan` if empty), and of all.
+        """Return, per model, the share of pixels in the right bin: by true bin, and of all.
 
-        Returns:
-            Mapping from model, with `"constant"` last, to a list of ten and a float.
+        The share of an empty bin is `nan`. The model `CONSTANT` comes last.
         """
         true = next(iter(self.counts.values())).sum(1)
-        constant = np.zeros((BINS, BINS), int)
-        constant[:, true.argmax()] = true
-        accuracies = {}
-        for model, counts in {**self.counts, CONSTANT: constant}.items():
-            right = np.diag(counts)
-            bins = np.divide(right, true, out=np.full(BINS, np.nan), where=true > 0)
-            accuracies[model] = bins.tolist(), float(right.sum() / true.sum())
-        return accuracies
+        right = {model: np.diag(counts) for model, counts in self.counts.items()}
+        right[CONSTANT] = np.where(np.arange(BINS) == true.argmax(), true, 0)
+        pixels, total = np.where(true, true, np.nan), true.sum()
+        return {m: ((x / pixels).tolist(), float(x.sum() / total)) for m, x in right.items()}
 
     def per_thousand(self) -> dict[str, np.ndarray]:
         """Return the counts of each model per 1,000 pixels."""
@@ -88,11 +70,7 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class StainingReport:
-    """The scores of all labels; `print` shows them as tables.
-
-    Attributes:
-        labels: mapping from label to `LabelScores`.
-    """
+    """The scores of all labels; `print` shows them as tables."""
 
     labels: Mapping[str, LabelScores]
 
@@ -109,9 +87,8 @@ class StainingReport:
         for label, scores in self.labels.items():
             name = label.replace("/", "_").replace("\\", "_")
             overall = {model: share for model, (_, share) in scores.accuracies().items()}
-            figures.confusion(
-                folder / f"confusion_{name}.png", scores.per_thousand(), overall, title=label
-            )
+            path = folder / f"confusion_{name}.png"
+            figures.confusion(path, scores.per_thousand(), overall, label)
             figures.crops(folder / f"crops_{name}.png", scores.crops, scores.range, label)
 
     def summary(self) -> dict[str, dict]:

@@ -32,12 +32,10 @@ def score_pixels(
     Correlations are those of pixels drawn uniformly from all images of a label together,
     without replacement, the same for all models (and for all labels of the same images). A
     label of fewer pixels is used whole and once, since every repeat would give the same.
-
     Accuracies are those of ten bins that divide the range of a label. They count every pixel.
 
     Args:
-        comparisons: list of `Comparison`, or `Comparisons`, which reads one at a time. It is
-            iterated over three times.
+        comparisons: list of `Comparison`, or `Comparisons`; iterated over three times.
         pixels: int. How many to draw.
         repeats: int. How often to draw.
         ranges: mapping from label to `(low, high)`, the values sent to 0 and 1; by default
@@ -46,8 +44,7 @@ def score_pixels(
         seed: int. The same seed draws the same pixels.
 
     Raises:
-        ValueError: if `ranges` has an unknown label or an empty range, if a truth is
-            constant, or if values are NaN or infinite.
+        ValueError: if a truth is constant, or if values are NaN or infinite.
     """
     from tqdm import tqdm
 
@@ -65,36 +62,14 @@ def score_pixels(
 
 
 def assign_bins(values: ArrayLike, low: float, high: float) -> np.ndarray:
-    """Assign each value to one of ten bins.
+    """Send `low` and `high` to 0 and 1, and return the bin of each value, an int of 0 to 9.
 
-    Args:
-        values: array of numbers.
-        low, high: float. The values sent to 0 and 1.
-
-    Returns:
-        Int array of 0 to 9: bin i holds [0.1 i, 0.1 i + 0.1), the last one 1.0 as well.
-        Values outside are clipped.
-
-    Raises:
-        ValueError: if values are NaN or infinite.
+    Bin i holds [0.1 i, 0.1 i + 0.1), the last one 1.0 as well. Values outside are clipped.
     """
     scaled = (np.asarray(values, np.float64) - low) / (high - low)
     if not np.isfinite(scaled).all():
         raise ValueError("Values that are NaN or infinite belong to no bin: replace them.")
     return np.digitize(scaled, np.arange(1, BINS) / BINS)
-
-
-def count_confusion(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Count pixels by true and predicted bin.
-
-    Args:
-        true, predicted: int arrays of one shape, as `assign_bins` returns them.
-
-    Returns:
-        Int array (10, 10), a row per true bin.
-    """
-    both = BINS * np.ravel(true) + np.ravel(predicted)
-    return np.bincount(both, minlength=BINS**2).reshape(BINS, BINS)
 
 
 def _count_pixels(comparisons):
@@ -115,7 +90,7 @@ def _count_pixels(comparisons):
 def _measure_ranges(comparisons, sizes, fixed):
     """Return the values sent to 0 and 1 of each label: those of `fixed`, else percentiles."""
     for label in fixed:
-        check_choice("ranges", label, list(sizes))
+        check_choice("ranges", label, sizes)
     tails = {label: _Tails(sum(n)) for label, n in sizes.items() if label not in fixed}
     for comparison in comparisons if tails else ():
         for label, images in comparison.channels("target"):
@@ -208,7 +183,8 @@ class _Tally:
                 moments.add(np.stack([np.asarray(x[indices], np.float64) for x in flat]))
         true, *others = (assign_bins(x, *self.range) for x in flat)
         for model, predicted in zip(list(images)[1:], others):
-            self.counts[model] = self.counts.get(model, 0) + count_confusion(true, predicted)
+            counts = np.bincount(BINS * true + predicted, minlength=BINS**2)
+            self.counts[model] = self.counts.get(model, 0) + counts.reshape(BINS, BINS)
         if self.added in self.examples:
             self.crops.append((comparison.name, _crop(comparison, images)))
         self.added += 1
