@@ -21,22 +21,17 @@ SCORES = ("r", "psnr", "ssim", "mae")
 
 
 def run_demo(out: str | Path = "gvtnets-demo", force: bool = False) -> dict[str, dict[str, float]]:
-    """Denoise a simulated stack with the shipped denoiser, beside plain baselines.
+    """Denoise a simulated stack with the shipped denoiser, which has not seen the specimen.
 
-    The specimen is one that the denoiser has not seen. The Gaussian filter has the
-    width that is best on yet another specimen.
+    The Gaussian filter beside it has the width that is best on yet another specimen.
 
     Args:
-        out: folder to write: `input.tif`, `truth.tif`, `prediction.tif`, `gaussian.tif`,
-            `comparison.png`, `scores.csv`. It appears whole or not at all.
+        out: folder for the images, `comparison.png` and `scores.csv`; whole or not there at all.
         force: bool. Whether an existing folder is replaced.
 
     Returns:
         Mapping from method (`noisy`, `gaussian`, the model's name) to its scores, data
         range 1 (the simulated structures reach about 1).
-
-    Raises:
-        FileExistsError: if `out` exists and `force` is `False`.
 
     Examples:
         >>> print(format_scores(run_demo("demo")))  # doctest: +SKIP
@@ -57,21 +52,17 @@ def run_demo(out: str | Path = "gvtnets-demo", force: bool = False) -> dict[str,
             writers.write(folder / f"{name}.tif", image, metadata=metadata)
         arrays = {name: image.numpy() for name, image in images.items()}
         plots.comparison(folder / "comparison.png", arrays, axes="ZYX")
-        methods = {"noisy": "input", "gaussian": "gaussian", MODEL: "prediction"}
-        table = {m: _score(truth.numpy(), arrays[name]) for m, name in methods.items()}
-        rows = [{"method": m, **{k: f"{s[k]:.4f}" for k in SCORES}} for m, s in table.items()]
+        table = {}
+        for method, name in {"noisy": "input", "gaussian": "gaussian", MODEL: "prediction"}.items():
+            scores = metrics.all_metrics(arrays["truth"], arrays[name], data_range=1.0)
+            table[method] = {score: scores[score] for score in SCORES}
+        rows = [{"method": m, **{k: f"{s[k]:.4f}" for k in s}} for m, s in table.items()]
         write_csv(folder / "scores.csv", rows)
     return table
 
 
 def format_scores(table: Mapping[str, Mapping[str, float]]) -> str:
-    """Format scores as text, a line per method.
-
-    Examples:
-        >>> print(format_scores({"noisy": {"r": 0.5, "psnr": 20, "ssim": 0.3, "mae": 0.1}}))
-                   r    psnr   ssim    mae
-        noisy  0.500  20.000  0.300  0.100
-    """
+    """Format scores as text, a line per method."""
     rows = [[method, *(f"{scores[s]:.3f}" for s in SCORES)] for method, scores in table.items()]
     return format_table(rows, ["", *SCORES])
 
@@ -85,8 +76,3 @@ def _smooth(noisy, sigma):
     from scipy.ndimage import gaussian_filter
 
     return gaussian_filter(noisy, sigma).astype(np.float32)
-
-
-def _score(truth, image):
-    scores = metrics.all_metrics(truth, image, data_range=1.0)
-    return {name: scores[name] for name in SCORES}

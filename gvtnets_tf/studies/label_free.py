@@ -61,11 +61,11 @@ class StudySettings:
 
     def changes(self, preset):
         """Keys of a recipe in place of the published ones."""
-        given = {k: v for k in ("steps", "patch_size", "batch_size") if (v := getattr(self, k))}
+        changes = {k: v for k in ("steps", "patch_size", "batch_size") if (v := getattr(self, k))}
         steps = self.steps or PRESETS[check_choice("model", preset, PRESETS)].training["steps"]
-        size = {"model": {"filters": self.filters}} if self.filters else {}
-        epoch = max(1, min(500, steps // 10))
-        return {**given, **size, "steps_per_epoch": epoch, "seed": self.seed}
+        if self.filters:
+            changes["model"] = {"filters": self.filters}
+        return {**changes, "steps_per_epoch": max(1, min(500, steps // 10)), "seed": self.seed}
 
 
 def run_label_free_study(
@@ -99,9 +99,8 @@ def run_label_free_study(
         of a greater r than that of the first model (paired, one-tailed), or a `note` if none.
 
     Raises:
-        FileNotFoundError, ValueError: naming the error in the data, before any work, or the
-            settings in which the study in `out` differs.
-        FileExistsError: if `out` holds something else.
+        FileNotFoundError, FileExistsError, ValueError: before any work, naming the error in the
+            data, the settings in which the study in `out` differs, or an `out` of another kind.
 
     Reference:
         Wang, Xie & Ji (2021), Fig. 2. https://doi.org/10.1038/s42256-020-00283-x
@@ -143,18 +142,9 @@ def write_label_free_recipes(
 
     Args:
         out: folder to make, with `STRUCTURE.csv`, the table of pairs, and
-            `STRUCTURE_MODEL.yaml` of every structure.
+            `STRUCTURE_MODEL.yaml` of every structure; the paths of these are returned.
         data, structures, models, **settings: as in `run_label_free_study`.
         force: bool. Whether an existing folder is replaced.
-
-    Returns:
-        List of the `Path` of every recipe.
-
-    Raises:
-        FileExistsError, FileNotFoundError, ValueError: as `run_label_free_study`.
-
-    Examples:
-        >>> write_label_free_recipes("recipes", "label_free_data")  # doctest: +SKIP
     """
     if data is None:
         raise ValueError("Recipes are written for a data set on disk: give `data` (--data).")
@@ -193,8 +183,7 @@ def _make_settings(data, values):
 def _select_structures(settings, names):
     known = list(label_free_data.STRUCTURES) if settings.data else cells.STRUCTURES
     if names is None:
-        is_there = lambda name: settings.data is None or (Path(settings.data) / name).is_dir()
-        names = [name for name in known if is_there(name)]
+        names = [n for n in known if settings.data is None or (Path(settings.data) / n).is_dir()]
         if not names:
             raise FileNotFoundError(
                 f"{settings.data} has no folder of a structure: {', '.join(known)}."

@@ -38,19 +38,12 @@ TOLERANCE = 0.01  # relative, between a voxel size and the published one
 
 @dataclass(frozen=True)
 class Structure:
-    """A labeled structure, with the numbers of the release.
+    """A labeled structure, with the numbers of the release."""
 
-    Attributes:
-        label: str. The protein and where it is.
-        resize: three floats. Factors of the sizes along z, y and x.
-        voxel_size: mapping from axis letter to micrometers, before resizing.
-        channels: sequence of (signal, target), counted from 0, that its tables name.
-    """
-
-    label: str
-    resize: tuple[float, float, float]
-    voxel_size: Mapping[str, float]
-    channels: tuple
+    label: str  # the protein and where it is
+    resize: tuple[float, float, float]  # factors of the sizes along z, y and x
+    voxel_size: Mapping[str, float]  # micrometers, before resizing
+    channels: tuple  # of (signal, target), counted from 0, that its tables name
 
 
 STRUCTURES = {
@@ -61,23 +54,13 @@ STRUCTURES = {
 
 @dataclass(frozen=True)
 class VolumeTable:
-    """The volumes of a structure that were chosen and checked.
+    """The volumes of a structure that were chosen and checked."""
 
-    Attributes:
-        rows: list of (path, signal, target, part): relative to the root of the data set,
-            channels by their numbers.
-        resize: three floats, the factors of all of them; see `compute_resize`.
-    """
-
-    rows: list
-    resize: tuple[float, float, float]
+    rows: list  # of (path below the root of the data set, signal, target, split)
+    resize: tuple[float, float, float]  # factors of all of them; see `compute_resize`
 
     def write(self, path: str | Path, force: bool = False) -> None:
-        """Write a table of pairs, for `data.pairing` and for recipes with that root.
-
-        Raises:
-            FileExistsError: if `path` exists and `force` is `False`.
-        """
+        """Write a table of pairs, for `data.pairing` and for recipes with that root."""
         check_writable(path, force)
         write_csv(path, [dict(zip((*COLUMNS, "split"), row)) for row in self.rows])
 
@@ -97,8 +80,7 @@ def choose_volumes(
     test than asked for is used whole.
 
     Args:
-        name: one of the folders in `root`.
-        root: folder of the data set.
+        name: one of the folders in `root`, the folder of the data set.
         volumes: mapping with `train`, `validation` and `test`, how many of each.
         channels: `(signal, target)` by index or name, in place of those of the rows.
         resize: three floats, in place of those that follow from the voxel size.
@@ -107,13 +89,6 @@ def choose_volumes(
         FileNotFoundError: naming the table, or the row whose file is missing.
         ValueError: naming the row, if a channel is missing, a volume is a time series, or
             its voxel size is zero, absent or not that of the others; if a table is empty.
-
-    Examples:
-        >>> import tempfile
-        >>> counts = {"train": 1, "validation": 0, "test": 1}
-        >>> root = simulate_data_set(tempfile.mkdtemp(), counts, (4, 16, 16))
-        >>> choose_volumes("nuclei", root, counts, resize=(1, 1, 1)).rows
-        [('cells/000.tif', 0, 1, 'train'), ('cells/001.tif', 0, 1, 'test')]
     """
     names, rows = {}, []
     for where, row, split in _select_rows(Path(root) / name, volumes):
@@ -122,10 +97,10 @@ def choose_volumes(
             pair = channels or (row["channel_signal"], row["channel_target"])
             signal, target = (_channel_index(image, channel, name) for channel in pair)
             names[tuple(resize or compute_resize(image, name))] = image.name
-        except (ValueError, FileNotFoundError) as error:
-            missing = isinstance(error, FileNotFoundError)
-            kind = FileNotFoundError if missing else ValueError
-            raise kind(f"{where}: {error}") from error
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{where}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
         rows.append((row["path_czi"], signal, target, split))
     if len(names) > 1:
         factors = ", ".join(f"{image} by {resize}" for resize, image in names.items())
@@ -137,19 +112,10 @@ def choose_volumes(
 
 
 def compute_resize(image: Image, name: str) -> tuple[float, float, float]:
-    """Compute the factors that resize a volume to voxels of 0.29 um along each axis.
+    """Compute the factors along z, y and x that resize a volume to voxels of 0.29 um.
 
-    Args:
-        image: `Image` with its voxel size.
-        name: one of `STRUCTURES`; within 1 % of its voxel size the published factors are
-            taken, so that shapes are the published ones.
-
-    Returns:
-        Three floats, along z, y and x.
-
-    Raises:
-        ValueError: for an unknown structure, with the nearest one, and for a voxel size that
-            is zero or absent.
+    Within 1 % of the voxel size of the structure `name` they are the published ones, so that
+    shapes are as well.
     """
     known = STRUCTURES[check_choice("structure", name, STRUCTURES)]
     if unknown := [axis for axis in "ZYX" if not image.voxel_size.get(axis)]:
@@ -181,9 +147,6 @@ def make_recipe(
         csv: table of pairs that `VolumeTable.write` wrote.
         resize: three floats, those of the table; the published ones by default.
         **changes: keys of the recipe to change, e.g. `steps=1000`.
-
-    Raises:
-        ValueError: for an unknown structure, with the nearest one.
     """
     known = STRUCTURES[check_choice("structure", name, STRUCTURES)]
     paths = {"root": str(Path(root).resolve()), "csv": str(Path(csv).resolve())}
@@ -201,16 +164,9 @@ def simulate_data_set(
 
     Args:
         root: folder to make, or to complete.
-        volumes: mapping with `train`, `validation` and `test`, how many of each.
+        volumes: as of `choose_volumes`.
         shape: `(z, y, x)` in voxels, at least 4 along z.
         seed: int. No two volumes, and no two seeds, share a specimen.
-
-    Examples:
-        >>> import tempfile
-        >>> counts = {"train": 1, "validation": 0, "test": 1}
-        >>> root = simulate_data_set(tempfile.mkdtemp(), counts, (4, 16, 16))
-        >>> sorted(path.name for path in (root / "cells").iterdir())
-        ['000.tif', '001.tif']
     """
     root, names = Path(root), cells.STRUCTURES
     last = volumes["train"] + volumes["validation"]
@@ -238,12 +194,9 @@ def _select_rows(folder, volumes) -> Iterator[tuple[str, dict, str]]:
             f"{folder / 'train.csv'} has {len(tables['train.csv'])} rows: too few to train on "
             f"{train} and to keep {validation} more for choosing the best weights."
         )
-    splits = {
-        "train.csv": ["train"] * train + ["validation"] * validation,
-        "test.csv": ["test"] * test,
-    }
-    for file, rows in tables.items():
-        for i, (row, split) in enumerate(zip(rows, splits[file]), 1):
+    splits = ["train"] * train + ["validation"] * validation, ["test"] * test
+    for (file, rows), names in zip(tables.items(), splits):
+        for i, (row, split) in enumerate(zip(rows, names), 1):
             yield f"{folder / file}, row {i}", row, split
 
 

@@ -23,14 +23,10 @@ SCORES, MODEL = "scores.csv", "model"
 
 
 def score_model(folder: Path, volumes: Path, progress: bool = True) -> None:
-    """Predict the volumes of the training and test split one by one, and score each.
+    """Predict the volumes of the training and test split one by one, and score each, once.
 
-    Scored volumes are not predicted again.
-
-    Args:
-        folder: holds the model folder `model`; `scores.csv` and the predictions of the test
-            split are written into it.
-        volumes: folder of the prepared volumes, with `pairs.csv`.
+    `folder` holds the model folder; `scores.csv` and the predictions of the test split are
+    written into it. `volumes` holds the prepared volumes and `pairs.csv`.
     """
     rows = pairing.read_pairs_csv(volumes / "pairs.csv")
     scores = read_scores(folder)
@@ -59,13 +55,7 @@ def read_scores(folder: str | Path) -> list[dict]:
 
 
 def write_table(out: Path, structures: Sequence[str], models: Sequence[str]) -> list[dict]:
-    """Write `table.csv`, `table.txt` and `r.png`; return the rows of `run_label_free_study`.
-
-    Args:
-        out: folder of the study, with the scores in `STRUCTURE/MODEL/scores.csv`.
-        structures: names of structures.
-        models: names of presets. The later ones are tested against the first.
-    """
+    """Write `table.csv`, `table.txt` and `r.png`; return the rows of `run_label_free_study`."""
     rows, groups = [], {}
     for name in structures:
         scores = {model: read_scores(out / name / model) for model in models}

@@ -24,40 +24,22 @@ def prepare_pair(
 ) -> tuple[Image, Image]:
     """Read the two images of a row, and normalize, resize and crop them as published.
 
-    Each is z-scored as a whole (ddof 0), resized by cubic splines (`resampling.resize`), and,
-    where `max_voxels` is given, cropped as the test volumes were.
-
-    Args:
-        row: row of a table of pairs, see `data.pairing`.
-        resize: three floats, for z, y and x.
-        max_voxels: int. Limit of a test volume, see `compute_crop_shape`; `None` keeps all.
+    Each is z-scored as a whole (ddof 0), resized by cubic splines along z, y and x
+    (`resampling.resize`), and, where `max_voxels` is given, cropped as the test volumes were.
+    `row` is a `data.pairing.PairPaths`.
 
     Returns:
         Input and target, `Image`s `ZYX` of float32 without units.
-
-    Raises:
-        ValueError: naming the image, if it is constant, not finite, or too thin to be cropped.
     """
     sides = ((row.input, row.input_channel), (row.target, row.target_channel))
     return tuple(_prepare(path, channel, resize, max_voxels) for path, channel in sides)
 
 
 def compute_crop_shape(shape: Sequence[int], max_voxels: int = MAX_VOXELS) -> tuple[int, ...]:
-    """Compute the shape that a test volume is cropped to, as published.
+    """Compute the shape `(z, y, x)` that a test volume is cropped to, as published.
 
     Its sizes are made multiples of 16; y and x then shrink by 16 in turn, y first, until no
-    more than `max_voxels` voxels are left.
-
-    Args:
-        shape: `(z, y, x)` in voxels.
-        max_voxels: int.
-
-    Raises:
-        ValueError: if a size is below 16, or so few voxels cannot be reached.
-
-    Examples:
-        >>> compute_crop_shape((65, 624, 924))
-        (64, 256, 560)
+    more than `max_voxels` voxels are left: `(65, 624, 924)` becomes `(64, 256, 560)`.
     """
     sizes, axis = [n // MULTIPLE * MULTIPLE for n in shape], 1
     while math.prod(sizes) > max_voxels:
@@ -73,11 +55,7 @@ def compute_crop_shape(shape: Sequence[int], max_voxels: int = MAX_VOXELS) -> tu
 
 
 def read_volume(path: str | Path) -> Image:
-    """Read an image that is not a time series.
-
-    Raises:
-        ValueError: if it has more than one frame.
-    """
+    """Read an image that is not a time series."""
     image = readers.read(path)
     if image.sizes.get("T", 1) > 1:
         raise ValueError(
