@@ -118,22 +118,19 @@ def _match_files(targets, others):
 def _match_wells(folder, others):
     """Pair images with the wells whose names they have; leave out wells without prediction."""
     wells = {well.name: well for well in find(folder)}
-    images = {role: _index_by_name(find(spec)) for role, spec in others.items()}
-    for role, sources in images.items():
-        partners = wells if role == "prediction" else sources
-        if alone := [str(x) for name, x in images["prediction"].items() if name not in partners]:
-            partner = f"well in {folder}" if role == "prediction" else role
+    sources = {"target": wells} | {r: _index_by_name(find(spec)) for r, spec in others.items()}
+    predictions = sources["prediction"]
+    for role, partners in sources.items():
+        if alone := [str(x) for name, x in predictions.items() if name not in partners]:
+            partner = f"well in {folder}" if role == "target" else role
             raise ValueError(
                 f"No {partner} for {', '.join(alone)}. Predictions bear the names of the wells, "
                 f"such as {next(iter(wells))}.tif."
             )
-    count = len(images["prediction"])
+    count = len(predictions)
     if count < len(wells):
         logger.warning(f"{folder}: {count} of {len(wells)} wells have a prediction and are scored.")
-    return [
-        {"target": wells[name], **{role: sources[name] for role, sources in images.items()}}
-        for name in images["prediction"]
-    ]
+    return [{role: by_name[name] for role, by_name in sources.items()} for name in predictions]
 
 
 def _index_by_name(sources):
