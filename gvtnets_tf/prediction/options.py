@@ -1,7 +1,7 @@
 """Options of a prediction, in one value that goes through all layers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.images.normalization import Affine
@@ -115,12 +115,7 @@ class PredictionOptions:
 
 
 def collect_options(options: PredictionOptions | None, changes: Mapping) -> PredictionOptions:
-    """Return options, by default the defaults, with changes given by keyword.
-
-    Raises:
-        ValueError: for an unknown option (with the nearest one), or as `PredictionOptions`.
-    """
-    known = [field.name for field in fields(PredictionOptions)]
+    """Return options, by default the defaults, with changes given by keyword."""
     for name in changes:
-        check_choice("option", name, known)
+        check_choice("option", name, list(PredictionOptions.__dataclass_fields__))
     return replace(options or PredictionOptions(), **changes)

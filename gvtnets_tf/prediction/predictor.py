@@ -118,9 +118,6 @@ class Predictor(TiledNetwork):
         """Refuse an image or an option that does not fit, before anything is read.
 
         The image has the channels and the voxel size that the network reads.
-
-        Raises:
-            ValueError: naming the image or the option, and what to do.
         """
         if options.precision not in ("float32", self.precision):
             raise ValueError(
@@ -136,18 +133,9 @@ class Predictor(TiledNetwork):
     def predict_frame(
         self, frame: Image, affine: Affine, options: PredictionOptions, progress: bool = False
     ) -> tuple:
-        """Predict one frame that was checked and measured.
+        """Predict one frame, without axis T, that was checked and measured.
 
-        Args:
-            frame: without axis T, with its pixels in memory.
-            affine: statistics of the frame.
-            options, progress: as in `predict`.
-
-        Returns:
-            `(images, info)`: those of `results.to_images` and of `results.describe`.
-
-        Raises:
-            ValueError: for a network that does not answer as its card promises.
+        Returned are the images of `results.to_images` and the mapping of `results.describe`.
         """
         plan, channels = self._plan(frame, options), self._output_indices(options)
         blend = options.blend or ("average" if self.card.tile else "crop")

@@ -31,17 +31,9 @@ def stitch_distributions(
 ) -> np.ndarray:  # fmt: skip
     """Average distributions and estimate numbers from them, band by band to save memory.
 
-    Rows that no later tile reaches are finished at once, so that one row of tiles is held.
-
-    Args:
-        answers: `(index of the place, array (*tile, channels, classes))` of probabilities each,
-            in the order of the places.
-        plan, blend: as in `stitch`.
-        estimate, with_std: as in `estimate_from_distribution`.
-
-    Returns:
-        Float32 array `(*padded grid, channels)`, with `with_std` twice as many channels, in
-        0..1 from the first class to the last.
+    Rows that no later tile reaches are finished at once, so that one row of tiles is held. Answers
+    are as in `stitch`, in the order of the places, of arrays `(*tile, channels, classes)`. The
+    result is float32 `(*padded grid, channels)`, with the deviations after all estimates.
     """
     places, weights = _places(plan, blend)
     # Leading axes that the network is repeated along, then rows, then the rest.
@@ -74,15 +66,10 @@ def count_band_voxels(plan: tiling.Plan) -> int:
 def estimate_from_distribution(
     probabilities: np.ndarray, estimate: str = "median", with_std: bool = False
 ) -> np.ndarray:
-    """Estimate a number from each distribution over classes.
+    """Estimate a number from each distribution `(..., classes)`, in 0..1 from first class to last.
 
-    Args:
-        probabilities: float array `(..., classes)`, with sums of one.
-        estimate: `"median"`, the first class up to which there is half of it; or `"mean"`.
-        with_std: whether the standard deviations follow the estimates.
-
-    Returns:
-        Float32 array `(...)`, with `with_std` `(2, ...)`, in 0..1 from the first class to the last.
+    The median is the first class up to which there is half of it. Returned is float32 `(...)`, or
+    `(2, ...)` of which the second are the standard deviations.
     """
     values = np.linspace(0, 1, probabilities.shape[-1], dtype=np.float32)
     center = mean = probabilities @ values

@@ -43,9 +43,6 @@ class TiledNetwork:
 
         `x` is `(*plan.padded, channels)`, of several scales before padding; `affine` are its
         statistics, and `channels` those of the result (`None` for all).
-
-        Raises:
-            ValueError: for an answer of another grid, or with other channels.
         """
         run, count = self._compile(channels, options.flip_average), len(plan.places)
         with tqdm(total=count, unit="tile", disable=not progress) as bar:
@@ -111,17 +108,9 @@ class TiledNetwork:
 def average_flips(run: Callable, axes: str, output_axes: str) -> Callable:
     """Return a network that averages over the four mirror images along Y and X.
 
-    It runs as it is, mirrored along Y, along X, and along both; each answer is mirrored back.
-    A scale is averaged as a location is, a distribution as it is.
-
-    Args:
-        run: function `(batch, *axes, channels) -> (batch, *output_axes, ...)`.
-        axes, output_axes: spatial axes of the input and of the result.
-
-    Reference:
-        Ounkomol et al. (2018), Label-free prediction of three-dimensional fluorescence
-        images, Nat. Methods 15, 917-920, in its released code.
-        https://doi.org/10.1038/s41592-018-0111-2
+    `run` maps `(batch, *axes, channels)` to `(batch, *output_axes, ...)`. A scale is averaged as a
+    location is, a distribution as it is. As in the released code of Ounkomol et al. (2018),
+    Nat. Methods 15, 917-920. https://doi.org/10.1038/s41592-018-0111-2
     """
     # The batch comes before the grid.
     pairs = [(1 + axes.index(letter), 1 + output_axes.index(letter)) for letter in "YX"]

@@ -21,11 +21,7 @@ from gvtnets_tf.zoo.card import Card
 
 
 def open_input(source: Source | Image, options: PredictionOptions) -> Image:
-    """Open an input with the axes, the voxel size and the frames that the options name.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the image and the reason.
-    """
+    """Open an input with the axes, the voxel size and the frames that the options name."""
     if isinstance(source, Image):
         image = replace(source, axes=options.axes or source.axes)
     else:
@@ -37,11 +33,7 @@ def open_input(source: Source | Image, options: PredictionOptions) -> Image:
 
 
 def select_channels(image: Image, card: Card, channels: Sequence | None = None) -> Image:
-    """Select the channels that a network reads, as `PredictionOptions.input_channels` says.
-
-    Raises:
-        ValueError: naming the channel that is missing, and those there are.
-    """
+    """Select the channels that a network reads, as `PredictionOptions.input_channels` says."""
     names, count = card.input_channels, image.sizes.get("C", 1)
     if channels is not None or not names or not image.channel_names:
         return image.select_channels(channels)
@@ -63,18 +55,12 @@ class Series:
 
     Frames are read one at a time, first all of them to be measured, so that a blank one is
     named before hours of work, then each to be predicted.
-
-    Attributes:
-        image: the input. The result gets its grid.
-        scaled: the input with the voxel size that the network knows, computed when it is read.
-        normalizer: of the input.
-        scope: `"frame"`, `"series"`, or an `Affine` measured elsewhere.
     """
 
-    image: Image
-    scaled: Image
+    image: Image  # the result gets its grid
+    scaled: Image  # with the voxel size that the network knows, computed when it is read
     normalizer: Normalizer
-    scope: str | Affine
+    scope: str | Affine  # as `PredictionOptions.statistics`
 
     @property
     def count(self) -> int:
@@ -108,9 +94,6 @@ def prepare(image: Image, card: Card, options: PredictionOptions) -> Series:
     """Bring an input to the voxels of a network, frame by frame as they are read.
 
     Models of one rule of normalization, voxel size and channels can share the `Series`.
-
-    Raises:
-        ValueError: if a voxel size is missing.
     """
     if "T" not in image.axes:  # A series may be larger than memory; one frame is read once.
         image = replace(image, array=np.asarray(image.array[...]))

@@ -9,14 +9,9 @@ import scipy.special
 
 
 def compile_model(model: Callable, softmax: bool = False) -> Callable:
-    """Return `model` as a function of arrays, compiled where that pays.
+    """Return a Keras model, or any callable, as a function of float32 arrays, compiled if it pays.
 
-    Args:
-        model: Keras model, or any callable, `(batch, *grid, channels) -> array`.
-        softmax: bool. Whether the last axis of the result becomes a distribution.
-
-    Returns:
-        Function from a float32 array to a float32 array.
+    With `softmax`, the last axis of the result becomes a distribution.
     """
     finish = functools.partial(scipy.special.softmax, axis=-1) if softmax else np.asarray
     keras = sys.modules.get("keras")
