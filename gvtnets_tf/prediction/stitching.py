@@ -37,23 +37,20 @@ def stitch_distributions(
     """
     places, weights = _places(plan, blend)
     # Leading axes that the network is repeated along, then rows, then the rest.
-    rows, out, band, top = len(plan.grid) - plan.rank, None, None, None
-    for i, part in answers:
-        place = places[i]
-        start = tuple(s.start for s in place.read[: rows + 1])
+    rows, out = len(plan.grid) - plan.rank, None
+    tops = [tuple(s.start for s in place.read[: rows + 1]) for place in places]
+    for (i, part), top, after in zip(answers, tops, [*tops[1:], None]):
         if out is None:
             count = part.shape[-2] * (1 + with_std)
             out = np.empty((*plan.padded, count), np.float32)
             high = (plan.size[rows], *plan.padded[rows + 1 :], *part.shape[-2:])
             band = np.zeros((1,) * rows + high, np.float32)
-            top = start
-        if start != top:
-            done = start[-1] - top[-1] if start[:-1] == top[:-1] else plan.size[rows]
-            _finish_rows(out, band, top, done, estimate, with_std)
-            top = start
-        local = place.shift((*top, *(0 for _ in plan.padded[rows + 1 :])))
+        local = places[i].shift((*top, *(0 for _ in plan.padded[rows + 1 :])))
         _add(band, part, local, weights and weights[i])
-    _finish_rows(out, band, top, plan.padded[rows] - top[-1], estimate, with_std)
+        if after != top:
+            below = after is not None and after[:-1] == top[:-1]
+            done = after[-1] - top[-1] if below else plan.size[rows]
+            _finish_rows(out, band, top, done, estimate, with_std)
     return out
 
 
@@ -98,10 +95,10 @@ def _add(out, part, place, lines):
 
 def _finish_rows(out, band, top, rows, estimate, with_std):
     """Estimate the first rows of a band into the result, and move the others up."""
-    axis = len(top) - 1
-    lead, band = tuple(top[:-1]), band[(0,) * axis]
+    *lead, first = top
+    band = band[(0,) * len(lead)]
     for row in range(rows):  # one at a time: a sum over classes is as large as they are
         values = estimate_from_distribution(band[row], estimate, with_std)
-        out[(*lead, top[-1] + row)] = np.concatenate(values, axis=-1) if with_std else values
+        out[(*lead, first + row)] = np.concatenate(values, axis=-1) if with_std else values
     band[: len(band) - rows] = band[rows:].copy()
     band[len(band) - rows :] = 0

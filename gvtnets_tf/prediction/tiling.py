@@ -50,9 +50,7 @@ class Tile:
         return Tile(tuple(self.read[i] for i in axes), tuple(self.write[i] for i in axes))
 
 
-def split_axis(
-    length: int, size: int, margin: int, align: int = 1, letter: str = "this axis"
-) -> list:
+def split_axis(length: int, size: int, margin: int, align: int, letter: str) -> list:
     """Cut one axis into `(read, write)` slices; the writes meet in the middle of an overlap.
 
     The last tile ends with the axis; the others begin at multiples of `align`, so that a network
@@ -178,10 +176,9 @@ def plan_tiles(
     shape = tuple(sizes[letter] for letter in grid)
     padded = round_up(shape, ones + tuple(divisor))
     length = padded[len(ones) :]
-    whole = [letter not in output_axes for letter in axes]
     if tile is None and overlap is not None:
         raise ValueError(f"`overlap` is of tiles: pass `tile` too. Received: {overlap}.")
-    size = length if tile is None else _size(tile, axes, length, divisor, whole)
+    size = length if tile is None else _size(tile, axes, output_axes, length, divisor)
     if overlap is None:
         # At least the divisor, which drops the voxels that the coarsest level saw beside a border,
         # and at most a quarter, so that half of the tile answers.
@@ -197,12 +194,12 @@ def plan_tiles(
     )
 
 
-def _size(tile, axes, length, divisor, whole):
+def _size(tile, axes, output_axes, length, divisor):
     if isinstance(tile, (int, np.integer)):
-        tile = [n if all_of_it else tile for n, all_of_it in zip(length, whole)]
+        tile = [tile if letter in output_axes else n for letter, n in zip(axes, length)]
     tile = check_per_axis("tile", tile, axes)
-    for letter, n, t, all_of_it in zip(axes, length, tile, whole):
-        if all_of_it and t < n:
+    for letter, n, t in zip(axes, length, tile):
+        if letter not in output_axes and t < n:
             raise ValueError(
                 f"The model projects along {letter}, so a tile must hold all {n} voxels of it. "
                 f"Received: tile={tile}."

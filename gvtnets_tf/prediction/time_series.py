@@ -121,24 +121,24 @@ def predict_frames(
     predictor.check(series.scaled, options)
     statistics, count = series.statistics, series.count
     bar = {"desc": series.image.name, "unit": "frame", "leave": False}
-    first, arrays, info = None, [], {"statistics": []}
+    info = {"statistics": []}
     for number in tqdm(range(count), **bar, disable=not (progress and count > 1)):
         done = parts.get(number) if parts else None
         if done is None:
             frame, one = series.read_frame(number), progress and count == 1
             images, about = predictor.predict_frame(frame, statistics[number], options, one)
-            done = [_restore_grid(image, series.image) for image in images], about
+            images = [resampling.resample(image, like=series.image) for image in images]
+            done = [replace(image, array=np.asarray(image.array)) for image in images], about
             if parts:
                 parts.put(number, *done)
         images, about = done
         info = {**about, **series.info, "statistics": info["statistics"] + about["statistics"]}
-        if first is None:
-            first, shape = images, (count, *images[0].shape)
-            arrays = [
-                np.asarray(image.array)[None] if count == 1 else np.empty(shape, np.float32)
-                for image in images  # that of a single frame is not copied
-            ]
-        for array, image in zip(arrays, images if count > 1 else ()):
+        if count == 1:  # is not copied
+            first, arrays = images, [np.asarray(image.array)[None] for image in images]
+            break
+        if number == 0:
+            first, arrays = images, [np.empty((count, *i.shape), np.float32) for i in images]
+        for array, image in zip(arrays, images):
             array[number] = rearrange(image.array, image.axes, first[0].axes)
     return [_join_results(*pair, series.image) for pair in zip(arrays, first)], info
 
@@ -156,10 +156,7 @@ def predict_series(
 
     Returns:
         `(results, info)`: a list of `Image` (the location and, with `uncertainty`, the scale),
-        and a mapping that says how all frames were predicted.
-
-    Raises:
-        ValueError: as `Predictor.predict`.
+        and a mapping that says how all frames were predicted. Errors are those of it, too.
 
     Examples:
         >>> from gvtnets_tf.prediction.predictor import Predictor
@@ -202,20 +199,10 @@ def _read(image, number):
     return replace(image, array=np.asarray(image.array[index]), axes=image.axes.replace("T", ""))
 
 
-def _restore_grid(result, image):
-    """Bring the result of a frame back to the grid and the order of axes of the input."""
-    back = resampling.resample(result, like=image)
-    axes = image.axes.replace("T", "")
-    axes = choose_axes(axes, spatial_axes(back.axes), back.sizes.get("C", 1))
-    return replace(back, array=rearrange(np.asarray(back.array), back.axes, axes), axes=axes)
-
-
 def _join_results(array, first, image):
     """Join the frames of a result, in the order of axes of the input."""
-    if "T" not in image.axes:
-        return replace(first, array=array[0], name=image.name)
     axes = choose_axes(image.axes, spatial_axes(first.axes), first.sizes.get("C", 1))
-    steps = {a: size for a, size in image.voxel_size.items() if a == "T"}
+    steps = {a: size for a, size in image.voxel_size.items() if a == "T" and a in axes}
     array, voxel_size = rearrange(array, "T" + first.axes, axes), {**steps, **first.voxel_size}
     return replace(first, array=array, axes=axes, voxel_size=voxel_size, name=image.name)
 
