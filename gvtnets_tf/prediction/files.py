@@ -34,7 +34,7 @@ def predict(
 
     Args:
         inputs: a file, quoted glob, folder (also of wells) or `.zarr`, or a list of these.
-        models: zoo name, model folder or `Predictor`; a list of these; or a mapping from names.
+        models: zoo name, model folder or `Predictor`; a list of these; or a mapping, name to model.
         out: for one input and with a suffix, the file to write; else a folder, in which each
             result has the stem of its input and `.tif`, of several models `.ome.tif` (`.zarr`
             for a Zarr input).
@@ -158,17 +158,16 @@ class _Run:
 
     def _write(self, images, outputs, about, colors):
         """Write the results last: where they are, everything is."""
-        force = self.force or self.resume
-        if self.options.flip_average:
+        options, dtype, force = self.options, self.options.dtype, self.force or self.resume
+        if options.flip_average:
             about["flip_average"] = True
-        if self.options.frames is not None:
-            about["frames"] = str(self.options.frames)
+        if options.frames is not None:
+            about["frames"] = str(options.frames)
         if outputs.movie:
             display.write_movie(outputs.movie, images[0], self.gif_plane, colors, force=force)
         if outputs.figure:
             display.write_merged_figure(outputs.figure, images[0], colors, force=force)
         for path, image in zip((outputs.result, outputs.uncertainty), images):
-            dtype = self.options.dtype
             writers.write(path, image, dtype=dtype, metadata=about, colors=colors, force=force)
 
 

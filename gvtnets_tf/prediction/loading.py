@@ -16,9 +16,6 @@ def load(model: str | Path, precision: str = "float32") -> Predictor:
         model: name in the registry, or a model folder; a folder wins.
         precision: `"float32"`, or `"bfloat16"` for faster, less exact layers.
 
-    Returns:
-        `Predictor`.
-
     Raises:
         FileNotFoundError: if it looks like a folder and is not there, or if the weights of
             a name were not fetched yet (with the command that does).

@@ -144,12 +144,8 @@ def parse_size(text: str | float) -> int:
 
     KiB to TiB are powers of 1024, kB to TB powers of 1000; capitals do not matter.
     """
-    match = re.fullmatch(r"\s*([\d.]+)\s*([a-z]*)\s*", str(text), re.I)
-    unit = UNITS.get(match[2].upper()) if match else None
-    try:
-        size = int(float(match[1]) * unit)
-    except (TypeError, ValueError):
-        size = 0
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*", str(text), re.I)
+    size = int(float(match[1]) * UNITS.get(match[2].upper(), 0)) if match else 0
     if size < 1:
         raise ValueError(
             f"A size in memory is a positive number with a unit, such as 4GiB or 500MB. "

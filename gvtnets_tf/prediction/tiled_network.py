@@ -1,16 +1,14 @@
 """Answers of a network to the tiles of an image."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from tqdm import tqdm
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import multiscale
-from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.prediction import tiling
 from gvtnets_tf.prediction.engines.keras import compile_model
-from gvtnets_tf.prediction.options import PredictionOptions
 from gvtnets_tf.zoo.card import Card
 
 
@@ -34,14 +32,11 @@ class TiledNetwork:
             self._compiled[key] = run
         return self._compiled[key]
 
-    def _predict_tiles(
-        self, x: np.ndarray, affine: Affine, plan: tiling.Plan, channels: tuple | None,
-        options: PredictionOptions, progress: bool,
-    ) -> Iterator:  # fmt: skip
+    def _predict_tiles(self, x, affine, plan, channels, options, progress):
         """Yield the index of each place, and the answer of the network to it.
 
-        `x` is `(*plan.padded, channels)`, of several scales before padding; `affine` are its
-        statistics, and `channels` those of the result (`None` for all).
+        The image `x` is `(*plan.padded, channels)`, of several scales before padding; the
+        statistics `affine` are its own, and `channels` those of the result (`None` for all).
         """
         run, count = self._compile(channels, options.flip_average), len(plan.places)
         with tqdm(total=count, unit="tile", disable=not progress) as bar:
@@ -54,15 +49,15 @@ class TiledNetwork:
 
     def _read_tile(self, x, affine, plan, place):
         """Read and normalize a tile, so that the image need not be held a second time."""
-        if len(self.card.scales) == 1:
+        scales = self.card.scales
+        if len(scales) == 1:
             return affine.apply(x[place])
         own = len(place) - len(self.card.axes)
         plane, window = x[tuple(s.start for s in place[:own])], place[own:]
         before = [b for b, _ in tiling.pad_amounts(plan.shape, plan.divisor)][own:]
         start = [s.start - b for s, b in zip(window, before)]
-        size = [s.stop - s.start for s in window]
         read = lambda slices: affine.apply(plane[slices])
-        return multiscale.crop_multiscale(read, plane.shape[:-1], start, size, self.card.scales)
+        return multiscale.crop_multiscale(read, plane.shape[:-1], start, plan.tile, scales)
 
     def _call(self, run, x, plan):
         """Call the network on `(batch, *tile, channels)`; refuse an answer of another grid."""

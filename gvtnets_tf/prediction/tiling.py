@@ -10,9 +10,8 @@ import numpy as np
 
 from gvtnets_tf.checks import check_at_least, check_choice
 
-# Weight that a tile has in each of its voxels, along one axis, before the tiles that
-# share a voxel are brought to a sum of one. Triangles that are brought to a sum of one
-# are a linear cross-fade (alpha blending) where two tiles meet.
+# Weight that a tile has in each of its voxels, along one axis, before the tiles that share a voxel
+# are brought to a sum of one: triangles then are a linear cross-fade (alpha blending).
 WEIGHTS = {
     "average": np.ones,
     "ramp": lambda size: np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)),
@@ -149,11 +148,10 @@ class Plan:
         """Halve the longest axis of a tile until it holds at most `voxels`, or return `None`."""
         size, align = list(self.tile), self.divisor[-self.rank :]
         first = len(self.grid) - self.rank
+        kept = [i - first for i in self.output_indices if i >= first]  # others must be whole
         while math.prod(size) > voxels:
-            # A tile of twice `align` is the least of which the default margin leaves
-            # something; a projection holds its whole axis.
-            large = [i for i in range(self.rank) if size[i] > 2 * align[i]]
-            free = [i for i in large if first + i in self.output_indices]
+            # A tile of twice `align` is the least of which the default margin leaves something.
+            free = [i for i in kept if size[i] > 2 * align[i]]
             if not free:
                 return None
             longest = max(free, key=lambda i: size[i])

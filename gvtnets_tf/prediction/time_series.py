@@ -97,15 +97,13 @@ def prepare(image: Image, card: Card, options: PredictionOptions) -> Series:
     """
     if "T" not in image.axes:  # A series may be larger than memory; one frame is read once.
         image = replace(image, array=np.asarray(image.array[...]))
-    scaled = image
-    if options.resample:
-        if not card.voxel_size:
-            raise ValueError(
-                "The model does not say the voxel size that it was trained on, so nothing can be "
-                "resampled to it: leave out --resample (`resample`), or write `voxel_size` into "
-                "its model.json."
-            )
-        scaled = resampling.resample(image, card.voxel_size)
+    if options.resample and not card.voxel_size:
+        raise ValueError(
+            "The model does not say the voxel size that it was trained on, so nothing can be "
+            "resampled to it: leave out --resample (`resample`), or write `voxel_size` into "
+            "its model.json."
+        )
+    scaled = resampling.resample(image, card.voxel_size) if options.resample else image
     return Series(image, scaled, card.input_normalizer, options.statistics)
 
 
@@ -133,7 +131,7 @@ def predict_frames(
                 parts.put(number, *done)
         images, about = done
         info = {**about, **series.info, "statistics": info["statistics"] + about["statistics"]}
-        if count == 1:  # is not copied
+        if count == 1:  # not copied, which would take its memory twice
             first, arrays = images, [np.asarray(image.array)[None] for image in images]
             break
         if number == 0:
@@ -156,7 +154,10 @@ def predict_series(
 
     Returns:
         `(results, info)`: a list of `Image` (the location and, with `uncertainty`, the scale),
-        and a mapping that says how all frames were predicted. Errors are those of it, too.
+        and a mapping that says how all frames were predicted.
+
+    Raises:
+        ValueError: as `Predictor.predict`.
 
     Examples:
         >>> from gvtnets_tf.prediction.predictor import Predictor

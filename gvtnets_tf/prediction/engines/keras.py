@@ -21,10 +21,10 @@ def compile_model(model: Callable, softmax: bool = False) -> Callable:
         return lambda x: finish(np.asarray(model.predict_on_batch(x), np.float32))
     import tensorflow as tf
 
-    def run(x):
+    # Not `model.predict`: there Keras may choose XLA, whose 3-D convolutions are slow on CPUs.
+    @tf.function(reduce_retracing=True)
+    def graph(x):
         y = model(x, training=False)
         return tf.nn.softmax(y) if softmax else y
 
-    # Not `model.predict`: there Keras may choose XLA, whose 3-D convolutions are slow on CPUs.
-    graph = tf.function(run, reduce_retracing=True)
     return lambda x: np.asarray(graph(tf.convert_to_tensor(x)), np.float32)
