@@ -17,11 +17,7 @@ VOXEL_TOLERANCE = 0.1
 
 
 def check_image(image: Image, model: Callable, card: Card, options: PredictionOptions) -> None:
-    """Check that a network reads an image, with these statistics; warn of other voxel sizes.
-
-    Raises:
-        ValueError: naming the image, its axes or channels, and those of the network.
-    """
+    """Raise unless a network reads an image, with these statistics; warn of other voxel sizes."""
     name = image.name or "the image"
     missing = [letter for letter in card.axes if letter not in image.axes]
     if missing:
@@ -68,15 +64,13 @@ def check_units(denormalize: str, known: int, channels: int) -> None:
 def check_memory(
     name: str, plan: Plan, batch_size: int, per_voxel: float, besides: int, limit: float
 ) -> None:
-    """Raise `ValueError` for a call that does not fit the memory, with a tile that does.
+    """Raise for a call that does not fit the memory, with a tile that does.
 
-    A batch of tiles needs so many bytes `per_voxel`, and the result some `besides`; there is a
-    `limit` of bytes that may be used.
+    A batch of tiles needs so many bytes `per_voxel`, and the result some `besides`.
     """
     need = per_voxel * math.prod(plan.tile) * batch_size + besides
     if need <= limit:
         return
-    advice = "No tile is small enough:"
     if besides:
         advice = (
             "Ask for fewer channels with --output-channels (`output_channels`), for fewer windows "
@@ -84,6 +78,8 @@ def check_memory(
         )
     elif size := plan.smaller_tile(limit / per_voxel / batch_size):
         advice = f"Predict in tiles with --tile {' '.join(map(str, size))} (`tile={size}`), or"
+    else:
+        advice = "No tile is small enough:"
     raise ValueError(
         f"{name or 'The image'} does not fit the memory: {batch_size} x {plan.tile} voxels "
         f"need about {format_size(need)} ({per_voxel:.0f} bytes per voxel), and "
@@ -104,12 +100,10 @@ def _check_voxel_size(image, trained, name):
     both = [a for a in "ZYX" if image.voxel_size.get(a) and trained.get(a)]
     off = [a for a in both if abs(image.voxel_size[a] / trained[a] - 1) > VOXEL_TOLERANCE + 1e-9]
     if off:
-        sizes, known = (
-            ", ".join(f"{a} {size[a]:g} µm" for a in off) for size in (image.voxel_size, trained)
-        )
+        sizes = [", ".join(f"{a} {s[a]:g} µm" for a in off) for s in (image.voxel_size, trained)]
         warnings.warn(
-            f"{name} has voxels of {sizes}, and the model was trained on {known}: resample it, or "
-            f"expect a worse result.",
+            f"{name} has voxels of {sizes[0]}, and the model was trained on {sizes[1]}: resample "
+            f"it, or expect a worse result.",
             stacklevel=4,
         )
 

@@ -34,11 +34,10 @@ def predict(
 
     Args:
         inputs: a file, quoted glob, folder (also of wells) or `.zarr`, or a list of these.
-        models: zoo name, model folder, or `Predictor`; a list of these; or a mapping to these
-            from the names that they get.
-        out: for one input and with a suffix, the file to write; else a folder, in which
-            each result has the stem of its input and `.tif`, of several models `.ome.tif`
-            (`.zarr` for a Zarr input).
+        models: zoo name, model folder or `Predictor`; a list of these; or a mapping, name to model.
+        out: for one input and with a suffix, the file to write; else a folder, in which each
+            result has the stem of its input and `.tif`, of several models `.ome.tif` (`.zarr`
+            for a Zarr input).
         options: `PredictionOptions`.
         gif: file to write one plane of a time series to, with one contrast for all frames.
         gif_plane: int. Index of that plane along Z; the central one by default.
@@ -103,8 +102,7 @@ class _Run:
             images[name] = time_series.select_channels(image, card, channels)
             check_result(images[name], card, outputs, self.options, self.gif_plane)
         settings = self._settings(source, image)
-        again = {"resume": self.resume, "force": self.force}
-        with keep_parts(outputs.result, settings, **again) as parts:
+        with keep_parts(outputs.result, settings, resume=self.resume, force=self.force) as parts:
             answers = self._predict_models(images, parts, progress)
             if several:
                 self._write_structures(answers, outputs)
@@ -126,7 +124,10 @@ class _Run:
         """Return `(results, info)` by name; models that want the input alike share it."""
         groups, answers = {}, {}
         for name, image in images.items():
-            groups.setdefault(self._preparation(name, image), []).append(name)
+            card = self.predictors[name].card
+            voxel_size = dict(card.voxel_size) if self.options.resample else None
+            needs = str([image.channel_names, card.input_normalizer, voxel_size])
+            groups.setdefault(needs, []).append(name)
         for names in groups.values():
             card = self.predictors[names[0]].card
             series = time_series.prepare(images[names[0]], card, self.options)
@@ -139,12 +140,6 @@ class _Run:
                     series, self.predictors[name], self.options, frames, progress
                 )
         return {name: answers[name] for name in images}
-
-    def _preparation(self, name, image):
-        """Return all that the preparation of an input depends on."""
-        card = self.predictors[name].card
-        voxel_size = dict(card.voxel_size) if self.options.resample else None
-        return str([image.channel_names, card.input_normalizer, voxel_size])
 
     def _write_structures(self, answers, outputs):
         merged = merge_structures({name: images[0] for name, (images, _) in answers.items()})
@@ -163,17 +158,16 @@ class _Run:
 
     def _write(self, images, outputs, about, colors):
         """Write the results last: where they are, everything is."""
-        force = self.force or self.resume
-        if self.options.flip_average:
+        options, dtype, force = self.options, self.options.dtype, self.force or self.resume
+        if options.flip_average:
             about["flip_average"] = True
-        if self.options.frames is not None:
-            about["frames"] = str(self.options.frames)
+        if options.frames is not None:
+            about["frames"] = str(options.frames)
         if outputs.movie:
             display.write_movie(outputs.movie, images[0], self.gif_plane, colors, force=force)
         if outputs.figure:
             display.write_merged_figure(outputs.figure, images[0], colors, force=force)
         for path, image in zip((outputs.result, outputs.uncertainty), images):
-            dtype = self.options.dtype
             writers.write(path, image, dtype=dtype, metadata=about, colors=colors, force=force)
 
 

@@ -16,9 +16,6 @@ def load(model: str | Path, precision: str = "float32") -> Predictor:
         model: name in the registry, or a model folder; a folder wins.
         precision: `"float32"`, or `"bfloat16"` for faster, less exact layers.
 
-    Returns:
-        `Predictor`.
-
     Raises:
         FileNotFoundError: if it looks like a folder and is not there, or if the weights of
             a name were not fetched yet (with the command that does).
@@ -41,29 +38,25 @@ def name_models(models: str | Path | Predictor | Sequence | Mapping) -> dict:
 
     One model has the name that it was given by (a `Predictor` none); several have the last part
     of their paths, or all of it where that is not enough.
-
-    Raises:
-        ValueError: if there is no model, or one is given twice.
     """
-    if isinstance(models, (list, tuple)) and len(models) == 1:
-        models = models[0]
-    if isinstance(models, Mapping):
-        named = dict(models)
-    elif isinstance(models, (list, tuple)):
-        named = _name_several(models)
-    else:
-        named = {"" if isinstance(models, Predictor) else str(models): models}
-    if not named:
+    models = models if isinstance(models, (Mapping, list, tuple)) else [models]
+    if not models:
         raise ValueError("There is no model to predict with: name at least one.")
-    return named
+    if isinstance(models, Mapping):
+        return dict(models)
+    if len(models) == 1:
+        return {"" if isinstance(models[0], Predictor) else str(models[0]): models[0]}
+    paths = [m if isinstance(m, (str, Path)) else f"model {i}" for i, m in enumerate(models)]
+    short = Counter(Path(path).name for path in paths)
+    names = [str(path) if short[Path(path).name] > 1 else Path(path).name for path in paths]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"The model {twice[0]} is given twice: name each model once.")
+    return dict(zip(names, models))
 
 
-def load_models(models: Mapping, precision: str = "float32") -> dict[str, Predictor]:
-    """Load each model of a run once, unless it is a `Predictor`; see `load`.
-
-    Raises:
-        ValueError: for results that one image cannot hold.
-    """
+def load_models(models: Mapping, precision: str) -> dict[str, Predictor]:
+    """Load each model of a run once, unless it is a `Predictor`; one image holds all results."""
     predictors = {
         name: model if isinstance(model, Predictor) else load(model, precision=precision)
         for name, model in models.items()
@@ -77,13 +70,3 @@ def load_models(models: Mapping, precision: str = "float32") -> dict[str, Predic
                 f"{other} {card.output_axes} from {card.axes}. Predict them apart."
             )
     return predictors
-
-
-def _name_several(models):
-    paths = [m if isinstance(m, (str, Path)) else f"model {i}" for i, m in enumerate(models)]
-    short = Counter(Path(path).name for path in paths)
-    names = [str(path) if short[Path(path).name] > 1 else Path(path).name for path in paths]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"The model {twice[0]} is given twice: name each model once.")
-    return dict(zip(names, models))

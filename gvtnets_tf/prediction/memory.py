@@ -30,17 +30,10 @@ def measure_bytes_per_voxel(
     """Measure the bytes that a prediction takes at most, per voxel of its input.
 
     A small image warms the model up (compilation, thread pools), then one of `PROBES` is
-    predicted. Counted is the largest of the rise of the process's resident memory, of what Python
-    and NumPy have allocated, and of `POOL` times what TensorFlow's allocator has handed out (with
-    a GPU, on the GPU): a process keeps what was freed in it, so that a second prediction hardly
-    shows in the resident memory.
-
-    Args:
-        model: callable `(1, *grid, channels) -> array`, called through `compile_model`.
-        divisor: int, or one per spatial axis, which must be a multiple of it.
-        channels: of the input.
-        rank: spatial axes of the input, 2 or 3.
-        grid: voxels that the model reads at a time, where that is fixed.
+    predicted, or the `grid` of a model that reads no other. Counted is the largest of the rise of
+    the process's resident memory, of what Python and NumPy have allocated, and of `POOL` times
+    what TensorFlow's allocator has handed out (with a GPU, on the GPU): a process keeps what was
+    freed in it, so that a second prediction hardly shows in the resident memory.
     """
     divisor = (divisor,) * rank if isinstance(divisor, int) else tuple(divisor)
     run = compile_model(model)
@@ -149,18 +142,10 @@ def _read_group(folder, limit, usage):
 def parse_size(text: str | float) -> int:
     """Return the bytes of a size such as `"4GiB"`, `"500 MB"` or a number of bytes.
 
-    KiB, MiB, GiB and TiB are powers of 1024, kB, MB, GB and TB powers of 1000; capitals do not
-    matter.
-
-    Raises:
-        ValueError: naming the text, if it is no positive size.
+    KiB to TiB are powers of 1024, kB to TB powers of 1000; capitals do not matter.
     """
-    match = re.fullmatch(r"\s*([\d.]+)\s*([a-z]*)\s*", str(text), re.I)
-    unit = UNITS.get(match[2].upper()) if match else None
-    try:
-        size = int(float(match[1]) * unit)
-    except (TypeError, ValueError):
-        size = 0
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*", str(text), re.I)
+    size = int(float(match[1]) * UNITS.get(match[2].upper(), 0)) if match else 0
     if size < 1:
         raise ValueError(
             f"A size in memory is a positive number with a unit, such as 4GiB or 500MB. "

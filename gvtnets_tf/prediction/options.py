@@ -1,7 +1,7 @@
 """Options of a prediction, in one value that goes through all layers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.images.normalization import Affine
@@ -42,10 +42,9 @@ class PredictionOptions:
         tile: int or one int per letter of `card.axes`. Voxels that the network reads at
             a time, rounded up to its divisor. A projection holds the whole stack.
         whole: bool. Predict whole, without asking whether it fits the memory.
-        overlap: int or one int per letter of `card.axes`. Voxels that neighboring
-            tiles share at least. By default twice an eighth of the tile, which is
-            rounded up to the divisor and at most a quarter; half of the tile for a
-            network that learned windows (`card.tile`), as published (Liu et al. 2020).
+        overlap: int or one int per letter of `card.axes`. Voxels that neighboring tiles share at
+            least. By default an eighth of a tile per side, at least the divisor and at most a
+            quarter; half of a window (`card.tile`) in all, as published (Liu et al. 2020).
         blend: how shared voxels are combined. `"crop"`: each tile gives up its half;
             `"average"`: the mean of the tiles (as published, with an overlap of 64);
             `"ramp"`: a linear cross-fade. By default `"crop"`, of windows `"average"`.
@@ -53,8 +52,7 @@ class PredictionOptions:
         max_memory: bytes, or str such as `"4GiB"`, that a call of the network may take.
             By default 0.8 of what is available, unless `tile` or `whole` is given.
         batch_size: int. Tiles, or planes, predicted at a time.
-        precision: `"float32"` or `"bfloat16"`, which is faster and less exact; of models that
-            are loaded for the run.
+        precision: `"float32"` or the faster, less exact `"bfloat16"`, of models loaded for the run.
         dtype: str. Type of the files; float32 where `None`. Values are rounded and clipped,
             and the clipped share is reported on standard error.
         uncertainty: bool. Predict the scale of a probabilistic network as well, or the
@@ -64,8 +62,7 @@ class PredictionOptions:
         ValueError: naming the option that is unknown, impossible or excluded by another.
 
     Examples:
-        >>> PredictionOptions(tile=64, blend="ramp").tile
-        64
+        >>> options = PredictionOptions(tile=64, blend="ramp")
         >>> PredictionOptions(blend="rampe")
         Traceback (most recent call last):
             ...
@@ -115,12 +112,7 @@ class PredictionOptions:
 
 
 def collect_options(options: PredictionOptions | None, changes: Mapping) -> PredictionOptions:
-    """Return options, by default the defaults, with changes given by keyword.
-
-    Raises:
-        ValueError: for an unknown option (with the nearest one), or as `PredictionOptions`.
-    """
-    known = [field.name for field in fields(PredictionOptions)]
+    """Return options, by default the defaults, with changes given by keyword."""
     for name in changes:
-        check_choice("option", name, known)
+        check_choice("option", name, list(PredictionOptions.__dataclass_fields__))
     return replace(options or PredictionOptions(), **changes)

@@ -1,6 +1,5 @@
 """Output paths of a prediction run, and which of them are still missing."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +33,9 @@ class Outputs:
 
 
 def plan_outputs(
-    sources: Sequence[Source], out: Path, several: bool, uncertainty: bool, gif: str | Path | None
+    sources: list[Source], out: Path, several: bool, uncertainty: bool, gif: str | Path | None
 ) -> list[Outputs]:
-    """Choose the paths of the results, one `Outputs` per input; see `files.predict`.
-
-    Raises:
-        ValueError: for an unknown suffix, several inputs for one file, or two of one name.
-    """
+    """Choose the paths of the results, one `Outputs` per input; see `files.predict`."""
     if gif is not None:
         gif = Path(gif)
         check_choice("suffix of --gif", gif.suffix.lower(), [".gif"])
@@ -51,24 +46,18 @@ def plan_outputs(
             )
     outputs = []
     for path in _plan_results(sources, out, several):
-        name = file_stem(path)
-        scale = path.with_name(f"{name}_uncertainty{path.name[len(name) :]}")
-        figure = path.with_name(f"{name}.png")
-        outputs.append(
-            Outputs(path, scale if uncertainty else None, figure if several else None, gif)
-        )
+        stem = file_stem(path)
+        name = f"{stem}_uncertainty{path.name[len(stem) :]}"
+        scale = path.with_name(name) if uncertainty else None
+        figure = path.with_name(f"{stem}.png") if several else None
+        outputs.append(Outputs(path, scale, figure, gif))
     return outputs
 
 
 def list_missing(
-    sources: Sequence[Source], outputs: Sequence[Outputs], dtype: str | None, *,
-    resume: bool, force: bool,
-) -> list[tuple[Source, Outputs]]:  # fmt: skip
-    """List the inputs whose results are missing; with `resume`, pass over the others.
-
-    Raises:
-        FileExistsError, PermissionError, ValueError: naming an output that cannot be written.
-    """
+    sources: list[Source], outputs: list[Outputs], dtype: str | None, *, resume: bool, force: bool
+) -> list[tuple[Source, Outputs]]:
+    """List the inputs to predict (with `resume`: with results missing), if they can be written."""
     missing = []
     for source, one in zip(sources, outputs):
         if resume and all(path.exists() for path in one.paths):
@@ -85,11 +74,7 @@ def list_missing(
 def check_result(
     image: Image, card: Card, outputs: Outputs, options: PredictionOptions, gif_plane: int | None
 ) -> None:
-    """Refuse a result of an input that could not be written or shown, before it is computed.
-
-    Raises:
-        ValueError: as `writers.check_planes` and `display.check_movie`.
-    """
+    """Refuse a result of an input that could not be written or shown, before it is computed."""
     gone = {"C", *card.axes} - set(card.output_axes)
     sizes = {letter: n for letter, n in image.sizes.items() if letter not in gone}
     channels = options.output_channels or card.trained_channels or card.output_channels

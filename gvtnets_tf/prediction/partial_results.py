@@ -10,20 +10,16 @@ from gvtnets_tf.atomic_files import atomic_write, remove
 from gvtnets_tf.checks import check_same_settings
 from gvtnets_tf.images import readers, writers
 
-SETTINGS = "settings"
+SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Finished parts of a result, each under its number.
+    """Finished parts of a result, each under its number."""
 
-    The folder is made when the first part is put there. All parts depend on the settings, which
-    JSON can hold. Their names begin with the prefix.
-    """
-
-    folder: Path
-    settings: dict
-    prefix: str = ""
+    folder: Path  # made when the first part is put there
+    settings: dict  # that all parts depend on, for JSON
+    prefix: str = ""  # of their names
 
     def inner(self, prefix: str | int) -> "Parts":
         """Return parts with numbers of their own in the same folder."""
@@ -39,7 +35,7 @@ class Parts:
 
     def put(self, number: int, images: list, info: dict) -> None:
         """Keep the images of a part, and the mapping that says how they were made."""
-        _write(self.folder / f"{SETTINGS}.json", self.settings)
+        _write(self.folder / SETTINGS, self.settings)
         about = self._file(number)
         names = [f"{about.stem}_{i}.tif" for i in range(len(images))]
         for name, image in zip(names, images):
@@ -69,23 +65,14 @@ def check_no_parts(out: Path, *, resume: bool = False, force: bool = False) -> N
 def keep_parts(
     out: Path, settings: dict, *, resume: bool = False, force: bool = False
 ) -> Iterator[Parts]:
-    """Open the parts of an output; they are removed when all is done.
+    """Open the parts that an output will be made of; they are removed when all is done.
 
-    On an error, or when the process is stopped, finished parts stay where they are, so that the
-    next run can go on with them.
-
-    Args:
-        out: the output that the parts will become.
-        settings: all that the parts depend on. A run goes on only with its own.
-        resume: go on with what is there.
-        force: start anew where a run could not go on.
-
-    Raises:
-        FileExistsError, ValueError: as `check_no_parts` and `check_same_settings`.
+    On an error, or when the process is stopped, they stay for the next run, which may `resume` if
+    its settings are the same. With `force` it starts anew where it could not go on.
     """
     check_no_parts(out, resume=resume, force=force)
     folder, settings = parts_folder(out), json.loads(json.dumps(settings, default=_plain))
-    file = folder / f"{SETTINGS}.json"
+    file = folder / SETTINGS
     before = json.loads(file.read_text()) if resume and file.is_file() else None
     if before is None or (force and before != settings):
         remove(folder)

@@ -30,7 +30,6 @@ class Predictor(TiledNetwork):
         card: `Card`.
 
     Attributes:
-        model, card: as given.
         divisor: tuple of int, one per letter of `card.axes`.
         memory: int. Bytes available when the predictor was made. A process keeps memory
             that a call has freed, so that later it would look taken.
@@ -74,9 +73,9 @@ class Predictor(TiledNetwork):
     ) -> tuple:  # fmt: skip
         """Predict an image or a time series.
 
-        It is normalized by statistics of the whole image (each frame of a time series by
-        its own), padded by reflection, predicted whole or in tiles, cropped, and given its
-        units by `card.denormalize`. A network of planes predicts a stack plane by plane, with the
+        It is normalized by statistics of the whole image (each frame of a time series by its own),
+        padded by reflection, predicted whole or in tiles, cropped, and given its units by
+        `card.denormalize`. A network of planes predicts a stack plane by plane, with the
         statistics of the stack.
 
         Args:
@@ -86,11 +85,12 @@ class Predictor(TiledNetwork):
             **fields: of `PredictionOptions`, in place of `options` or of some of them.
 
         Returns:
-            `(result, info)`. `result` is an `Image` (float32) with the axes of the input;
-            a projection drops Z. Axis C stays where the input had it. Where it had none, a
-            result with several channels gets one in front of its spatial axes, as in
-            `"TCZYX"`. With `uncertainty`, `result` is a tuple of two such images, location
-            and scale. `info` is that of `results.describe`, with the statistics of every frame.
+            `(result, info)`. `result` is an `Image` (float32) with the axes of the input; a
+            projection drops Z. Axis C stays where the input had it; where it had none, several
+            channels stand in front of the spatial axes, as in `"TCZYX"`. With `uncertainty`,
+            `result` is a tuple of two such images, location and scale. `info` is a mapping with
+            `mode` (`"whole"` or `"tiles"`), `tile`, `overlap`, `blend`, `denormalize`,
+            `statistics` (offset and gain of each frame) and, where the tiles matter, a `note`.
 
         Raises:
             ValueError: for an option that does not fit, axes or channels that the network does
@@ -115,13 +115,7 @@ class Predictor(TiledNetwork):
         return getattr(self.model, "compute_dtype", "float32")
 
     def check(self, image: Image, options: PredictionOptions) -> None:
-        """Refuse an image or an option that does not fit, before anything is read.
-
-        The image has the channels and the voxel size that the network reads.
-
-        Raises:
-            ValueError: naming the image or the option, and what to do.
-        """
+        """Refuse an option, or an image on the voxels of the network, before anything is read."""
         if options.precision not in ("float32", self.precision):
             raise ValueError(
                 f"`precision` is chosen when a model is loaded: `load(model, "
@@ -136,18 +130,9 @@ class Predictor(TiledNetwork):
     def predict_frame(
         self, frame: Image, affine: Affine, options: PredictionOptions, progress: bool = False
     ) -> tuple:
-        """Predict one frame that was checked and measured.
+        """Predict one frame, without axis T, that was checked and measured.
 
-        Args:
-            frame: without axis T, with its pixels in memory.
-            affine: statistics of the frame.
-            options, progress: as in `predict`.
-
-        Returns:
-            `(images, info)`: those of `results.to_images` and of `results.describe`.
-
-        Raises:
-            ValueError: for a network that does not answer as its card promises.
+        Returned are the images of `results.to_images` and the mapping of `results.describe`.
         """
         plan, channels = self._plan(frame, options), self._output_indices(options)
         blend = options.blend or ("average" if self.card.tile else "crop")

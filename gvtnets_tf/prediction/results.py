@@ -60,10 +60,8 @@ def describe(
 ) -> dict:
     """Describe how a frame was predicted, in values that JSON can hold.
 
-    Returns:
-        Mapping: `mode` (`"whole"` or `"tiles"`), `tile`, `overlap`, `blend`, `denormalize`,
-        `statistics` (offset and gain of the input), `estimate` of distributions and, where the
-        result depends on the tiles (or on operators, as `Predictor` reads them), `note`.
+    There is an `estimate` of distributions, and a `note` where the result depends on the tiles
+    (or on operators, as `Predictor` reads them).
     """
     whole, values = plan.whole and not card.tile, {"offset": affine.offset, "gain": affine.gain}
     info = {
@@ -94,13 +92,9 @@ def merge_structures(results: Mapping) -> Image:
     """
     images = list(results.values())
     order = "".join(letter for letter in ORDER if letter == "C" or letter in images[0].axes)
-    names = {model: _channel_names(model, image) for model, image in results.items()}
-    count = Counter(name for own in names.values() for name in own)
-    unique = tuple(
-        f"{model} {name}" if count[name] > 1 else name
-        for model, own in names.items()
-        for name in own
-    )
+    named = [(model, name) for model, i in results.items() for name in _channel_names(model, i)]
+    count = Counter(name for _, name in named)
+    unique = tuple(f"{model} {name}" if count[name] > 1 else name for model, name in named)
     arrays = [rearrange(image.array, image.axes, order) for image in images]
     array = np.concatenate(arrays, order.index("C"))
     return replace(images[0], array=array, axes=order, channel_names=unique)

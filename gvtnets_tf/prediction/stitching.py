@@ -31,37 +31,26 @@ def stitch_distributions(
 ) -> np.ndarray:  # fmt: skip
     """Average distributions and estimate numbers from them, band by band to save memory.
 
-    Rows that no later tile reaches are finished at once, so that one row of tiles is held.
-
-    Args:
-        answers: `(index of the place, array (*tile, channels, classes))` of probabilities each,
-            in the order of the places.
-        plan, blend: as in `stitch`.
-        estimate, with_std: as in `estimate_from_distribution`.
-
-    Returns:
-        Float32 array `(*padded grid, channels)`, with `with_std` twice as many channels, in
-        0..1 from the first class to the last.
+    Rows that no later tile reaches are finished at once, so that one row of tiles is held. Answers
+    are as in `stitch`, in the order of the places, of arrays `(*tile, channels, classes)`. The
+    result is float32 `(*padded grid, channels)`, with the deviations after all estimates.
     """
     places, weights = _places(plan, blend)
     # Leading axes that the network is repeated along, then rows, then the rest.
-    rows, out, band, top = len(plan.grid) - plan.rank, None, None, None
-    for i, part in answers:
-        place = places[i]
-        start = tuple(s.start for s in place.read[: rows + 1])
+    rows, out = len(plan.grid) - plan.rank, None
+    tops = [tuple(s.start for s in place.read[: rows + 1]) for place in places]
+    for (i, part), top, after in zip(answers, tops, [*tops[1:], None]):
         if out is None:
             count = part.shape[-2] * (1 + with_std)
             out = np.empty((*plan.padded, count), np.float32)
             high = (plan.size[rows], *plan.padded[rows + 1 :], *part.shape[-2:])
             band = np.zeros((1,) * rows + high, np.float32)
-            top = start
-        if start != top:
-            done = start[-1] - top[-1] if start[:-1] == top[:-1] else plan.size[rows]
-            _finish_rows(out, band, top, done, estimate, with_std)
-            top = start
-        local = place.shift((*top, *(0 for _ in plan.padded[rows + 1 :])))
+        local = places[i].shift((*top, *(0 for _ in plan.padded[rows + 1 :])))
         _add(band, part, local, weights and weights[i])
-    _finish_rows(out, band, top, plan.padded[rows] - top[-1], estimate, with_std)
+        if after != top:
+            below = after is not None and after[:-1] == top[:-1]
+            done = after[-1] - top[-1] if below else plan.size[rows]
+            _finish_rows(out, band, top, done, estimate, with_std)
     return out
 
 
@@ -74,15 +63,10 @@ def count_band_voxels(plan: tiling.Plan) -> int:
 def estimate_from_distribution(
     probabilities: np.ndarray, estimate: str = "median", with_std: bool = False
 ) -> np.ndarray:
-    """Estimate a number from each distribution over classes.
+    """Estimate a number from each distribution `(..., classes)`, in 0..1 from first class to last.
 
-    Args:
-        probabilities: float array `(..., classes)`, with sums of one.
-        estimate: `"median"`, the first class up to which there is half of it; or `"mean"`.
-        with_std: whether the standard deviations follow the estimates.
-
-    Returns:
-        Float32 array `(...)`, with `with_std` `(2, ...)`, in 0..1 from the first class to the last.
+    The median is the first class up to which there is half of it. Returned is float32 `(...)`, or
+    `(2, ...)` of which the second are the standard deviations.
     """
     values = np.linspace(0, 1, probabilities.shape[-1], dtype=np.float32)
     center = mean = probabilities @ values
@@ -111,10 +95,10 @@ def _add(out, part, place, lines):
 
 def _finish_rows(out, band, top, rows, estimate, with_std):
     """Estimate the first rows of a band into the result, and move the others up."""
-    axis = len(top) - 1
-    lead, band = tuple(top[:-1]), band[(0,) * axis]
+    *lead, first = top
+    band = band[(0,) * len(lead)]
     for row in range(rows):  # one at a time: a sum over classes is as large as they are
         values = estimate_from_distribution(band[row], estimate, with_std)
-        out[(*lead, top[-1] + row)] = np.concatenate(values, axis=-1) if with_std else values
+        out[(*lead, first + row)] = np.concatenate(values, axis=-1) if with_std else values
     band[: len(band) - rows] = band[rows:].copy()
     band[len(band) - rows :] = 0

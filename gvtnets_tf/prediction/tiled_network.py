@@ -1,17 +1,14 @@
 """Answers of a network to the tiles of an image."""
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from tqdm import tqdm
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import multiscale
-from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.prediction import tiling
 from gvtnets_tf.prediction.engines.keras import compile_model
-from gvtnets_tf.prediction.options import PredictionOptions
 from gvtnets_tf.zoo.card import Card
 
 
@@ -35,17 +32,11 @@ class TiledNetwork:
             self._compiled[key] = run
         return self._compiled[key]
 
-    def _predict_tiles(
-        self, x: np.ndarray, affine: Affine, plan: tiling.Plan, channels: tuple | None,
-        options: PredictionOptions, progress: bool,
-    ) -> Iterator:  # fmt: skip
+    def _predict_tiles(self, x, affine, plan, channels, options, progress):
         """Yield the index of each place, and the answer of the network to it.
 
-        `x` is `(*plan.padded, channels)`, of several scales before padding; `affine` are its
-        statistics, and `channels` those of the result (`None` for all).
-
-        Raises:
-            ValueError: for an answer of another grid, or with other channels.
+        The image `x` is `(*plan.padded, channels)`, of several scales before padding; the
+        statistics `affine` are its own, and `channels` those of the result (`None` for all).
         """
         run, count = self._compile(channels, options.flip_average), len(plan.places)
         with tqdm(total=count, unit="tile", disable=not progress) as bar:
@@ -58,15 +49,15 @@ class TiledNetwork:
 
     def _read_tile(self, x, affine, plan, place):
         """Read and normalize a tile, so that the image need not be held a second time."""
-        if len(self.card.scales) == 1:
+        scales = self.card.scales
+        if len(scales) == 1:
             return affine.apply(x[place])
         own = len(place) - len(self.card.axes)
         plane, window = x[tuple(s.start for s in place[:own])], place[own:]
         before = [b for b, _ in tiling.pad_amounts(plan.shape, plan.divisor)][own:]
         start = [s.start - b for s, b in zip(window, before)]
-        size = [s.stop - s.start for s in window]
         read = lambda slices: affine.apply(plane[slices])
-        return multiscale.crop_multiscale(read, plane.shape[:-1], start, size, self.card.scales)
+        return multiscale.crop_multiscale(read, plane.shape[:-1], start, plan.tile, scales)
 
     def _call(self, run, x, plan):
         """Call the network on `(batch, *tile, channels)`; refuse an answer of another grid."""
@@ -111,27 +102,18 @@ class TiledNetwork:
 def average_flips(run: Callable, axes: str, output_axes: str) -> Callable:
     """Return a network that averages over the four mirror images along Y and X.
 
-    It runs as it is, mirrored along Y, along X, and along both; each answer is mirrored back.
-    A scale is averaged as a location is, a distribution as it is.
-
-    Args:
-        run: function `(batch, *axes, channels) -> (batch, *output_axes, ...)`.
-        axes, output_axes: spatial axes of the input and of the result.
-
-    Reference:
-        Ounkomol et al. (2018), Label-free prediction of three-dimensional fluorescence
-        images, Nat. Methods 15, 917-920, in its released code.
-        https://doi.org/10.1038/s41592-018-0111-2
+    `run` maps `(batch, *axes, channels)` to `(batch, *output_axes, ...)`. A scale is averaged as a
+    location is, a distribution as it is. As in the released code of Ounkomol et al. (2018),
+    Nat. Methods 15, 917-920. https://doi.org/10.1038/s41592-018-0111-2
     """
     # The batch comes before the grid.
     pairs = [(1 + axes.index(letter), 1 + output_axes.index(letter)) for letter in "YX"]
 
     def average(x):
         total = 0
-        for mirrored in itertools.product((False, True), repeat=len(pairs)):
-            chosen = list(itertools.compress(pairs, mirrored))
+        for chosen in ([], pairs[1:], pairs[:1], pairs):  # as it is, along X, along Y, both
             y = run(np.flip(x, [there for there, _ in chosen]))
             total = total + np.flip(y, [back for _, back in chosen])
-        return total / 2 ** len(pairs)
+        return total / 4
 
     return average

@@ -10,9 +10,8 @@ import numpy as np
 
 from gvtnets_tf.checks import check_at_least, check_choice
 
-# Weight that a tile has in each of its voxels, along one axis, before the tiles that
-# share a voxel are brought to a sum of one. Triangles that are brought to a sum of one
-# are a linear cross-fade (alpha blending) where two tiles meet.
+# Weight that a tile has in each of its voxels, along one axis, before the tiles that share a voxel
+# are brought to a sum of one: triangles then are a linear cross-fade (alpha blending).
 WEIGHTS = {
     "average": np.ones,
     "ramp": lambda size: np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)),
@@ -50,30 +49,17 @@ class Tile:
         return Tile(tuple(self.read[i] for i in axes), tuple(self.write[i] for i in axes))
 
 
-def split_axis(
-    length: int, size: int, margin: int, align: int = 1, letter: str = "this axis"
-) -> list:
-    """Cut one axis into `(read, write)` slices; the writes meet without overlap.
+def split_axis(length: int, size: int, margin: int, align: int, letter: str) -> list:
+    """Cut one axis into `(read, write)` slices; the writes meet in the middle of an overlap.
 
-    Args:
-        length: voxels along the axis.
-        size: voxels the model reads at a time; capped at `length`.
-        margin: least number of voxels dropped on each inner side of a tile.
-        align: tiles begin at multiples of this, so that a network that strides sees the same
-            phase in each of them. The last one ends with the axis.
-        letter: name of the axis in messages.
-
-    Returns:
-        List of slice pairs, in order. Two neighbors meet in the middle of the voxels that both
-        of them read.
-
-    Raises:
-        ValueError: if `size` leaves less than `align` once both margins are dropped.
+    The last tile ends with the axis; the others begin at multiples of `align`, so that a network
+    that strides sees the same phase in each. At least `margin` voxels of each inner side are
+    dropped.
     """
     size = min(size, length)
     step = (size - 2 * margin) // align * align
     if step < 1 and size < length:
-        least = _round_up(2 * margin + align, align)
+        least = math.ceil(2 * margin / align + 1) * align
         raise ValueError(
             f"A tile of {size} voxels along {letter} has nothing left between two margins of "
             f"{margin} (tiles begin at multiples of {align}): use a tile of at least {least}, or "
@@ -102,11 +88,7 @@ def blend_weights(tiles: list[Tile], blend: str) -> list[tuple]:
     """Weight the voxels of tiles that overlap, so that all tiles sum to one in each voxel.
 
     With `"average"` every tile counts the same (as published, Wang et al. 2021), with `"ramp"` a
-    tile fades towards its sides.
-
-    Returns:
-        List with one tuple per tile: a 1-D float array per axis, whose outer product
-        (`outer_weight`) is the weight of the tile over its `read` region.
+    tile fades towards its sides. A tile has a 1-D array per axis, for `outer_weight`.
     """
     shape_of = WEIGHTS[check_choice("blend", blend, WEIGHTS)]
     axes = []
@@ -127,26 +109,16 @@ def outer_weight(lines: tuple) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the voxels of one frame go. No pixels live here; `plan_tiles` makes one.
+    """Where the voxels of one frame go. No pixels live here; `plan_tiles` makes one."""
 
-    Attributes:
-        grid: axes of a frame: the one that a network of planes is repeated along, if any, and
-            then the network's own.
-        rank: how many of them are the network's own.
-        shape, padded: voxels of the frame, before and after padding.
-        divisor: a tile is a multiple of it.
-        size, margin: voxels of a tile, and of each of its inner margins.
-        output_indices: axes of the grid that the result has.
-    """
-
-    grid: str
-    rank: int
-    shape: tuple
-    padded: tuple
-    divisor: tuple
-    size: tuple
-    margin: tuple
-    output_indices: tuple
+    grid: str  # axes: the one that a network of planes is repeated along, then the network's own
+    rank: int  # how many of them are the network's own
+    shape: tuple  # voxels of the frame
+    padded: tuple  # the same after padding
+    divisor: tuple  # a tile is a multiple of it
+    size: tuple  # voxels of a tile
+    margin: tuple  # of each of its inner sides
+    output_indices: tuple  # axes of the grid that the result has
 
     @functools.cached_property
     def places(self) -> list[Tile]:
@@ -176,16 +148,14 @@ class Plan:
         """Halve the longest axis of a tile until it holds at most `voxels`, or return `None`."""
         size, align = list(self.tile), self.divisor[-self.rank :]
         first = len(self.grid) - self.rank
+        kept = [i - first for i in self.output_indices if i >= first]  # others must be whole
         while math.prod(size) > voxels:
-            # A tile of twice `align` is the least of which the default margin leaves
-            # something; a projection holds its whole axis.
-            large = [i for i in range(self.rank) if size[i] > 2 * align[i]]
-            free = [i for i in large if first + i in self.output_indices]
+            # A tile of twice `align` is the least of which the default margin leaves something.
+            free = [i for i in kept if size[i] > 2 * align[i]]
             if not free:
                 return None
             longest = max(free, key=lambda i: size[i])
-            half = _round_up(-(-size[longest] // 2), align[longest])
-            size[longest] = max(half, 2 * align[longest])
+            size[longest] = max(math.ceil(size[longest] / 2 / align[longest]), 2) * align[longest]
         return tuple(size)
 
 
@@ -193,31 +163,23 @@ def plan_tiles(
     sizes: Mapping, axes: str, output_axes: str, divisor: Sequence, *,
     tile: int | Sequence | None = None, overlap: int | Sequence | None = None,
 ) -> Plan:  # fmt: skip
-    """Lay out one frame for a network.
+    """Lay out one frame for a network that maps its spatial `axes` to `output_axes`.
 
-    Args:
-        sizes: mapping from axis letter to voxels; letters other than Z, Y, X are ignored.
-            The network is repeated along one of Z, Y, X that is not in `axes`.
-        axes, output_axes: spatial axes of the network's input and of its result.
-        divisor: one int per letter of `axes`.
-        tile: as in `PredictionOptions`; `None` for the whole frame.
-        overlap: as in `PredictionOptions`. By default each side gives up an eighth of the tile,
-            but at least the divisor, which drops the voxels that the coarsest level saw beside a
-            border, and at most a quarter, so that half of the tile answers.
-
-    Raises:
-        ValueError: naming the option that does not fit.
+    The frame has `sizes` by axis letter; the network is repeated along one of Z, Y, X that is not
+    in `axes`. `divisor` has one int per letter of `axes`; `tile` and `overlap` are as in
+    `PredictionOptions`.
     """
     repeated = "".join(a for a in sizes if a in "ZYX" and a not in axes)
     grid, ones = repeated + axes, (1,) * len(repeated)
     shape = tuple(sizes[letter] for letter in grid)
     padded = round_up(shape, ones + tuple(divisor))
     length = padded[len(ones) :]
-    whole = [letter not in output_axes for letter in axes]
     if tile is None and overlap is not None:
         raise ValueError(f"`overlap` is of tiles: pass `tile` too. Received: {overlap}.")
-    size = length if tile is None else _size(tile, axes, length, divisor, whole)
+    size = length if tile is None else _size(tile, axes, output_axes, length, divisor)
     if overlap is None:
+        # At least the divisor, which drops the voxels that the coarsest level saw beside a border,
+        # and at most a quarter, so that half of the tile answers.
         margin = [min(max(d, s // 8), s // 4) for s, d in zip(size, divisor)]
     else:
         margin = [-(-o // 2) for o in check_per_axis("overlap", overlap, axes, least=0)]
@@ -230,12 +192,12 @@ def plan_tiles(
     )
 
 
-def _size(tile, axes, length, divisor, whole):
+def _size(tile, axes, output_axes, length, divisor):
     if isinstance(tile, (int, np.integer)):
-        tile = [n if all_of_it else tile for n, all_of_it in zip(length, whole)]
+        tile = [tile if letter in output_axes else n for letter, n in zip(axes, length)]
     tile = check_per_axis("tile", tile, axes)
-    for letter, n, t, all_of_it in zip(axes, length, tile, whole):
-        if all_of_it and t < n:
+    for letter, n, t in zip(axes, length, tile):
+        if letter not in output_axes and t < n:
             raise ValueError(
                 f"The model projects along {letter}, so a tile must hold all {n} voxels of it. "
                 f"Received: tile={tile}."
@@ -255,11 +217,7 @@ def check_per_axis(name: str, value: int | Sequence, axes: str, least: int = 1) 
 
 def round_up(shape: Sequence, divisor: Sequence) -> tuple:
     """Round each size up to a multiple of its divisor."""
-    return tuple(map(_round_up, shape, divisor))
-
-
-def _round_up(size, divisor):
-    return size + (-size) % divisor
+    return tuple(size + (-size) % factor for size, factor in zip(shape, divisor))
 
 
 def pad_amounts(shape: Sequence, divisor: Sequence) -> list:

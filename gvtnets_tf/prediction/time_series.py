@@ -21,11 +21,7 @@ from gvtnets_tf.zoo.card import Card
 
 
 def open_input(source: Source | Image, options: PredictionOptions) -> Image:
-    """Open an input with the axes, the voxel size and the frames that the options name.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the image and the reason.
-    """
+    """Open an input with the axes, the voxel size and the frames that the options name."""
     if isinstance(source, Image):
         image = replace(source, axes=options.axes or source.axes)
     else:
@@ -37,11 +33,7 @@ def open_input(source: Source | Image, options: PredictionOptions) -> Image:
 
 
 def select_channels(image: Image, card: Card, channels: Sequence | None = None) -> Image:
-    """Select the channels that a network reads, as `PredictionOptions.input_channels` says.
-
-    Raises:
-        ValueError: naming the channel that is missing, and those there are.
-    """
+    """Select the channels that a network reads, as `PredictionOptions.input_channels` says."""
     names, count = card.input_channels, image.sizes.get("C", 1)
     if channels is not None or not names or not image.channel_names:
         return image.select_channels(channels)
@@ -63,18 +55,12 @@ class Series:
 
     Frames are read one at a time, first all of them to be measured, so that a blank one is
     named before hours of work, then each to be predicted.
-
-    Attributes:
-        image: the input. The result gets its grid.
-        scaled: the input with the voxel size that the network knows, computed when it is read.
-        normalizer: of the input.
-        scope: `"frame"`, `"series"`, or an `Affine` measured elsewhere.
     """
 
-    image: Image
-    scaled: Image
+    image: Image  # the result gets its grid
+    scaled: Image  # with the voxel size that the network knows, computed when it is read
     normalizer: Normalizer
-    scope: str | Affine
+    scope: str | Affine  # as `PredictionOptions.statistics`
 
     @property
     def count(self) -> int:
@@ -108,21 +94,16 @@ def prepare(image: Image, card: Card, options: PredictionOptions) -> Series:
     """Bring an input to the voxels of a network, frame by frame as they are read.
 
     Models of one rule of normalization, voxel size and channels can share the `Series`.
-
-    Raises:
-        ValueError: if a voxel size is missing.
     """
     if "T" not in image.axes:  # A series may be larger than memory; one frame is read once.
         image = replace(image, array=np.asarray(image.array[...]))
-    scaled = image
-    if options.resample:
-        if not card.voxel_size:
-            raise ValueError(
-                "The model does not say the voxel size that it was trained on, so nothing can be "
-                "resampled to it: leave out --resample (`resample`), or write `voxel_size` into "
-                "its model.json."
-            )
-        scaled = resampling.resample(image, card.voxel_size)
+    if options.resample and not card.voxel_size:
+        raise ValueError(
+            "The model does not say the voxel size that it was trained on, so nothing can be "
+            "resampled to it: leave out --resample (`resample`), or write `voxel_size` into "
+            "its model.json."
+        )
+    scaled = resampling.resample(image, card.voxel_size) if options.resample else image
     return Series(image, scaled, card.input_normalizer, options.statistics)
 
 
@@ -138,24 +119,24 @@ def predict_frames(
     predictor.check(series.scaled, options)
     statistics, count = series.statistics, series.count
     bar = {"desc": series.image.name, "unit": "frame", "leave": False}
-    first, arrays, info = None, [], {"statistics": []}
+    info = {"statistics": []}
     for number in tqdm(range(count), **bar, disable=not (progress and count > 1)):
         done = parts.get(number) if parts else None
         if done is None:
             frame, one = series.read_frame(number), progress and count == 1
             images, about = predictor.predict_frame(frame, statistics[number], options, one)
-            done = [_restore_grid(image, series.image) for image in images], about
+            images = [resampling.resample(image, like=series.image) for image in images]
+            done = [replace(image, array=np.asarray(image.array)) for image in images], about
             if parts:
                 parts.put(number, *done)
         images, about = done
         info = {**about, **series.info, "statistics": info["statistics"] + about["statistics"]}
-        if first is None:
-            first, shape = images, (count, *images[0].shape)
-            arrays = [
-                np.asarray(image.array)[None] if count == 1 else np.empty(shape, np.float32)
-                for image in images  # that of a single frame is not copied
-            ]
-        for array, image in zip(arrays, images if count > 1 else ()):
+        if count == 1:  # not copied, which would take its memory twice
+            first, arrays = images, [np.asarray(image.array)[None] for image in images]
+            break
+        if number == 0:
+            first, arrays = images, [np.empty((count, *i.shape), np.float32) for i in images]
+        for array, image in zip(arrays, images):
             array[number] = rearrange(image.array, image.axes, first[0].axes)
     return [_join_results(*pair, series.image) for pair in zip(arrays, first)], info
 
@@ -219,20 +200,10 @@ def _read(image, number):
     return replace(image, array=np.asarray(image.array[index]), axes=image.axes.replace("T", ""))
 
 
-def _restore_grid(result, image):
-    """Bring the result of a frame back to the grid and the order of axes of the input."""
-    back = resampling.resample(result, like=image)
-    axes = image.axes.replace("T", "")
-    axes = choose_axes(axes, spatial_axes(back.axes), back.sizes.get("C", 1))
-    return replace(back, array=rearrange(np.asarray(back.array), back.axes, axes), axes=axes)
-
-
 def _join_results(array, first, image):
     """Join the frames of a result, in the order of axes of the input."""
-    if "T" not in image.axes:
-        return replace(first, array=array[0], name=image.name)
     axes = choose_axes(image.axes, spatial_axes(first.axes), first.sizes.get("C", 1))
-    steps = {a: size for a, size in image.voxel_size.items() if a == "T"}
+    steps = {a: size for a, size in image.voxel_size.items() if a == "T" and a in axes}
     array, voxel_size = rearrange(array, "T" + first.axes, axes), {**steps, **first.voxel_size}
     return replace(first, array=array, axes=axes, voxel_size=voxel_size, name=image.name)
 

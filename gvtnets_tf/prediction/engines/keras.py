@@ -9,14 +9,9 @@ import scipy.special
 
 
 def compile_model(model: Callable, softmax: bool = False) -> Callable:
-    """Return `model` as a function of arrays, compiled where that pays.
+    """Return a Keras model, or any callable, as a function of float32 arrays, compiled if it pays.
 
-    Args:
-        model: Keras model, or any callable, `(batch, *grid, channels) -> array`.
-        softmax: bool. Whether the last axis of the result becomes a distribution.
-
-    Returns:
-        Function from a float32 array to a float32 array.
+    With `softmax`, the last axis of the result becomes a distribution.
     """
     finish = functools.partial(scipy.special.softmax, axis=-1) if softmax else np.asarray
     keras = sys.modules.get("keras")
@@ -26,10 +21,10 @@ def compile_model(model: Callable, softmax: bool = False) -> Callable:
         return lambda x: finish(np.asarray(model.predict_on_batch(x), np.float32))
     import tensorflow as tf
 
-    def run(x):
+    # Not `model.predict`: there Keras may choose XLA, whose 3-D convolutions are slow on CPUs.
+    @tf.function(reduce_retracing=True)
+    def graph(x):
         y = model(x, training=False)
         return tf.nn.softmax(y) if softmax else y
 
-    # Not `model.predict`: there Keras may choose XLA, whose 3-D convolutions are slow on CPUs.
-    graph = tf.function(run, reduce_retracing=True)
     return lambda x: np.asarray(graph(tf.convert_to_tensor(x)), np.float32)
