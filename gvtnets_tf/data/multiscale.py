@@ -12,12 +12,7 @@ AXES = "YX"
 
 
 def check_scales(scales: Sequence[float], size: Sequence[int], axes: str) -> tuple[float, ...]:
-    """Return `scales` as a tuple of float, the extents of the cuts relative to the window.
-
-    Raises:
-        ValueError: naming the scale, the axis and sizes that fit, if a window of `size` pixels
-            along `axes` cannot be cut at it.
-    """
+    """Return `scales` as floats if a window of `size` pixels along `axes` can be cut at each."""
     scales = tuple(float(s) for s in scales)
     if 1.0 not in scales:
         given = ", ".join(f"{s:g}" for s in scales)
@@ -75,19 +70,13 @@ def crop_multiscale(
 
 def _read_reflected(read, shape, start, size):
     """Read a block that may reach beyond the image, where the image is reflected."""
-    stop = [s + n for s, n in zip(start, size)]
-    inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(start, stop, shape))
-    before = [max(-a, 0) for a in start]
-    after = [max(b - n, 0) for b, n in zip(stop, shape)]
-    # Reflection reaches back into the image by as much as it reaches out of it.
-    wide = tuple(
-        slice(min(s.start, max(n - 1 - a, 0)) if a else s.start, max(s.stop, min(b + 1, n)))
-        for s, b, a, n in zip(inside, before, after, shape)
-    )
-    block = np.asarray(read(wide), np.float32)
-    block = np.pad(block, [*zip(before, after), (0, 0)], mode="reflect")
-    first = [i.start - w.start for i, w in zip(inside, wide)]
-    return block[tuple(slice(a, a + n) for a, n in zip(first, size))]
+    places = [
+        np.pad(np.arange(n), (max(-a, 0), max(a + m - n, 0)), mode="reflect")[max(a, 0) :][:m]
+        for n, a, m in zip(shape, start, size)
+    ]
+    first, stop = [int(p.min()) for p in places], [int(p.max()) + 1 for p in places]
+    block = np.asarray(read(tuple(map(slice, first, stop))), np.float32)
+    return block[np.ix_(*(p - a for p, a in zip(places, first)))]
 
 
 def _resize(block, size):

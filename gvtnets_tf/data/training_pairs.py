@@ -42,8 +42,7 @@ class TrainingPair:
             `resize_to_network` resizes both images; empty for none.
 
     Raises:
-        ValueError: naming both images, if their sizes differ or an affine is for
-            another number of channels.
+        ValueError: naming both images, if they or an affine do not fit together.
 
     Examples:
         >>> noisy = Image(np.arange(256.0).reshape(16, 16), "YX")
@@ -90,20 +89,20 @@ class TrainingPair:
     ) -> "TrainingPair":  # fmt: skip
         """Measure both maps, on the whole image `around` the input if there is one.
 
-        Args:
-            input_normalizer, target_normalizer: `Normalizer`, or what `Normalizer.parse` takes.
+        Each argument is a `Normalizer`, or what `Normalizer.parse` takes.
 
         Raises:
             ValueError: naming the image, if it is constant or not finite.
         """
-        input_affine, target_affine = (
-            Normalizer.parse(rule).measure_images([image], describe(image))
-            for rule, image in (
-                (input_normalizer, self.around or self.input),
-                (target_normalizer, self.target),
-            )
+
+        def measure(rule, image):
+            return Normalizer.parse(rule).measure_images([image], describe(image))
+
+        return replace(
+            self,
+            input_affine=measure(input_normalizer, self.around or self.input),
+            target_affine=measure(target_normalizer, self.target),
         )
-        return replace(self, input_affine=input_affine, target_affine=target_affine)
 
     def resize_to_network(self) -> "TrainingPair":
         """Resize both images by the factors `resize`, into memory.
@@ -116,23 +115,17 @@ class TrainingPair:
         return replace(self, input=input, target=target, around=None, origin={}, resize=())
 
     def split_along(self, letter: str) -> list["TrainingPair"]:
-        """Take the pair apart along an axis; a pair without it stays whole.
-
-        Raises:
-            ValueError: naming both images, if they have different numbers of entries.
-        """
+        """Take the pair apart along an axis; a pair without it stays whole."""
         inputs, targets = (image.split_along(letter) for image in (self.input, self.target))
         if len(inputs) != len(targets):
             raise ValueError(
                 f"{self.input.name} has {len(inputs)} entries along {letter}, "
                 f"{self.target.name} has {len(targets)}: they must be equal."
             )
-        around = [None] * len(inputs)
-        if self.around is not None:
-            first = self.origin.get(letter, 0)
-            around = self.around.split_along(letter)[first : first + len(inputs)]
+        first = self.origin.get(letter, 0)
+        wholes = self.around.split_along(letter)[first:] if self.around else [None] * len(inputs)
         return [
-            replace(self, input=i, target=t, around=a) for i, t, a in zip(inputs, targets, around)
+            replace(self, input=i, target=t, around=a) for i, t, a in zip(inputs, targets, wholes)
         ]
 
     def crop(self, region: Mapping[str, Sequence[int]]) -> "TrainingPair":
@@ -155,18 +148,9 @@ def describe(image: Image) -> str:
 
 
 def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
-    """Open all pairs that the `data` of a recipe names.
+    """Open all pairs that the `data` of a recipe names, by file or region, not yet measured.
 
-    Args:
-        data: mapping with keys out of `KEYS`, or a dataclass with such fields. `root`, and
-            `inputs` with `targets`, `csv`, `npz` (files of CARE), or `wells` (a folder of the
-            in-silico labeling data set).
-
-    Returns:
-        List of `TrainingPair`, one per pair of files or region of one, not yet measured.
-
-    Raises:
-        ValueError, FileNotFoundError: naming the file and what is wrong with it.
+    `data` is a mapping with keys out of `KEYS`, or a dataclass with such fields.
     """
     data = data if isinstance(data, Mapping) else asdict(data)
     data = {key: value for key, value in data.items() if value is not None}
@@ -188,37 +172,26 @@ def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
 def split_pairs(
     pairs: Sequence[TrainingPair], validation_split: float, gap: int
 ) -> tuple[list[TrainingPair], list[TrainingPair]]:
-    """Split pairs into those to train on and those to validate with.
+    """Split pairs into those to train on and those to validate with; of the test are neither.
 
-    If no pair is assigned to validation, whole files at even distances are taken for it; below
-    five files a block at the end of X, with a gap before it. Only then is each pair taken apart
-    along T, so that frames of one movie stay together.
-
-    Args:
-        pairs: list of `TrainingPair`. Those assigned to the test are left out.
-        validation_split: float. Share of the pairs, or of X, for validation.
-        gap: int. Voxels along X between the two, of one patch.
-
-    Returns:
-        Two lists of `TrainingPair`.
-
-    Raises:
-        ValueError: naming the image that is too small to be split.
+    If no pair is assigned to validation, a share `validation_split` of whole files at even
+    distances is taken for it; below five files a block at the end of X, `gap` voxels behind the
+    rest.
     """
-    groups = _split(pairs, validation_split, gap)
-    return tuple([frame for pair in group for frame in pair.split_along("T")] for group in groups)
-
-
-def _split(pairs, share, gap):
     train = [pair for pair in pairs if pair.split in ("train", "")]
     validation = [pair for pair in pairs if pair.split == "validation"]
-    if validation or not share:
-        return train, validation
-    if len(train) < 5:
-        return _cut_end(train, share, gap)
-    count = max(1, round(share * len(train)))
-    taken = {len(train) * i // count - 1 for i in range(1, count + 1)}
-    return [p for i, p in enumerate(train) if i not in taken], [train[i] for i in sorted(taken)]
+    if validation_split and not validation and len(train) < 5:
+        train, validation = _cut_end(train, validation_split, gap)
+    elif validation_split and not validation:
+        count = max(1, round(validation_split * len(train)))
+        taken = {len(train) * i // count - 1 for i in range(1, count + 1)}
+        validation = [train[i] for i in sorted(taken)]
+        train = [pair for i, pair in enumerate(train) if i not in taken]
+    # Only now, so that frames of one movie stay together.
+    return tuple(
+        [frame for pair in group for frame in pair.split_along("T")]
+        for group in (train, validation)
+    )
 
 
 def _cut_end(pairs, share, gap):
@@ -291,21 +264,19 @@ def _open_wells(data, root):
 
 
 def _open_files(data, root):
-    axes = data.get("axes")
+    def open_image(path, axes, channel):
+        return readers.read(path, axes).select_channels(None if channel is None else [channel])
+
     if data.get("csv"):
-        pairs = read_pairs_csv(root / data["csv"], root)
+        rows = read_pairs_csv(root / data["csv"], root)
     else:
         paths = (str(root / data[key]) for key in ("inputs", "targets"))
-        pairs = match_pairs(*paths, data.get("pair_by", "name"))
-        pairs = [PairPaths(*pair, split="") for pair in pairs]
-    for paths in pairs:
-        input = _open_image(paths.input, axes, paths.input_channel)
-        target = _open_image(paths.target, data.get("target_axes", axes), paths.target_channel)
-        yield input, target, paths.split
-
-
-def _open_image(path, axes, channel):
-    return readers.read(path, axes).select_channels(None if channel is None else [channel])
+        rows = [PairPaths(*pair, "") for pair in match_pairs(*paths, data.get("pair_by", "name"))]
+    axes = data.get("axes")
+    for row in rows:
+        input = open_image(row.input, axes, row.input_channel)
+        target = open_image(row.target, data.get("target_axes", axes), row.target_channel)
+        yield input, target, row.split
 
 
 OPENERS = {"npz": _open_npz, "wells": _open_wells, "csv": _open_files, "inputs": _open_files}

@@ -40,18 +40,14 @@ def download(
         out: folder, made if missing. Files go to `<split>/<lab>/<condition>/<file>.png`.
         conditions, split: as in `find_wells`.
         predictions: bool. Whether the predictions that the authors published come along.
-        base_url: str. Address of the server that holds the bucket.
-        retries: int. Attempts after the first, for each file.
-        progress: bool. Whether a bar is drawn on standard error.
+        base_url, retries, progress: server of the bucket; the others as in `download.fetch`.
 
     Returns:
         List of `Path`, in the order of the listing.
 
     Raises:
-        ValueError: for an unknown condition or split.
         FileNotFoundError: if the bucket lists nothing of that kind.
-        OSError: if the disk is too small; else as `download.fetch`, as for a file that came with
-            another MD5 sum or size than the listing says.
+        OSError: if the disk is too small. Otherwise as `download.fetch`.
     """
     check_at_least("retries", retries, 0)
     known = file_names.SPLITS

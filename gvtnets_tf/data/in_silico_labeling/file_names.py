@@ -39,26 +39,15 @@ REQUIRED = ("lab", "condition", "year", "month", "day", "well", "channel")
 
 @dataclass(frozen=True)
 class FileName:
-    """The fields of one file name.
+    """The fields of one file name."""
 
-    Attributes:
-        lab, condition: str, in small letters, e.g. `"finkbeiner"` and `"kevan_0_8"`.
-        letter: str. The condition as the paper calls it, `"A"` to `"E"`.
-        date: `datetime.date` of the acquisition.
-        well: str, e.g. `"A4"`.
-        z: int. Number of the plane, or `None` for a label.
-        channel: str. One of `LABELS` or `NEURITE`, of a plane one of `TRANSMITTED`.
-        predicted: bool. True if the pixels are a prediction.
-        mask: bool. True if the pixels are a mask.
-    """
-
-    lab: str
+    lab: str  # this and the condition in small letters
     condition: str
-    letter: str
+    letter: str  # of the condition in the paper
     date: datetime.date
     well: str
-    z: int | None
-    channel: str
+    z: int | None  # `None` for a label
+    channel: str  # of `LABELS` or `NEURITE`, of a plane of `TRANSMITTED`
     predicted: bool = False
     mask: bool = False
 
@@ -69,12 +58,7 @@ class FileName:
 
 
 def parse_name(path: str | Path) -> FileName:
-    """Parse a path or bare name of a `.png` of the data set, in either spelling.
-
-    Raises:
-        ValueError: naming the file, if a field is missing or is no number or date, or for an
-            unknown condition or channel, with the nearest one.
-    """
+    """Parse a path or bare name of a `.png` of the data set, in either spelling."""
     try:
         return _parse_fields(_split_fields(path), is_predicted(path))
     except ValueError as error:
@@ -104,11 +88,7 @@ def is_dataset(folder: str | Path, most: int = 10_000) -> bool:
 
 
 def list_folders(conditions: str | Sequence[str] | None = None) -> tuple[str, ...]:
-    """List the folders `<lab>/<condition>` of some conditions (see `find_wells`), in their order.
-
-    Raises:
-        ValueError: for none, or for an unknown condition, with the nearest one.
-    """
+    """List the folders `<lab>/<condition>` of some conditions (see `find_wells`), in order."""
     known = {**CONDITIONS, **{n.split("/")[1]: (n,) for part in CONDITIONS.values() for n in part}}
     given = CONDITIONS if conditions is None else conditions
     given = [given] if isinstance(given, str) else list(map(str, given))
@@ -124,11 +104,9 @@ def find_split(path: Path, folder: Path) -> str | None:
 
     The names of the bucket (`train_single_channel_images`) count as well.
     """
-    inside = path.parent.relative_to(folder).parts
-    for part in reversed((folder.resolve().name, *inside)):
-        if (split := part.lower().removesuffix("_single_channel_images")) in SPLITS:
-            return split
-    return None
+    parts = (folder.resolve().name, *path.parent.relative_to(folder).parts)
+    names = (part.lower().removesuffix("_single_channel_images") for part in reversed(parts))
+    return next((name for name in names if name in SPLITS), None)
 
 
 def _split_fields(path):
