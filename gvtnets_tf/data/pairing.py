@@ -48,7 +48,7 @@ def match_pairs(
     """Find the target file of each input file.
 
     Args:
-        inputs, targets: as in `find`. One existing file on either side is a pair.
+        inputs, targets: as in `find`. One file named on either side is a pair in any case.
         pair_by: `"name"` pairs files of equal name (image suffixes apart) or, for two
             globs, files for which the wildcards stand for the same text;
             `"order"` pairs the first with the first in natural order.

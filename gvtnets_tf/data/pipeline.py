@@ -87,16 +87,13 @@ def validation_dataset(
     """Cut the fixed patches that cover each image.
 
     Args:
-        pairs, patch_size, axes, scales, classes: as in `training_dataset`.
+        pairs, patch_size, axes, scales, classes: as in `training_dataset`, also their errors.
         batch_size: int. Patches per batch; the last batch may hold fewer.
         validation_patches: int or `None`. At most so many patches, at even distances in the
             list of all; `None` for all.
 
     Returns:
         `tf.data.Dataset` of `(x, y)` as in `training_dataset`, the same in each pass.
-
-    Raises:
-        ValueError: as in `training_dataset`.
 
     Examples:
         >>> from gvtnets_tf import Image

@@ -8,8 +8,9 @@ these two pages say.
 """
 
 import base64
+import itertools
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,28 +51,26 @@ def download(
         OSError: if the disk is too small. Otherwise as `download.fetch`.
     """
     check_at_least("retries", retries, 0)
-    known = file_names.SPLITS
+    out, known = Path(out), file_names.SPLITS
     splits = known if split is None else [check_choice("split", split, known)]
-    folders = file_names.list_folders(conditions)
-    places = [(split, folder) for split in splits for folder in folders]
-    files = [f for place in places for f in _list_images(*place, predictions, base_url)]
+    places = itertools.product(splits, file_names.list_folders(conditions))
+    files = [f for place in places for f in _list_images(out, *place, predictions, base_url)]
     if not files:
         raise FileNotFoundError(
             f"{base_url} lists no image of conditions={conditions!r}, split={split!r} in its "
             f"bucket {BUCKET}."
         )
-    files = [(url, Path(out) / key, size, digest) for url, key, size, digest in files]
-    _check_space(Path(out), files)
-    total, rules = sum(size for *_, size, _ in files), {"timeout": TIMEOUT, "retries": retries}
+    _check_space(out, files)
+    total = sum(file["size"] for file in files)
     with tqdm(total=total, unit="B", unit_scale=True, desc="download", disable=not progress) as bar:
-        for url, path, size, digest in files:
-            fetch(url, path, size=size, digest=digest, progress=False, **rules)
-            bar.update(size)
-    return [path for _, path, _, _ in files]
+        for file in files:
+            fetch(**file, timeout=TIMEOUT, retries=retries, progress=False)
+            bar.update(file["size"])
+    return [file["path"] for file in files]
 
 
-def _list_images(split, folder, predictions, base_url) -> Iterator[tuple[str, str, int, str]]:
-    """Yield address, path in the data set, bytes and digest of the images of one folder."""
+def _list_images(out, split, folder, predictions, base_url):
+    """Yield the arguments `url`, `path`, `size` and `digest` of `fetch` for one folder."""
     prefix = f"paper_data/{split}_single_channel_images/{folder}/"
     for item in _list_objects(prefix, base_url):
         name = item["name"].removeprefix(prefix)
@@ -79,9 +78,12 @@ def _list_images(split, folder, predictions, base_url) -> Iterator[tuple[str, st
             continue  # in a folder below, or leading out of it
         if file_names.is_named(name) and (predictions or not file_names.is_predicted(name)):
             md5 = item.get("md5Hash")  # which files that were uploaded in parts lack
-            digest = f"md5:{base64.b64decode(md5).hex()}" if md5 else None
-            url = f"{base_url}/{BUCKET}/{quote(item['name'])}"
-            yield url, f"{split}/{folder}/{name}", int(item["size"]), digest
+            yield {
+                "url": f"{base_url}/{BUCKET}/{quote(item['name'])}",
+                "path": out / split / folder / name,
+                "size": int(item["size"]),
+                "digest": f"md5:{base64.b64decode(md5).hex()}" if md5 else None,
+            }
 
 
 def _list_objects(prefix, base_url):
@@ -106,7 +108,7 @@ def _list_objects(prefix, base_url):
 
 def _check_space(out, files):
     """Refuse to begin a download that the disk cannot hold."""
-    needed = sum(size for _, path, size, _ in files if not path.is_file())
+    needed = sum(file["size"] for file in files if not file["path"].is_file())
     above = next(p for p in (out, *out.absolute().parents) if p.exists())
     free = shutil.disk_usage(above).free
     if needed > free:

@@ -75,8 +75,7 @@ class Well:
             otherwise it is float32, in counts as well, and a label that it lacks is NaN.
 
         Raises:
-            ValueError: for an unknown label, with the nearest one; for an empty list; or if the
-                well has no label at all.
+            ValueError: for an unknown label, with the nearest one, or a well without labels.
         """
         labels = [labels] if isinstance(labels, str) else list(labels)
         labels = [check_choice("label", label.upper(), (*LABELS, NEURITE)) for label in labels]
@@ -116,17 +115,15 @@ def find_wells(
         conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list; `None` for all.
         split: `"train"` or `"test"` keeps what lies in a folder of that name (or of the
             bucket's, `train_single_channel_images`); `None` for all.
-        planes: int. Number of planes that a well must have; `None` asks only that all have
-            equally many.
+        planes: int. Planes of each well; `None` asks only that all have equally many.
 
     Returns:
         List of `Well`, by name.
 
     Raises:
         FileNotFoundError: if the folder is not there or has no file of the data set in it.
-        ValueError: naming the file, if it is an RGB image or its name says something
-            unknown; if the sizes, or the bits of the planes or of the labels, differ within
-            a well; if a plane is missing or there twice, or if nothing is left to read.
+        ValueError: naming a file that is no gray PNG or has an unknown name, or a well that is
+            not whole, or of unequal images; or if nothing is left to read.
 
     Examples:
         >>> find_wells("isl", conditions="scott_1")
@@ -203,23 +200,22 @@ def _make_well(series, files, folder):
 
 def _check_headers(planes, labels):
     """Return the size of all images of a well, the type of its planes and of its labels."""
-    shape, types = _read_header(planes[0])[0], []
-    for paths in (planes, labels):
-        dtype = _read_header(paths[0])[1] if paths else None
-        for path in paths:
-            size, bits = _read_header(path)
-            if size != shape:
-                raise ValueError(
-                    f"{path} has {size[1]} x {size[0]} pixels and {planes[0]} has {shape[1]} x "
-                    f"{shape[0]}: all images of a well must have one size."
-                )
-            if bits != dtype:
-                raise ValueError(
-                    f"{path} has {8 * bits.itemsize} bits and {paths[0]} has "
-                    f"{8 * dtype.itemsize}: convert one of them, since 8 and 16 bits do not mix."
-                )
-        types.append(dtype)
-    return (shape, *types)
+    headers = {path: _read_header(path) for path in (*planes, *labels)}
+    shape = headers[planes[0]][0]
+    for path, (size, dtype) in headers.items():
+        first = planes[0] if path in planes else labels[0]
+        if size != shape:
+            raise ValueError(
+                f"{path} has {size[1]} x {size[0]} pixels and {planes[0]} has {shape[1]} x "
+                f"{shape[0]}: all images of a well must have one size."
+            )
+        if dtype != headers[first][1]:
+            raise ValueError(
+                f"{path} has {8 * dtype.itemsize} bits and {first} has "
+                f"{8 * headers[first][1].itemsize}: convert one of them, since 8 and 16 bits do "
+                f"not mix."
+            )
+    return shape, headers[planes[0]][1], headers[labels[0]][1] if labels else None
 
 
 def _check_counts(wells, planes):

@@ -99,14 +99,13 @@ def simulate_surface(
     projection would mix into the pattern.
 
     Args:
-        shape: three ints, `(z, y, x)` in voxels, at least `(4, 16, 16)`.
-        seed: int, at least 0.
+        shape, seed: as in `simulate_cells`.
         cell_size: float. Distance between cells of the sheet, in voxels.
         membrane: float. Standard deviation of a cell border's profile, in voxels.
         thickness: float. Standard deviation of the sheet's profile along z, in voxels.
         background: float. Mean brightness of the tissue below, where a border has about 1.
-        sigma: three floats. Of the point spread function, see `optics.blur_with_psf`.
-        photons, read_noise: see `optics.add_camera_noise`; `photons=None` for no noise.
+        sigma: as in `optics.blur_with_psf`.
+        photons, read_noise: as in `optics.add_camera_noise`; `photons=None` for no noise.
 
     Returns:
         float32 stack `(z, y, x)`, and float32 projection `(y, x)`: the pattern on the sheet,
@@ -148,15 +147,14 @@ def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tupl
         task: `"denoising"`: a noisy picture of fluorescent structures, and the same without
             noise. `"label_free"`: transmitted light, and the fluorescence of one structure.
             `"projection"`: the noisy stack of a curved sheet, and the pattern on it.
-        shape: three ints, `(z, y, x)` in voxels, at least `(4, 16, 16)`.
-        seed: int, at least 0.
+        shape, seed: as in `simulate_cells`.
         structures: of denoising, sequence of names out of `STRUCTURES`, shown together.
         structure: of label_free, one of `STRUCTURES`.
         photons: float. Photons per voxel at brightness 1; 20, and 2000 for transmitted light.
             Fewer are noisier.
         read_noise: float. Standard deviation of the read noise, in photons; 1.5.
-        sigma: three floats. Of the point spread function, see `optics.blur_with_psf`.
-        cell_size, background: of projection, see `simulate_surface`.
+        sigma: as in `optics.blur_with_psf`.
+        cell_size, background: of projection, as in `simulate_surface`.
 
     Returns:
         Two `Image`s with voxel sizes, float32: the input `ZYX`, and the target `ZYX`, or

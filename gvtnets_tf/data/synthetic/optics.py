@@ -30,8 +30,7 @@ def check_three(name: str, values: Sequence[float], least: Sequence[float] | flo
         raise ValueError(
             f"`{name}` must be three numbers, for z, y and x. Received: {name}={values!r}."
         )
-    least = np.broadcast_to(least, 3)
-    for letter, value, low in zip("ZYX", values, least.tolist()):
+    for letter, value, low in zip("ZYX", values, np.broadcast_to(least, 3).tolist()):
         check_at_least(f"{name} along {letter}", value, low)
     return tuple(values)
 
