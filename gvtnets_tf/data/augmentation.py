@@ -13,13 +13,10 @@ class Intensity:
     """Random changes of the brightness of normalized inputs; targets stay as they are.
 
     Attributes:
-        gain: float. A patch is multiplied by a number from `1 - gain` to `1 + gain`.
+        gain: float below 1. A patch is multiplied by a number from `1 - gain` to `1 + gain`.
         offset: float. A number from `-offset` to `offset` is added to it.
         noise: float. Standard deviation of the normal noise that is added to each voxel.
-        drop: float. Probability that a channel is replaced by 0, at all its scales.
-
-    Raises:
-        ValueError: for a negative number, or a gain or probability of 1 or more.
+        drop: float below 1. Probability that a channel is replaced by 0, at all its scales.
 
     Examples:
         >>> x = np.ones((2, 2, 1), np.float32)

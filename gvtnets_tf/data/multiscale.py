@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-AXES = "YX"
-
 
 def check_scales(scales: Sequence[float], size: Sequence[int], axes: str) -> tuple[float, ...]:
     """Return `scales` as floats if a window of `size` pixels along `axes` can be cut at each."""
@@ -19,8 +17,8 @@ def check_scales(scales: Sequence[float], size: Sequence[int], axes: str) -> tup
         raise ValueError(f"`scales` must hold 1, the window itself. Received: [{given}].")
     if scales == (1.0,):
         return scales
-    if axes != AXES:
-        raise ValueError(f"Several scales are of {AXES} windows. Received: axes={axes!r}.")
+    if axes != "YX":
+        raise ValueError(f"Several scales are of YX windows. Received: axes={axes!r}.")
     for scale in scales:
         for letter, n in zip(axes, size):
             extent = n * scale
@@ -45,8 +43,7 @@ def crop_multiscale(
     Args:
         read: function of a tuple of slices, inside the image, to an array `(y, x, channels)`.
         shape: tuple of int. Pixels of the image along y and x.
-        start: tuple of int. First pixel of the window.
-        size: tuple of int. Pixels of the window.
+        start, size: tuples of int. First pixel and pixels of the window.
         scales: sequence of float. `(1, 2, 0.5)` is the paper's: the window, twice and half of it.
 
     Returns:

@@ -58,8 +58,7 @@ def match_pairs(
 
     Raises:
         FileNotFoundError: if a side is empty.
-        ValueError: listing the files without a partner, or with more than one; or for a folder
-            of the in-silico labeling data set, whose wells are pairs already.
+        ValueError: listing files without a partner or with several, or naming a folder of wells.
 
     Examples:
         >>> import tempfile
@@ -166,11 +165,9 @@ def _describe_problem(inputs, targets):
     problems = []
     for mine, other, name in ((inputs, targets, "target"), (targets, inputs, "input")):
         alone = [path for key in mine if key not in other for path in mine[key]]
-        if alone:
-            problems.append(f"No {name} for {_join(alone)}.")
-        for twins in mine.values():
-            if len(twins) > 1:
-                problems.append(f"Which one is meant, of {_join(twins)}?")
+        problems += [f"No {name} for {_join(alone)}."] if alone else []
+        twins = (paths for paths in mine.values() if len(paths) > 1)
+        problems += [f"Which one is meant, of {_join(paths)}?" for paths in twins]
     hint = "Rename them, choose other globs, or pair by order (--pair-by order)."
     return f"Inputs and targets do not pair up. {' '.join(problems)} {hint}" if problems else ""
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gvtnets_tf.data import augmentation, multiscale, patch_sampling
+from gvtnets_tf.data import multiscale, patch_sampling
+from gvtnets_tf.data.augmentation import flip_and_rotate, sample_transforms
 from gvtnets_tf.data.training_pairs import TrainingPair, describe
 from gvtnets_tf.images.axes import check_axes, rearrange
 
@@ -55,7 +56,7 @@ class PatchReader:
     def sample(self, count, rng, cells=None, flip=False, rotate=False, intensity=None):
         """Read a batch of random patches; `cells` is `None` or comes from `foreground_starts`."""
         places = patch_sampling.sample_starts(self.shapes, self.patch_size, count, rng, cells)
-        transforms = augmentation.sample_transforms(count, self.axes, rng, flip, rotate)
+        transforms = sample_transforms(count, self.axes, rng, flip, rotate)
         x, y = self.read(np.column_stack([*places, *transforms]))
         if intensity is not None:
             x = np.stack([intensity.apply(patch, rng, len(self.scales)) for patch in x])
@@ -64,15 +65,12 @@ class PatchReader:
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read a batch; a row is the pair, the start, the quarter turns and the flips."""
         xs, ys = (np.empty(shape, np.float32) for shape in self.batch_shapes(len(rows)))
-        rank = len(self.axes)
+        rank, axes, target_axes = len(self.axes), self.axes + "C", self.target_axes + "C"
         for x, y, row in zip(xs, ys, rows):
             pair, start, turns = self.pairs[row[0]], row[1 : 1 + rank], int(row[1 + rank])
             flips = "".join(a for a, flip in zip(self.axes, row[2 + rank :]) if flip)
-            for out, patch, axes in (
-                (x, self._read_input(pair, start), self.axes),
-                (y, self._read_target(pair, start), self.target_axes),
-            ):
-                out[...] = augmentation.flip_and_rotate(patch, turns, flips, axes + "C")
+            x[...] = flip_and_rotate(self._read_input(pair, start), turns, flips, axes)
+            y[...] = flip_and_rotate(self._read_target(pair, start), turns, flips, target_axes)
         return xs, ys
 
     def _read_input(self, pair, start):

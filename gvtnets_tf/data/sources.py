@@ -47,7 +47,6 @@ def find(spec: str | Path | Sequence) -> list[Source]:
 
     Raises:
         FileNotFoundError: naming the pattern that nothing matches.
-        ValueError: naming a well that is not whole, see `find_wells`.
 
     Examples:
         >>> import tempfile

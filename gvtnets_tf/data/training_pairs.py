@@ -17,10 +17,9 @@ from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.images.resampling import resize
 
-FILE_KEYS = ("csv", "npz", "wells", "inputs")  # exactly one of them
 WELL_KEYS = ("conditions", "split", "labels")
 KEYS = (
-    *FILE_KEYS, *WELL_KEYS, "root", "targets", "axes", "target_axes",
+    "csv", "npz", "wells", "inputs", *WELL_KEYS, "root", "targets", "axes", "target_axes",
     "input_channels", "target_channels", "pair_by", "regions", "resize",
 )  # fmt: skip
 
@@ -31,7 +30,7 @@ class TrainingPair:
 
     Attributes:
         input, target: `Image`, in any axis order, possibly still on disk. Their spatial
-            sizes agree, except that the target of a projection has no Z, or one plane.
+            sizes must agree, except that the target of a projection has no Z, or one plane.
         input_affine, target_affine: `Affine` with one offset and one gain per channel, or
             `None` before `measure`. A data set takes measured pairs only.
         split: `"train"`, `"validation"`, `"test"`, or `""` if the pair is not assigned to one.
@@ -40,9 +39,6 @@ class TrainingPair:
         origin: mapping from axis letter to the first voxel of `input` in `around`.
         resize: tuple of float. Factors along Z, Y and X (or Y and X) by which
             `resize_to_network` resizes both images; empty for none.
-
-    Raises:
-        ValueError: naming both images, if they or an affine do not fit together.
 
     Examples:
         >>> noisy = Image(np.arange(256.0).reshape(16, 16), "YX")
@@ -70,8 +66,14 @@ class TrainingPair:
                 f"resample one of them, or check that they belong together. Received: "
                 f"{describe(self.input)} and {describe(self.target)}."
             )
-        _check_channels(self.input, self.input_affine)
-        _check_channels(self.target, self.target_affine)
+        for image, affine in ((self.input, self.input_affine), (self.target, self.target_affine)):
+            channels = image.sizes.get("C", 1)
+            if affine and not np.shape(affine.offset) == np.shape(affine.gain) == (channels,):
+                raise ValueError(
+                    f"The normalization of {describe(image)} must have one offset and one gain "
+                    f"for each of its {channels} channels. Received: shapes "
+                    f"{np.shape(affine.offset)} and {np.shape(affine.gain)}."
+                )
 
     @property
     def projects(self) -> bool:
@@ -156,8 +158,14 @@ def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
     data = {key: value for key, value in data.items() if value is not None}
     for key in data:
         check_choice("key of data", key, KEYS)
-    factors, regions = _check_resize(data), data.get("regions")
-    pairs = []
+    factors, regions, pairs = tuple(data.get("resize", ())), data.get("regions"), []
+    if factors and regions:
+        raise ValueError("`regions` count voxels before, patches after `resize`: use only one.")
+    if factors and (len(factors) not in (2, 3) or not all(0 < f < math.inf for f in factors)):
+        raise ValueError(
+            f"`resize` has a factor above zero for Z, Y and X, or for Y and X. "
+            f"Received: {list(factors)}."
+        )
     for input, target, split in _open_images(data):
         pair = TrainingPair(
             input.select_channels(data.get("input_channels")),
@@ -210,31 +218,9 @@ def _cut_end(pairs, share, gap):
     return groups
 
 
-def _check_channels(image, affine):
-    channels = image.sizes.get("C", 1)
-    if affine and not np.shape(affine.offset) == np.shape(affine.gain) == (channels,):
-        raise ValueError(
-            f"The normalization of {describe(image)} must have one offset and one gain for each "
-            f"of its {channels} channels. Received: shapes {np.shape(affine.offset)} and "
-            f"{np.shape(affine.gain)}."
-        )
-
-
-def _check_resize(data):
-    factors = tuple(data.get("resize", ()))
-    if factors and data.get("regions"):
-        raise ValueError("`regions` count voxels before, patches after `resize`: use only one.")
-    if factors and (len(factors) not in (2, 3) or not all(0 < f < math.inf for f in factors)):
-        raise ValueError(
-            f"`resize` has a factor above zero for Z, Y and X, or for Y and X. "
-            f"Received: {list(factors)}."
-        )
-    return factors
-
-
 def _open_images(data) -> Iterator[tuple[Image, Image, str]]:
     """Yield input, target and split of the files that `data` names."""
-    keys = [key for key in FILE_KEYS if data.get(key)]
+    keys = [key for key in OPENERS if data.get(key)]
     if len(keys) != 1 or (keys == ["inputs"] and not data.get("targets")):
         raise ValueError(
             f"`data` must name its files in one way: `csv`, `npz`, `wells`, or `inputs` with "
@@ -279,4 +265,4 @@ def _open_files(data, root):
         yield input, target, row.split
 
 
-OPENERS = {"npz": _open_npz, "wells": _open_wells, "csv": _open_files, "inputs": _open_files}
+OPENERS = {"csv": _open_files, "npz": _open_npz, "wells": _open_wells, "inputs": _open_files}

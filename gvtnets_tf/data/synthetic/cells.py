@@ -6,6 +6,7 @@ structure; `optics.add_camera_noise` turns it into photons.
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from scipy.special import expit
@@ -154,14 +155,11 @@ def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tupl
             Fewer are noisier.
         read_noise: float. Standard deviation of the read noise, in photons; 1.5.
         sigma: as in `optics.blur_with_psf`.
-        cell_size, background: of projection, as in `simulate_surface`.
+        cell_size, membrane, thickness, background: of projection, as in `simulate_surface`.
 
     Returns:
         Two `Image`s with voxel sizes, float32: the input `ZYX`, and the target `ZYX`, or
         `YX` for a projection.
-
-    Raises:
-        ValueError: for an unknown task, option or structure, or an impossible value.
 
     Examples:
         >>> light, nuclei = simulate_pair("label_free", (8, 32, 32), seed=0, structure="nuclei")
@@ -172,11 +170,10 @@ def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tupl
     known = [name for name in inspect.signature(make).parameters if name not in ("shape", "seed")]
     for name in options:
         check_choice(f"option of {task}", name, known)
-    size = dict(zip("ZYX", optics.VOXEL_SIZE))
+    sizes = list(zip("ZYX", optics.VOXEL_SIZE))
     return tuple(
-        Image(volume, axes, {letter: size[letter] for letter in axes}, name=f"{task}_{seed}")
-        for volume in make(shape, seed, **options)
-        for axes in ["ZYX"[-volume.ndim :]]
+        Image(v, "ZYX"[-v.ndim :], dict(sizes[-v.ndim :]), name=f"{task}_{seed}")
+        for v in make(shape, seed, **options)
     )
 
 
@@ -200,14 +197,11 @@ def _label_free(shape, seed, *, structure="nuclei", photons=2000.0, read_noise=1
     return light, blur_with_psf(volumes[structure], sigma)
 
 
-def _projection(
-    shape, seed, *, cell_size=24, background=0.2, photons=20.0, read_noise=1.5, sigma=PSF
-):
-    noise = {"photons": photons, "read_noise": read_noise}
-    return simulate_surface(shape, seed, cell_size, background=background, sigma=sigma, **noise)
-
-
-TASKS = {"denoising": _denoising, "label_free": _label_free, "projection": _projection}
+TASKS = {
+    "denoising": _denoising,
+    "label_free": _label_free,
+    "projection": partial(simulate_surface, photons=20.0, read_noise=1.5),
+}
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
