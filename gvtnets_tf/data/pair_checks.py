@@ -44,8 +44,7 @@ def check_pairs(
 
     Args:
         pairs: list of `(input, target)` paths.
-        axes: str or `None`. Axes of the inputs, and of targets that have as many; a
-            target with one axis less lacks `Z`.
+        axes: str or `None`. Axes of inputs and targets; a target with one axis less lacks `Z`.
         input_channels, target_channels: lists of indices or names, or `None` for all.
 
     Returns:

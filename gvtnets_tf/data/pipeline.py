@@ -51,8 +51,7 @@ def training_dataset(
         for a projection. A channel of the target that is NaN throughout is a missing label.
 
     Raises:
-        ValueError: naming the image and the axis, where a patch does not fit or the pairs do not
-            go together; or for a pair that was not measured.
+        ValueError: naming the image, if a patch does not fit, or the pairs do not go together.
 
     Examples:
         >>> from gvtnets_tf import Image

@@ -34,11 +34,9 @@ class TrainingPair:
         input_affine, target_affine: `Affine` with one offset and one gain per channel, or
             `None` before `measure`. A data set takes measured pairs only.
         split: `"train"`, `"validation"`, `"test"`, or `""` if the pair is not assigned to one.
-        around: `Image` of which `input` is a region, or `None`. Patches at several scales are
-            cut out of it.
+        around: `Image` of which `input` is a region, seen at larger scales; or `None`.
         origin: mapping from axis letter to the first voxel of `input` in `around`.
-        resize: tuple of float. Factors along Z, Y and X (or Y and X) by which
-            `resize_to_network` resizes both images; empty for none.
+        resize: tuple of float. Factors of `resize_to_network` along Z, Y and X (or Y and X).
 
     Examples:
         >>> noisy = Image(np.arange(256.0).reshape(16, 16), "YX")
@@ -96,15 +94,10 @@ class TrainingPair:
         Raises:
             ValueError: naming the image, if it is constant or not finite.
         """
-
-        def measure(rule, image):
-            return Normalizer.parse(rule).measure_images([image], describe(image))
-
-        return replace(
-            self,
-            input_affine=measure(input_normalizer, self.around or self.input),
-            target_affine=measure(target_normalizer, self.target),
-        )
+        rules = Normalizer.parse(input_normalizer), Normalizer.parse(target_normalizer)
+        images = self.around or self.input, self.target
+        affines = [r.measure_images([i], describe(i)) for r, i in zip(rules, images)]
+        return replace(self, input_affine=affines[0], target_affine=affines[1])
 
     def resize_to_network(self) -> "TrainingPair":
         """Resize both images by the factors `resize`, into memory.
@@ -132,7 +125,6 @@ class TrainingPair:
 
     def crop(self, region: Mapping[str, Sequence[int]]) -> "TrainingPair":
         """Keep a region, `{axis: (start, stop)}` in voxels; Z is not cropped in a flat target."""
-        region = {axis: tuple(limits) for axis, limits in region.items()}
         origin = {axis: self.origin.get(axis, 0) + start for axis, (start, _) in region.items()}
         flat = self.target.sizes.get("Z", 1) == 1
         return replace(
@@ -158,7 +150,7 @@ def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
     data = {key: value for key, value in data.items() if value is not None}
     for key in data:
         check_choice("key of data", key, KEYS)
-    factors, regions, pairs = tuple(data.get("resize", ())), data.get("regions"), []
+    factors, regions, pairs = tuple(data.get("resize", ())), data.get("regions") or {}, []
     if factors and regions:
         raise ValueError("`regions` count voxels before, patches after `resize`: use only one.")
     if factors and (len(factors) not in (2, 3) or not all(0 < f < math.inf for f in factors)):
@@ -166,14 +158,11 @@ def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
             f"`resize` has a factor above zero for Z, Y and X, or for Y and X. "
             f"Received: {list(factors)}."
         )
-    for input, target, split in _open_images(data):
-        pair = TrainingPair(
-            input.select_channels(data.get("input_channels")),
-            target.select_channels(data.get("target_channels")),
-            split=split, resize=factors,
-        )  # fmt: skip
-        parts = regions.items() if regions else ()
-        pairs += [replace(pair.crop(region), split=name) for name, region in parts] or [pair]
+    channels = data.get("input_channels"), data.get("target_channels")
+    for *images, split in _open_images(data):
+        selected = (image.select_channels(c) for image, c in zip(images, channels))
+        pair = TrainingPair(*selected, split=split, resize=factors)
+        pairs += [replace(pair.crop(r), split=name) for name, r in regions.items()] or [pair]
     return pairs
 
 

@@ -60,7 +60,13 @@ def download(
             f"{base_url} lists no image of conditions={conditions!r}, split={split!r} in its "
             f"bucket {BUCKET}."
         )
-    _check_space(out, files)
+    needed = sum(file["size"] for file in files if not file["path"].is_file())
+    free = shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free
+    if needed > free:
+        raise OSError(
+            f"{out} has room for {free / 1e9:.1f} GB, and {needed / 1e9:.1f} GB would be "
+            f"fetched. Choose fewer conditions, one split, or another disk."
+        )
     total = sum(file["size"] for file in files)
     with tqdm(total=total, unit="B", unit_scale=True, desc="download", disable=not progress) as bar:
         for file in files:
@@ -104,15 +110,3 @@ def _list_objects(prefix, base_url):
             raise describe_failure(url, error, TIMEOUT) from error
         yield from page.get("items", ())
         query["pageToken"] = page.get("nextPageToken")
-
-
-def _check_space(out, files):
-    """Refuse to begin a download that the disk cannot hold."""
-    needed = sum(file["size"] for file in files if not file["path"].is_file())
-    above = next(p for p in (out, *out.absolute().parents) if p.exists())
-    free = shutil.disk_usage(above).free
-    if needed > free:
-        raise OSError(
-            f"{out} has room for {free / 1e9:.1f} GB, and {needed / 1e9:.1f} GB would be "
-            f"fetched. Choose fewer conditions, one split, or another disk."
-        )

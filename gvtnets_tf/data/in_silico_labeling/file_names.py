@@ -12,6 +12,7 @@ Source: google/in-silico-labeling, data.md and isl/testdata/condition_blue_sampl
 import datetime
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ NEURITE = "NEURITE_CONFOCAL"  # the mean of the two below, in the bucket as a fi
 NEURITE_PARTS = ("MAP2_CONFOCAL", "NFH_CONFOCAL")
 SPLITS = ("train", "test")
 TRANSMITTED = ("BRIGHTFIELD", "PHASE_CONTRAST", "DIC")
+FIELD = re.compile(r"([^,-]+)(?:,\s*value\s*)?-([^,]*)", re.IGNORECASE)
 REQUIRED = ("lab", "condition", "year", "month", "day", "well", "channel")
 
 
@@ -111,14 +113,8 @@ def find_split(path: Path, folder: Path) -> str | None:
 
 def _split_fields(path):
     """Split a name into fields: `key-value`, or `key` and then `value-value`."""
-    fields, last = {}, ""
-    for word in Path(path).stem.split(","):
-        key, dash, value = word.partition("-")
-        key = key.strip().lower()
-        if dash:
-            fields[last if key == "value" else key] = value.strip().upper()
-        last = key
-    return fields
+    fields = FIELD.findall(Path(path).stem)
+    return {key.strip().lower(): value.strip().upper() for key, value in fields}
 
 
 def _parse_fields(fields, predicted):

@@ -34,10 +34,9 @@ class Well:
         condition: str. The paper's letter, `"A"` to `"E"`.
         split: str. `"train"` or `"test"` by the folder it lies in, or `None`.
         shape: tuple of int. `(y, x)` in pixels, of planes and labels.
-        dtype: of the planes, uint8 or uint16.
+        dtype, label_dtype: uint8 or uint16; `None` where there are no labels.
         planes: tuple of `Path`, z = 0 first.
         labels: mapping from label to `Path`, possibly empty.
-        label_dtype: of the labels, `None` without labels.
 
     Examples:
         >>> well = Well("A4", "B", "test", (64, 64), np.dtype("uint16"), (Path("z0.png"),))
@@ -71,8 +70,7 @@ class Well:
 
         Returns:
             `Image` with axes `CYX` and one channel per label, in the order of `labels`, decoded
-            when it is read. Its dtype is that of the files if the well has all of these labels;
-            otherwise it is float32, in counts as well, and a label that it lacks is NaN.
+            when it is read; float32 with NaN for labels that the well lacks, if there are any.
 
         Raises:
             ValueError: for an unknown label, with the nearest one, or a well without labels.

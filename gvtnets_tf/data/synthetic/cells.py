@@ -152,7 +152,6 @@ def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tupl
         structures: of denoising, sequence of names out of `STRUCTURES`, shown together.
         structure: of label_free, one of `STRUCTURES`.
         photons: float. Photons per voxel at brightness 1; 20, and 2000 for transmitted light.
-            Fewer are noisier.
         read_noise: float. Standard deviation of the read noise, in photons; 1.5.
         sigma: as in `optics.blur_with_psf`.
         cell_size, membrane, thickness, background: of projection, as in `simulate_surface`.
