@@ -31,13 +31,12 @@ class Intensity:
 
     def __post_init__(self):
         for name, value in asdict(self).items():
+            key = f"augment.intensity.{name}"
             if not isinstance(value, (int, float)):
-                raise ValueError(f"`augment.intensity.{name}` is a number. Received: {value!r}.")
-            check_at_least(f"augment.intensity.{name}", value, 0)
+                raise ValueError(f"`{key}` is a number. Received: {value!r}.")
+            check_at_least(key, value, 0)
             if name in ("gain", "drop") and value >= 1:
-                raise ValueError(
-                    f"`augment.intensity.{name}` must be below 1. Received: {name}={value!r}."
-                )
+                raise ValueError(f"`{key}` must be below 1. Received: {name}={value!r}.")
 
     def apply(self, x: np.ndarray, rng: np.random.Generator, scales: int = 1) -> np.ndarray:
         """Change one normalized patch, float32 `(*grid, scales * channels)`, scale by scale."""

@@ -94,9 +94,8 @@ def read_pairs_csv(path: str | Path, root: str | Path | None = None) -> list[Pai
     """Read a table of pairs.
 
     Args:
-        path: CSV with the columns `input,target[,split]`, `path_signal,path_target` (as
-            pytorch_fnet has) or `path_czi,channel_signal,channel_target` (as the Allen
-            data have: both images are channels of one file). Others are ignored.
+        path: CSV with the columns `input,target[,split]`, `path_signal,path_target` (pytorch_fnet)
+            or `path_czi,channel_signal,channel_target` (Allen: channels of one file).
         root: folder the paths are relative to; `None` means the folder of the CSV.
 
     Returns:
@@ -182,9 +181,8 @@ def _parse_row(where, row, columns, root):
     if empty := [name for name in columns if not cells[name]]:
         raise ValueError(f"{where} has nothing under {', '.join(empty)}.")
     files = [root / cells[name] for name in columns if not name.startswith("channel")]
-    for file in files:
-        if not file.exists():
-            raise FileNotFoundError(f"{where} names a file that is not there: {file}.")
+    if missing := [file for file in files if not file.exists()]:
+        raise FileNotFoundError(f"{where} names a file that is not there: {missing[0]}.")
     try:
         split = check_choice("split", cells.get("split") or "train", SPLITS)
         channels = [_parse_channel(cells.get(f"channel_{side}")) for side in ("signal", "target")]

@@ -119,9 +119,8 @@ class TrainingPair:
             )
         first = self.origin.get(letter, 0)
         wholes = self.around.split_along(letter)[first:] if self.around else [None] * len(inputs)
-        return [
-            replace(self, input=i, target=t, around=a) for i, t, a in zip(inputs, targets, wholes)
-        ]
+        parts = zip(inputs, targets, wholes)
+        return [replace(self, input=i, target=t, around=whole) for i, t, whole in parts]
 
     def crop(self, region: Mapping[str, Sequence[int]]) -> "TrainingPair":
         """Keep a region, `{axis: (start, stop)}` in voxels; Z is not cropped in a flat target."""
@@ -184,11 +183,9 @@ def split_pairs(
         taken = {len(train) * i // count - 1 for i in range(1, count + 1)}
         validation = [train[i] for i in sorted(taken)]
         train = [pair for i, pair in enumerate(train) if i not in taken]
+    groups = train, validation
     # Only now, so that frames of one movie stay together.
-    return tuple(
-        [frame for pair in group for frame in pair.split_along("T")]
-        for group in (train, validation)
-    )
+    return tuple([frame for pair in group for frame in pair.split_along("T")] for group in groups)
 
 
 def _cut_end(pairs, share, gap):

@@ -1,10 +1,8 @@
 """The in-silico labeling data set, fetched from its public bucket.
 
-Folders and names of the bucket were read in data.md of google/in-silico-labeling
-(https://github.com/google/in-silico-labeling/blob/master/data.md), those of its listing in
-https://cloud.google.com/storage/docs/json_api/v1/objects/list. The bucket itself could not be
-reached when this was written: what is tested is that this understands a server that answers as
-these two pages say.
+Its folders and names are those of https://github.com/google/in-silico-labeling (data.md), its
+listing is that of https://cloud.google.com/storage/docs/json_api/v1/objects/list. The bucket
+could not be reached when this was written: tested is a server that answers as these pages say.
 """
 
 import base64

@@ -78,15 +78,13 @@ def is_predicted(path: str | Path) -> bool:
     return "PREDICTED" in Path(path).name.upper()
 
 
-def is_plane(path: str | Path) -> bool:
-    """Tell whether a file is named as a plane of transmitted light."""
-    return is_named(path) and not is_predicted(path) and "z_depth" in _split_fields(path)
-
-
 def is_dataset(folder: str | Path, most: int = 10_000) -> bool:
-    """Tell whether a folder holds the data set, by the names of its first `most` files."""
+    """Tell whether the first `most` files of a folder include a plane of the data set."""
     names = (name for _, _, names in os.walk(folder) for name in names)
-    return any(map(is_plane, itertools.islice(names, most)))
+    return any(
+        is_named(name) and not is_predicted(name) and "z_depth" in _split_fields(name)
+        for name in itertools.islice(names, most)
+    )
 
 
 def list_folders(conditions: str | Sequence[str] | None = None) -> tuple[str, ...]:

@@ -54,12 +54,9 @@ class Well:
     label_dtype: np.dtype | None = None
 
     def input(self) -> Image:
-        """Open the planes as they were stored, `CYX` with channels `z0`, `z1`, ...
-
-        A plane is decoded when it is read.
-        """
+        """Open the planes as they were stored, `CYX`, channels `z0`, ...; decoded when read."""
         names = tuple(f"z{z}" for z in range(len(self.planes)))
-        return self._image(lambda number: _read_pixels(self.planes[number]), names, self.dtype)
+        return self._image(lambda number: png.read(self.planes[number]).numpy(), names, self.dtype)
 
     def target(self, labels: str | Sequence[str] = LABELS) -> Image:
         """Open the labels as they were stored.
@@ -70,7 +67,7 @@ class Well:
 
         Returns:
             `Image` with axes `CYX` and one channel per label, in the order of `labels`, decoded
-            when it is read; float32 with NaN for labels that the well lacks, if there are any.
+            when it is read, in the dtype of the files; float32 and NaN where it lacks a label.
 
         Raises:
             ValueError: for an unknown label, with the nearest one, or a well without labels.
@@ -94,9 +91,9 @@ class Well:
 
     def _read_label(self, label):
         if label in self.labels:
-            return _read_pixels(self.labels[label])
+            return png.read(self.labels[label]).numpy()
         if label == NEURITE and set(file_names.NEURITE_PARTS) <= set(self.labels):
-            parts = [_read_pixels(self.labels[part]) for part in file_names.NEURITE_PARTS]
+            parts = [png.read(self.labels[part]).numpy() for part in file_names.NEURITE_PARTS]
             return np.mean(parts, axis=0, dtype=np.float32)
         return np.full(self.shape, np.nan, np.float32)
 
@@ -243,7 +240,3 @@ def _read_header(path):
             f"{COLORS.get(color, 'gray')} of {depth} bits."
         )
     return (height, width), DTYPES[depth]
-
-
-def _read_pixels(path):
-    return np.asarray(png.read(path).array)

@@ -105,8 +105,8 @@ def simulate_surface(
         membrane: float. Standard deviation of a cell border's profile, in voxels.
         thickness: float. Standard deviation of the sheet's profile along z, in voxels.
         background: float. Mean brightness of the tissue below, where a border has about 1.
-        sigma: as in `optics.blur_with_psf`.
-        photons, read_noise: as in `optics.add_camera_noise`; `photons=None` for no noise.
+        sigma: as in `blur_with_psf`.
+        photons, read_noise: as in `add_camera_noise`; `photons=None` for no noise.
 
     Returns:
         float32 stack `(z, y, x)`, and float32 projection `(y, x)`: the pattern on the sheet,
@@ -153,7 +153,7 @@ def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tupl
         structure: of label_free, one of `STRUCTURES`.
         photons: float. Photons per voxel at brightness 1; 20, and 2000 for transmitted light.
         read_noise: float. Standard deviation of the read noise, in photons; 1.5.
-        sigma: as in `optics.blur_with_psf`.
+        sigma: as in `blur_with_psf`.
         cell_size, membrane, thickness, background: of projection, as in `simulate_surface`.
 
     Returns:

@@ -114,7 +114,8 @@ def simulate_transmitted_light(
         index: array `(z, y, x)`. Refractive index; its mean is that of the medium.
         voxel_size: three floats. Micrometers along z, y and x.
         wavelength: float. Of the light in vacuum, in micrometers.
-        objective_na, condenser_na: float. Numerical apertures; a small condenser is coherent.
+        objective_na, condenser_na: float. Numerical apertures. The light is the more coherent the
+            smaller the condenser's.
         photons, read_noise, seed: as in `add_camera_noise`; `photons=None` for no noise.
 
     Returns:
