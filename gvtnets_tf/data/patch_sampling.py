@@ -33,7 +33,7 @@ def sample_starts(
     """Sample `count` images uniformly, `(count,)`, and a first voxel in each, `(count, rank)`.
 
     Starts are uniform over all that fit (as in divelab/GVTNets 66e1007, the label-free data
-    set), or over `cells`, one result of `foreground_starts` per image.
+    set), or over `cells`, one result of `foreground_starts` per image, and within the cell.
     """
     images = rng.integers(len(shapes), size=count)
     room = np.subtract(shapes, patch_size)[images] + 1
@@ -49,7 +49,8 @@ def foreground_starts(target: np.ndarray, patch_size: Sequence[int]) -> np.ndarr
     Starts are divided into cells of a quarter patch, given as their first starts `(cells, rank)`.
     A cell counts if the middle half of the patch at its corner (all of an axis that the patch
     fills) holds a voxel brighter than `p2 + 0.4 (p99.9 - p2)` of its channel, the percentiles
-    taken over the whole image. An image without any such cell is sampled uniformly.
+    taken over the whole image; so each patch that starts in it holds such a voxel. An image
+    without any such cell is sampled uniformly.
 
     Rule and numbers are those of CSBDeep's `no_background_patches`, except that the background
     is taken off first (cameras have an offset): Weigert et al. (2018), Nat. Methods 15,

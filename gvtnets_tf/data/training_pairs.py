@@ -100,10 +100,7 @@ class TrainingPair:
         return replace(self, input_affine=affines[0], target_affine=affines[1])
 
     def resize_to_network(self) -> "TrainingPair":
-        """Resize both images by the factors `resize`, into memory.
-
-        The maps stay as they were measured. `around` is dropped: its voxels are not resized.
-        """
+        """Resize both images into memory; the maps stay, `around` (of other voxels) is dropped."""
         if not self.resize:
             return self
         input, target = (resize(image, self.resize) for image in (self.input, self.target))

@@ -153,7 +153,8 @@ def compute_phase_transfer(
 ) -> np.ndarray:  # fmt: skip
     """Compute the transfer function from refractive index to bright-field light, complex64.
 
-    It has the shape of `scipy.fft.rfftn` of the index, and is purely imaginary.
+    The grid is periodic. The function is to be multiplied with `scipy.fft.rfftn` of the index, and
+    is purely imaginary.
 
     The condenser is filled. With s and u transverse spatial frequencies of a ray of the condenser
     and of the object, k(s) the axial wave number, and P the pupil of the objective, the object

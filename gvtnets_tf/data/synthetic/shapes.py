@@ -52,10 +52,9 @@ def find_nearest(points: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.
 def paint_spots(
     room: np.ndarray, count: int, sigma: Sequence[float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint Gaussian spots of varied size and brightness; where spots meet, the brighter one.
+    """Paint Gaussian spots of varied size and brightness, at most 1; where they meet, the brighter.
 
-    The bool volume `room` says which voxels may be centers, `sigma` is the mean standard
-    deviation along z, y and x in voxels. Nothing is brighter than 1.
+    `room` is true where centers may be, `sigma` the mean standard deviation (z, y, x) in voxels.
     """
     volume = np.zeros(room.shape, np.float32)
     free = np.argwhere(room)
