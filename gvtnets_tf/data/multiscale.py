@@ -73,6 +73,8 @@ def _read_reflected(read, shape, start, size):
     ]
     first, stop = [int(p.min()) for p in places], [int(p.max()) + 1 for p in places]
     block = np.asarray(read(tuple(map(slice, first, stop))), np.float32)
+    if block.shape[:2] == tuple(size):  # nothing is reflected, nor copied
+        return block
     return block[np.ix_(*(p - a for p, a in zip(places, first)))]
 
 

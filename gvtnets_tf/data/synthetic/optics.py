@@ -153,8 +153,7 @@ def compute_phase_transfer(
 ) -> np.ndarray:  # fmt: skip
     """Compute the transfer function from refractive index to bright-field light, complex64.
 
-    The grid is periodic. The function is to be multiplied with `scipy.fft.rfftn` of the index, and
-    is purely imaginary.
+    The grid is periodic. To be multiplied with `scipy.fft.rfftn` of the index; purely imaginary.
 
     The condenser is filled. With s and u transverse spatial frequencies of a ray of the condenser
     and of the object, k(s) the axial wave number, and P the pupil of the objective, the object
