@@ -13,13 +13,10 @@ class Intensity:
     """Random changes of the brightness of normalized inputs; targets stay as they are.
 
     Attributes:
-        gain: float. A patch is multiplied by a number from `1 - gain` to `1 + gain`.
+        gain: float below 1. A patch is multiplied by a number from `1 - gain` to `1 + gain`.
         offset: float. A number from `-offset` to `offset` is added to it.
         noise: float. Standard deviation of the normal noise that is added to each voxel.
-        drop: float. Probability that a channel is replaced by 0, at all its scales.
-
-    Raises:
-        ValueError: for a negative number, or a gain or probability of 1 or more.
+        drop: float below 1. Probability that a channel is replaced by 0, at all its scales.
 
     Examples:
         >>> x = np.ones((2, 2, 1), np.float32)
@@ -34,13 +31,12 @@ class Intensity:
 
     def __post_init__(self):
         for name, value in asdict(self).items():
+            key = f"augment.intensity.{name}"
             if not isinstance(value, (int, float)):
-                raise ValueError(f"`augment.intensity.{name}` is a number. Received: {value!r}.")
-            check_at_least(f"augment.intensity.{name}", value, 0)
+                raise ValueError(f"`{key}` is a number. Received: {value!r}.")
+            check_at_least(key, value, 0)
             if name in ("gain", "drop") and value >= 1:
-                raise ValueError(
-                    f"`augment.intensity.{name}` must be below 1. Received: {name}={value!r}."
-                )
+                raise ValueError(f"`{key}` must be below 1. Received: {name}={value!r}.")
 
     def apply(self, x: np.ndarray, rng: np.random.Generator, scales: int = 1) -> np.ndarray:
         """Change one normalized patch, float32 `(*grid, scales * channels)`, scale by scale."""
@@ -55,43 +51,31 @@ class Intensity:
 def sample_transforms(
     count: int, axes: str, rng: np.random.Generator, flip: bool = False, rotate: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample quarter turns and flips of `count` patches, the same for input and target.
+    """Sample the quarter turns `(count,)`, 0 to 3, and the flips `(count, len(axes))` of patches.
 
     The same random numbers are used up whatever is switched on, so a run with flips
     sees the patches of the run without them.
-
-    Returns:
-        `turns`, int array `(count,)`: 0 to 3 quarter turns in the Y-X plane. `flips`, bool array
-        `(count, len(axes))`: each axis is flipped with probability 1/2, by itself.
     """
     turns, flips = rng.integers(4, size=count), rng.integers(2, size=(count, len(axes)))
     return turns * bool(rotate), (flips * bool(flip)).astype(bool)
 
 
 def flip_and_rotate(array: np.ndarray, turns: int, flips: str, axes: str) -> np.ndarray:
-    """Flip an array, then turn it in the Y-X plane.
+    """Flip an array of order `axes`, then turn it by quarters that take Y to X; return a view.
 
-    Args:
-        array: array with one axis per letter of `axes`; a view of it is returned.
-        turns: int. Quarter turns, each taking Y to X; an odd number swaps their lengths.
-        flips: str. Axes to flip, those that `axes` lacks passed over: a projected target has no Z.
-        axes: str. Order of `array`, e.g. `"ZYXC"`.
+    Of `flips` those that `axes` lacks are passed over: a projected target has no Z.
     """
     array = np.flip(array, [axes.index(letter) for letter in flips if letter in axes])
-    return np.rot90(array, turns, _plane(axes)) if turns % 4 else array
+    return np.rot90(array, turns, (axes.index("Y"), axes.index("X"))) if turns % 4 else array
 
 
 def check_square(patch_size: Sequence[int], axes: str) -> None:
     """Raise `ValueError` for a patch that a quarter turn would not map onto itself."""
-    y, x = (patch_size[i] for i in _plane(axes))
+    if not {"Y", "X"} <= set(axes):
+        raise ValueError(f"Quarter turns need the axes Y and X. Received: axes={axes!r}.")
+    y, x = (patch_size[axes.index(letter)] for letter in "YX")
     if y != x:
         raise ValueError(
             f"Quarter turns need patches as long along Y as along X: use a square patch, or "
             f"`rotate=False`. Received: {y} voxels along Y and {x} along X."
         )
-
-
-def _plane(axes):
-    if not {"Y", "X"} <= set(axes):
-        raise ValueError(f"Quarter turns need the axes Y and X. Received: axes={axes!r}.")
-    return axes.index("Y"), axes.index("X")

@@ -8,24 +8,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-AXES = "YX"
-
 
 def check_scales(scales: Sequence[float], size: Sequence[int], axes: str) -> tuple[float, ...]:
-    """Return `scales` as a tuple of float, the extents of the cuts relative to the window.
-
-    Raises:
-        ValueError: naming the scale, the axis and sizes that fit, if a window of `size` pixels
-            along `axes` cannot be cut at it.
-    """
+    """Return `scales` as floats if a window of `size` pixels along `axes` can be cut at each."""
     scales = tuple(float(s) for s in scales)
     if 1.0 not in scales:
         given = ", ".join(f"{s:g}" for s in scales)
         raise ValueError(f"`scales` must hold 1, the window itself. Received: [{given}].")
     if scales == (1.0,):
         return scales
-    if axes != AXES:
-        raise ValueError(f"Several scales are of {AXES} windows. Received: axes={axes!r}.")
+    if axes != "YX":
+        raise ValueError(f"Several scales are of YX windows. Received: axes={axes!r}.")
     for scale in scales:
         for letter, n in zip(axes, size):
             extent = n * scale
@@ -50,8 +43,7 @@ def crop_multiscale(
     Args:
         read: function of a tuple of slices, inside the image, to an array `(y, x, channels)`.
         shape: tuple of int. Pixels of the image along y and x.
-        start: tuple of int. First pixel of the window.
-        size: tuple of int. Pixels of the window.
+        start, size: tuples of int. First pixel and pixels of the window.
         scales: sequence of float. `(1, 2, 0.5)` is the paper's: the window, twice and half of it.
 
     Returns:
@@ -75,19 +67,15 @@ def crop_multiscale(
 
 def _read_reflected(read, shape, start, size):
     """Read a block that may reach beyond the image, where the image is reflected."""
-    stop = [s + n for s, n in zip(start, size)]
-    inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(start, stop, shape))
-    before = [max(-a, 0) for a in start]
-    after = [max(b - n, 0) for b, n in zip(stop, shape)]
-    # Reflection reaches back into the image by as much as it reaches out of it.
-    wide = tuple(
-        slice(min(s.start, max(n - 1 - a, 0)) if a else s.start, max(s.stop, min(b + 1, n)))
-        for s, b, a, n in zip(inside, before, after, shape)
-    )
-    block = np.asarray(read(wide), np.float32)
-    block = np.pad(block, [*zip(before, after), (0, 0)], mode="reflect")
-    first = [i.start - w.start for i, w in zip(inside, wide)]
-    return block[tuple(slice(a, a + n) for a, n in zip(first, size))]
+    places = [
+        np.pad(np.arange(n), (max(-a, 0), max(a + m - n, 0)), mode="reflect")[max(a, 0) :][:m]
+        for n, a, m in zip(shape, start, size)
+    ]
+    first, stop = [int(p.min()) for p in places], [int(p.max()) + 1 for p in places]
+    block = np.asarray(read(tuple(map(slice, first, stop))), np.float32)
+    if block.shape[:2] == tuple(size):  # nothing is reflected, nor copied
+        return block
+    return block[np.ix_(*(p - a for p, a in zip(places, first)))]
 
 
 def _resize(block, size):

@@ -44,8 +44,7 @@ def check_pairs(
 
     Args:
         pairs: list of `(input, target)` paths.
-        axes: str or `None`. Axes of the inputs, and of targets that have as many; a
-            target with one axis less lacks `Z`.
+        axes: str or `None`. Axes of inputs and targets; a target with one axis less lacks `Z`.
         input_channels, target_channels: lists of indices or names, or `None` for all.
 
     Returns:
@@ -59,17 +58,17 @@ def check_pairs(
         >>> check_pairs([(folder / "light.npy", folder / "dna.npy")], axes="YX")[0].message
         'The target is constant: all values are 0.0.'
     """
-    findings, dtypes = [], {"input": {}, "target": {}}
+    findings, dtypes = [], {}
     for pair in map(tuple, pairs):
         try:
             x = read(pair[0], axes).select_channels(input_channels)
             y = _read_target(pair[1], axes).select_channels(target_channels)
             problems = _compare(x, y)
-            dtypes["input"][pair], dtypes["target"][pair] = x.array.dtype.name, y.array.dtype.name
+            dtypes[pair] = x.array.dtype.name, y.array.dtype.name
         except (ValueError, OSError) as error:
             problems = [("error", str(error))]
         findings += [Finding(pair, *problem) for problem in problems]
-    return findings + [f for side, kinds in dtypes.items() for f in _check_dtypes(side, kinds)]
+    return [*findings, *_check_dtypes(dtypes)]
 
 
 def _read_target(path, axes):
@@ -86,10 +85,9 @@ def _compare(x, y):
     sizes = [{k: image.sizes.get(k, 1) for k in "TZYX"} for image in (x, y)]
     flat = sizes[0]["Z"] > sizes[1]["Z"] == 1  # a projection
     differ = [k for k in "TZYX" if sizes[0][k] != sizes[1][k] and not (k == "Z" and flat)]
-    planes, problems = [], []
-    if differ:
-        shapes = f"input {x.axes} {x.shape}, target {y.axes} {y.shape}"
-        problems.append(("error", f"Sizes differ along {', '.join(differ)}: {shapes}."))
+    shapes = f"input {x.axes} {x.shape}, target {y.axes} {y.shape}"
+    problems = [("error", f"Sizes differ along {', '.join(differ)}: {shapes}.")] if differ else []
+    planes = []
     for side, image in (("input", x), ("target", y)):
         stack = image.numpy("CTZYX")
         for channel, pixels in enumerate(stack):
@@ -143,13 +141,11 @@ def _correlate(x, y, dy, dx):
     return float(np.corrcoef(x[:height, :width].ravel(), y[:height, :width].ravel())[0, 1])
 
 
-def _check_dtypes(side, dtypes):
+def _check_dtypes(dtypes):
     """Find files of another dtype than the others: such a file was often scaled as well."""
-    if not dtypes:
-        return []
-    usual = Counter(dtypes.values()).most_common(1)[0][0]
-    return [
-        Finding(pair, "warning", f"The {side} is of {dtype}, most others are of {usual}.")
-        for pair, dtype in dtypes.items()
-        if dtype != usual
-    ]
+    for side, names in zip(("input", "target"), zip(*dtypes.values())):
+        usual = Counter(names).most_common(1)[0][0]
+        for pair, name in zip(dtypes, names):
+            if name != usual:
+                message = f"The {side} is of {name}, most others are of {usual}."
+                yield Finding(pair, "warning", message)

@@ -4,7 +4,7 @@ import csv
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,27 +48,24 @@ def match_pairs(
     """Find the target file of each input file.
 
     Args:
-        inputs, targets: file, folder, quoted glob, or list of these, see `sources.find`.
+        inputs, targets: as in `find`. One file named on either side is a pair in any case.
         pair_by: `"name"` pairs files of equal name (image suffixes apart) or, for two
             globs, files for which the wildcards stand for the same text;
-            `"order"` pairs the first with the first in natural order. One existing file
-            on either side is a pair whatever the names.
+            `"order"` pairs the first with the first in natural order.
 
     Returns:
         List of `(input, target)` paths, in the order of the inputs.
 
     Raises:
         FileNotFoundError: if a side is empty.
-        ValueError: listing the files without a partner, or with more than one; or for a folder
-            of the in-silico labeling data set, whose wells are pairs already.
+        ValueError: listing files without a partner or with several, or naming a folder of wells.
 
     Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("1_light.tif", "2_light.tif", "1_dna.tif", "2_dna.tif"):
-        ...     (folder / name).touch()
-        >>> match_pairs(f"{folder}/*_light.tif", f"{folder}/*_dna.tif")[1][1].name
-        '2_dna.tif'
+        >>> _ = [(folder / f"1_{channel}.tif").touch() for channel in ("light", "dna")]
+        >>> match_pairs(f"{folder}/*_light.tif", f"{folder}/*_dna.tif")[0][1].name
+        '1_dna.tif'
     """
     check_choice("pair_by", pair_by, ("name", "order"))
     left, right = _list_files(inputs), _list_files(targets)
@@ -81,13 +78,15 @@ def match_pairs(
         )
     if named or pair_by == "order":  # two files that were named, not searched for
         return list(zip(left, right))
+    keys = [(file_stem, file_stem)]
+    if all(isinstance(s, (str, Path)) and glob.has_magic(str(s)) for s in (inputs, targets)):
+        keys.insert(0, (_wildcard_key(inputs), _wildcard_key(targets)))
     problems = []
-    for input_key, target_key in _list_keys(inputs, targets):
+    for input_key, target_key in keys:
         by_input, by_target = _group(left, input_key), _group(right, target_key)
-        problem = _describe_problem(by_input, by_target)
-        if not problem:
+        problems.append(_describe_problem(by_input, by_target))
+        if not problems[-1]:
             return [(path, by_target[input_key(path)][0]) for path in left]
-        problems.append(problem)
     raise ValueError(problems[0])
 
 
@@ -95,17 +94,15 @@ def read_pairs_csv(path: str | Path, root: str | Path | None = None) -> list[Pai
     """Read a table of pairs.
 
     Args:
-        path: CSV with the columns `input,target[,split]`, `path_signal,path_target` (as
-            pytorch_fnet has) or `path_czi,channel_signal,channel_target` (as the Allen
-            data have: both images are channels of one file). Others are ignored.
+        path: CSV with the columns `input,target[,split]`, `path_signal,path_target` (pytorch_fnet)
+            or `path_czi,channel_signal,channel_target` (Allen: channels of one file).
         root: folder the paths are relative to; `None` means the folder of the CSV.
 
     Returns:
         List of `PairPaths`. Without a column `split` all are `"train"`.
 
     Raises:
-        FileNotFoundError: if the CSV is missing, or a file of it, naming the row.
-        ValueError: if columns are missing, or a row is incomplete.
+        FileNotFoundError, ValueError: naming the row, or what the table lacks.
 
     Examples:
         >>> import tempfile
@@ -120,8 +117,7 @@ def read_pairs_csv(path: str | Path, root: str | Path | None = None) -> list[Pai
         raise FileNotFoundError(f"No such table of pairs: {path}.")
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
-        names = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = names
+        reader.fieldnames = names = [name.strip() for name in reader.fieldnames or ()]
         rows = list(reader)
     columns = next((pair for pair in COLUMNS if set(pair) <= set(names)), None)
     if columns is None:
@@ -142,13 +138,6 @@ def _list_files(spec) -> list[Path]:
             f"pairs already: name it as `wells`, or use `find_wells`."
         )
     return [source.path for source in sources]
-
-
-def _list_keys(inputs, targets) -> Iterator[tuple[Callable, Callable]]:
-    """Yield pairs of functions from a path to the key it pairs by, the most specific first."""
-    if all(isinstance(s, (str, Path)) and glob.has_magic(str(s)) for s in (inputs, targets)):
-        yield _wildcard_key(inputs), _wildcard_key(targets)
-    yield file_stem, file_stem
 
 
 def _wildcard_key(spec):
@@ -175,11 +164,9 @@ def _describe_problem(inputs, targets):
     problems = []
     for mine, other, name in ((inputs, targets, "target"), (targets, inputs, "input")):
         alone = [path for key in mine if key not in other for path in mine[key]]
-        if alone:
-            problems.append(f"No {name} for {_join(alone)}.")
-        for twins in mine.values():
-            if len(twins) > 1:
-                problems.append(f"Which one is meant, of {_join(twins)}?")
+        problems += [f"No {name} for {_join(alone)}."] if alone else []
+        twins = (paths for paths in mine.values() if len(paths) > 1)
+        problems += [f"Which one is meant, of {_join(paths)}?" for paths in twins]
     hint = "Rename them, choose other globs, or pair by order (--pair-by order)."
     return f"Inputs and targets do not pair up. {' '.join(problems)} {hint}" if problems else ""
 
@@ -194,9 +181,8 @@ def _parse_row(where, row, columns, root):
     if empty := [name for name in columns if not cells[name]]:
         raise ValueError(f"{where} has nothing under {', '.join(empty)}.")
     files = [root / cells[name] for name in columns if not name.startswith("channel")]
-    for file in files:
-        if not file.exists():
-            raise FileNotFoundError(f"{where} names a file that is not there: {file}.")
+    if missing := [file for file in files if not file.exists()]:
+        raise FileNotFoundError(f"{where} names a file that is not there: {missing[0]}.")
     try:
         split = check_choice("split", cells.get("split") or "train", SPLITS)
         channels = [_parse_channel(cells.get(f"channel_{side}")) for side in ("signal", "target")]

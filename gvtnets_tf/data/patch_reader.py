@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gvtnets_tf.data import augmentation, multiscale, patch_sampling
+from gvtnets_tf.data import multiscale, patch_sampling
+from gvtnets_tf.data.augmentation import flip_and_rotate, sample_transforms
 from gvtnets_tf.data.training_pairs import TrainingPair, describe
 from gvtnets_tf.images.axes import check_axes, rearrange
 
@@ -12,16 +13,8 @@ from gvtnets_tf.images.axes import check_axes, rearrange
 class PatchReader:
     """Measured pairs that fit one patch size; pixels are read by the patch.
 
-    Args:
-        pairs, patch_size, axes, scales, classes: as in `pipeline.training_dataset`.
-
-    Attributes:
-        shapes: list of tuples of int. Spatial shape of each input in the order of `axes`.
-        target_axes: str. `axes`, for projections without Z.
-
-    Raises:
-        ValueError: naming the image, if a patch does not fit it, if it was not measured, or if
-            the pairs differ in channels or in being projections.
+    Arguments and errors are those of `pipeline.training_dataset`. `shapes` has the spatial shape
+    of each input in the order of `axes`; `target_axes` are `axes`, for projections without Z.
     """
 
     def __init__(
@@ -40,9 +33,7 @@ class PatchReader:
         self.shapes = [_spatial_shape(pair.input, self.axes) for pair in self.pairs]
         for pair, shape in zip(self.pairs, self.shapes):
             patch_sampling.check_fits(self.patch_size, shape, self.axes, describe(pair.input))
-            self._check_whole_stack(pair)
-            self._check_same_kind(pair)
-            _check_measured(pair)
+            self._check_pair(pair)
         self.target_axes = self.axes.replace("Z", "") if self.pairs[0].projects else self.axes
         self.scales = multiscale.check_scales(scales, self.patch_size, self.axes)
 
@@ -63,12 +54,9 @@ class PatchReader:
         )
 
     def sample(self, count, rng, cells=None, flip=False, rotate=False, intensity=None):
-        """Read a batch of random patches; arguments as in `pipeline.training_dataset`.
-
-        `cells` is `None`, or the result of `foreground_starts`.
-        """
+        """Read a batch of random patches; `cells` is `None` or comes from `foreground_starts`."""
         places = patch_sampling.sample_starts(self.shapes, self.patch_size, count, rng, cells)
-        transforms = augmentation.sample_transforms(count, self.axes, rng, flip, rotate)
+        transforms = sample_transforms(count, self.axes, rng, flip, rotate)
         x, y = self.read(np.column_stack([*places, *transforms]))
         if intensity is not None:
             x = np.stack([intensity.apply(patch, rng, len(self.scales)) for patch in x])
@@ -77,15 +65,12 @@ class PatchReader:
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read a batch; a row is the pair, the start, the quarter turns and the flips."""
         xs, ys = (np.empty(shape, np.float32) for shape in self.batch_shapes(len(rows)))
-        rank = len(self.axes)
+        rank, axes, target_axes = len(self.axes), self.axes + "C", self.target_axes + "C"
         for x, y, row in zip(xs, ys, rows):
             pair, start, turns = self.pairs[row[0]], row[1 : 1 + rank], int(row[1 + rank])
             flips = "".join(a for a, flip in zip(self.axes, row[2 + rank :]) if flip)
-            for out, patch, axes in (
-                (x, self._read_input(pair, start), self.axes),
-                (y, self._read_target(pair, start), self.target_axes),
-            ):
-                out[...] = augmentation.flip_and_rotate(patch, turns, flips, axes + "C")
+            x[...] = flip_and_rotate(self._read_input(pair, start), turns, flips, axes)
+            y[...] = flip_and_rotate(self._read_target(pair, start), turns, flips, target_axes)
         return xs, ys
 
     def _read_input(self, pair, start):
@@ -111,31 +96,25 @@ class PatchReader:
         missing, last = np.isnan(y), self.classes - 1
         return np.where(missing, -1, np.round(np.clip(np.where(missing, 0, y), 0, 1) * last))
 
-    def _check_whole_stack(self, pair):
-        depth = pair.input.sizes.get("Z", 1)
+    def _check_pair(self, pair):
+        first, depth = self.pairs[0], pair.input.sizes.get("Z", 1)
         if pair.projects and self.patch_size[self.axes.index("Z")] != depth:
             raise ValueError(
                 f"A projection sees whole stacks: the patch must have the {depth} planes of "
                 f"{describe(pair.input)} along Z. Received: patch_size={self.patch_size}."
             )
-
-    def _check_same_kind(self, pair):
-        first = self.pairs[0]
         if pair.kind != first.kind:
             raise ValueError(
                 f"All pairs must have the same channels, and be projections all or none. "
                 f"Received: {describe(first.input)} with {describe(first.target)}, but "
                 f"{describe(pair.input)} with {describe(pair.target)}."
             )
-
-
-def _check_measured(pair):
-    if None in (pair.input_affine, pair.target_affine):
-        raise ValueError(
-            f"The pair of {describe(pair.input)} has no normalization yet: call "
-            f"`pair.measure(input_normalizer, target_normalizer)` first. Received: "
-            f"input_affine={pair.input_affine}, target_affine={pair.target_affine}."
-        )
+        if None in (pair.input_affine, pair.target_affine):
+            raise ValueError(
+                f"The pair of {describe(pair.input)} has no normalization yet: call "
+                f"`pair.measure(input_normalizer, target_normalizer)` first. Received: "
+                f"input_affine={pair.input_affine}, target_affine={pair.target_affine}."
+            )
 
 
 def _spatial_shape(image, axes):

@@ -30,22 +30,10 @@ def sample_starts(
     shapes: Sequence[Sequence[int]], patch_size: Sequence[int], count: int,
     rng: np.random.Generator, cells: Sequence[np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Sample patches: an image uniformly, then a start in it.
+    """Sample `count` images uniformly, `(count,)`, and a first voxel in each, `(count, rank)`.
 
-    Args:
-        shapes: sequence of tuples of int. Spatial shape of each image, in voxels.
-        patch_size: tuple of int. Voxels along each axis.
-        count: int. Number of patches.
-        rng: `numpy.random.Generator`.
-        cells: `None` for starts that are uniform over all that fit (the published way), or one
-            result of `foreground_starts` per image.
-
-    Returns:
-        `images`, int array `(count,)`, and `starts`, int array `(count, rank)`: the
-        voxel of image `images[i]` where patch `i` begins.
-
-    Reference:
-        divelab/GVTNets 66e1007, the label-free data set: image uniform, start uniform.
+    Starts are uniform over all that fit (as in divelab/GVTNets 66e1007, the label-free data
+    set), or over `cells`, one result of `foreground_starts` per image, and within the cell.
     """
     images = rng.integers(len(shapes), size=count)
     room = np.subtract(shapes, patch_size)[images] + 1
@@ -56,26 +44,17 @@ def sample_starts(
 
 
 def foreground_starts(target: np.ndarray, patch_size: Sequence[int]) -> np.ndarray:
-    """Find the cells of patch starts that lead to signal.
+    """Find the cells of patch starts that lead to signal in a target `(*spatial, channels)`.
 
-    Starts are divided into cells of a quarter patch. A cell counts if the middle half of
-    the patch at its corner holds a voxel brighter than `p2 + 0.4 (p99.9 - p2)` of its
-    channel, the percentiles taken over the whole image; along an axis that the patch
-    fills, the whole axis counts as the middle half. `sample_starts` takes a cell uniformly and
-    then a start in it uniformly, so each patch holds such a voxel. An image
-    without any such cell is sampled uniformly. A channel of NaN is passed over.
+    Starts are divided into cells of a quarter patch, given as their first starts `(cells, rank)`.
+    A cell counts if the middle half of the patch at its corner (all of an axis that the patch
+    fills) holds a voxel brighter than `p2 + 0.4 (p99.9 - p2)` of its channel, the percentiles
+    taken over the whole image; so each patch that starts in it holds such a voxel. An image
+    without any such cell is sampled uniformly.
 
-    Args:
-        target: array `(*spatial, channels)`, any unit. One image at a time is held.
-        patch_size: tuple of int. Voxels along each spatial axis of `target`.
-
-    Returns:
-        Int array `(cells, rank)`: the first start of each cell, in voxels.
-
-    Reference:
-        The rule and its numbers are those of CSBDeep's `no_background_patches`, except
-        that the background is taken off first (cameras have an offset): Weigert et al.
-        (2018), Nat. Methods 15, 1090-1097. https://doi.org/10.1038/s41592-018-0216-7
+    Rule and numbers are those of CSBDeep's `no_background_patches`, except that the background
+    is taken off first (cameras have an offset): Weigert et al. (2018), Nat. Methods 15,
+    1090-1097. https://doi.org/10.1038/s41592-018-0216-7
     """
     bright = np.zeros(target.shape[:-1], bool)
     for channel in np.moveaxis(target, -1, 0):

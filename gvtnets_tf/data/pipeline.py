@@ -51,8 +51,7 @@ def training_dataset(
         for a projection. A channel of the target that is NaN throughout is a missing label.
 
     Raises:
-        ValueError: naming the image and the axis, where a patch does not fit or the pairs do not
-            go together; or for a pair that was not measured.
+        ValueError: naming the image, if a patch does not fit, or the pairs do not go together.
 
     Examples:
         >>> from gvtnets_tf import Image
@@ -87,16 +86,13 @@ def validation_dataset(
     """Cut the fixed patches that cover each image.
 
     Args:
-        pairs, patch_size, axes, scales, classes: as in `training_dataset`.
+        pairs, patch_size, axes, scales, classes: as in `training_dataset`, also their errors.
         batch_size: int. Patches per batch; the last batch may hold fewer.
         validation_patches: int or `None`. At most so many patches, at even distances in the
             list of all; `None` for all.
 
     Returns:
         `tf.data.Dataset` of `(x, y)` as in `training_dataset`, the same in each pass.
-
-    Raises:
-        ValueError: as in `training_dataset`.
 
     Examples:
         >>> from gvtnets_tf import Image

@@ -43,18 +43,15 @@ def find(spec: str | Path | Sequence) -> list[Source]:
             set (which stands for its wells), a quoted glob, a `Source`, or a list of these.
 
     Returns:
-        List of `Source` in natural order (`z2` before `z10`), wells by name; a list keeps its
-        own order of entries.
+        List of `Source` in natural order (`z2` before `z10`); a list keeps its own order.
 
     Raises:
         FileNotFoundError: naming the pattern that nothing matches.
-        ValueError: naming a well that is not whole, see `find_wells`.
 
     Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("z10.npy", "z2.npy"):
-        ...     (folder / name).touch()
+        >>> _ = [(folder / f"{name}.npy").touch() for name in ("z10", "z2")]
         >>> [source.name for source in find(folder)]
         ['z2', 'z10']
     """

@@ -17,10 +17,9 @@ from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.images.resampling import resize
 
-FILE_KEYS = ("csv", "npz", "wells", "inputs")  # exactly one of them
 WELL_KEYS = ("conditions", "split", "labels")
 KEYS = (
-    *FILE_KEYS, *WELL_KEYS, "root", "targets", "axes", "target_axes",
+    "csv", "npz", "wells", "inputs", *WELL_KEYS, "root", "targets", "axes", "target_axes",
     "input_channels", "target_channels", "pair_by", "regions", "resize",
 )  # fmt: skip
 
@@ -31,19 +30,13 @@ class TrainingPair:
 
     Attributes:
         input, target: `Image`, in any axis order, possibly still on disk. Their spatial
-            sizes agree, except that the target of a projection has no Z, or one plane.
+            sizes must agree, except that the target of a projection has no Z, or one plane.
         input_affine, target_affine: `Affine` with one offset and one gain per channel, or
             `None` before `measure`. A data set takes measured pairs only.
         split: `"train"`, `"validation"`, `"test"`, or `""` if the pair is not assigned to one.
-        around: `Image` of which `input` is a region, or `None`. Patches at several scales are
-            cut out of it.
+        around: `Image` of which `input` is a region, seen at larger scales; or `None`.
         origin: mapping from axis letter to the first voxel of `input` in `around`.
-        resize: tuple of float. Factors along Z, Y and X (or Y and X) by which
-            `resize_to_network` resizes both images; empty for none.
-
-    Raises:
-        ValueError: naming both images, if their sizes differ or an affine is for
-            another number of channels.
+        resize: tuple of float. Factors of `resize_to_network` along Z, Y and X (or Y and X).
 
     Examples:
         >>> noisy = Image(np.arange(256.0).reshape(16, 16), "YX")
@@ -71,8 +64,14 @@ class TrainingPair:
                 f"resample one of them, or check that they belong together. Received: "
                 f"{describe(self.input)} and {describe(self.target)}."
             )
-        _check_channels(self.input, self.input_affine)
-        _check_channels(self.target, self.target_affine)
+        for image, affine in ((self.input, self.input_affine), (self.target, self.target_affine)):
+            channels = image.sizes.get("C", 1)
+            if affine and not np.shape(affine.offset) == np.shape(affine.gain) == (channels,):
+                raise ValueError(
+                    f"The normalization of {describe(image)} must have one offset and one gain "
+                    f"for each of its {channels} channels. Received: shapes "
+                    f"{np.shape(affine.offset)} and {np.shape(affine.gain)}."
+                )
 
     @property
     def projects(self) -> bool:
@@ -90,54 +89,38 @@ class TrainingPair:
     ) -> "TrainingPair":  # fmt: skip
         """Measure both maps, on the whole image `around` the input if there is one.
 
-        Args:
-            input_normalizer, target_normalizer: `Normalizer`, or what `Normalizer.parse` takes.
+        Each argument is a `Normalizer`, or what `Normalizer.parse` takes.
 
         Raises:
             ValueError: naming the image, if it is constant or not finite.
         """
-        input_affine, target_affine = (
-            Normalizer.parse(rule).measure_images([image], describe(image))
-            for rule, image in (
-                (input_normalizer, self.around or self.input),
-                (target_normalizer, self.target),
-            )
-        )
-        return replace(self, input_affine=input_affine, target_affine=target_affine)
+        rules = Normalizer.parse(input_normalizer), Normalizer.parse(target_normalizer)
+        images = self.around or self.input, self.target
+        affines = [r.measure_images([i], describe(i)) for r, i in zip(rules, images)]
+        return replace(self, input_affine=affines[0], target_affine=affines[1])
 
     def resize_to_network(self) -> "TrainingPair":
-        """Resize both images by the factors `resize`, into memory.
-
-        The maps stay as they were measured. `around` is dropped: its voxels are not resized.
-        """
+        """Resize both images into memory; the maps stay, `around` (of other voxels) is dropped."""
         if not self.resize:
             return self
         input, target = (resize(image, self.resize) for image in (self.input, self.target))
         return replace(self, input=input, target=target, around=None, origin={}, resize=())
 
     def split_along(self, letter: str) -> list["TrainingPair"]:
-        """Take the pair apart along an axis; a pair without it stays whole.
-
-        Raises:
-            ValueError: naming both images, if they have different numbers of entries.
-        """
+        """Take the pair apart along an axis; a pair without it stays whole."""
         inputs, targets = (image.split_along(letter) for image in (self.input, self.target))
         if len(inputs) != len(targets):
             raise ValueError(
                 f"{self.input.name} has {len(inputs)} entries along {letter}, "
                 f"{self.target.name} has {len(targets)}: they must be equal."
             )
-        around = [None] * len(inputs)
-        if self.around is not None:
-            first = self.origin.get(letter, 0)
-            around = self.around.split_along(letter)[first : first + len(inputs)]
-        return [
-            replace(self, input=i, target=t, around=a) for i, t, a in zip(inputs, targets, around)
-        ]
+        first = self.origin.get(letter, 0)
+        wholes = self.around.split_along(letter)[first:] if self.around else [None] * len(inputs)
+        parts = zip(inputs, targets, wholes)
+        return [replace(self, input=i, target=t, around=whole) for i, t, whole in parts]
 
     def crop(self, region: Mapping[str, Sequence[int]]) -> "TrainingPair":
         """Keep a region, `{axis: (start, stop)}` in voxels; Z is not cropped in a flat target."""
-        region = {axis: tuple(limits) for axis, limits in region.items()}
         origin = {axis: self.origin.get(axis, 0) + start for axis, (start, _) in region.items()}
         flat = self.target.sizes.get("Z", 1) == 1
         return replace(
@@ -155,70 +138,51 @@ def describe(image: Image) -> str:
 
 
 def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
-    """Open all pairs that the `data` of a recipe names.
+    """Open all pairs that the `data` of a recipe names, by file or region, not yet measured.
 
-    Args:
-        data: mapping with keys out of `KEYS`, or a dataclass with such fields. `root`, and
-            `inputs` with `targets`, `csv`, `npz` (files of CARE), or `wells` (a folder of the
-            in-silico labeling data set).
-
-    Returns:
-        List of `TrainingPair`, one per pair of files or region of one, not yet measured.
-
-    Raises:
-        ValueError, FileNotFoundError: naming the file and what is wrong with it.
+    `data` is a mapping with keys out of `KEYS`, or a dataclass with such fields.
     """
     data = data if isinstance(data, Mapping) else asdict(data)
     data = {key: value for key, value in data.items() if value is not None}
     for key in data:
         check_choice("key of data", key, KEYS)
-    factors, regions = _check_resize(data), data.get("regions")
-    pairs = []
-    for input, target, split in _open_images(data):
-        pair = TrainingPair(
-            input.select_channels(data.get("input_channels")),
-            target.select_channels(data.get("target_channels")),
-            split=split, resize=factors,
-        )  # fmt: skip
-        parts = regions.items() if regions else ()
-        pairs += [replace(pair.crop(region), split=name) for name, region in parts] or [pair]
+    factors, regions, pairs = tuple(data.get("resize", ())), data.get("regions") or {}, []
+    if factors and regions:
+        raise ValueError("`regions` count voxels before, patches after `resize`: use only one.")
+    if factors and (len(factors) not in (2, 3) or not all(0 < f < math.inf for f in factors)):
+        raise ValueError(
+            f"`resize` has a factor above zero for Z, Y and X, or for Y and X. "
+            f"Received: {list(factors)}."
+        )
+    channels = data.get("input_channels"), data.get("target_channels")
+    for *images, split in _open_images(data):
+        selected = (image.select_channels(c) for image, c in zip(images, channels))
+        pair = TrainingPair(*selected, split=split, resize=factors)
+        pairs += [replace(pair.crop(r), split=name) for name, r in regions.items()] or [pair]
     return pairs
 
 
 def split_pairs(
     pairs: Sequence[TrainingPair], validation_split: float, gap: int
 ) -> tuple[list[TrainingPair], list[TrainingPair]]:
-    """Split pairs into those to train on and those to validate with.
+    """Split pairs into those to train on and those to validate with; of the test are neither.
 
-    If no pair is assigned to validation, whole files at even distances are taken for it; below
-    five files a block at the end of X, with a gap before it. Only then is each pair taken apart
-    along T, so that frames of one movie stay together.
-
-    Args:
-        pairs: list of `TrainingPair`. Those assigned to the test are left out.
-        validation_split: float. Share of the pairs, or of X, for validation.
-        gap: int. Voxels along X between the two, of one patch.
-
-    Returns:
-        Two lists of `TrainingPair`.
-
-    Raises:
-        ValueError: naming the image that is too small to be split.
+    If no pair is assigned to validation, a share `validation_split` of whole files at even
+    distances is taken for it; below five files a block at the end of X, `gap` voxels behind the
+    rest.
     """
-    groups = _split(pairs, validation_split, gap)
-    return tuple([frame for pair in group for frame in pair.split_along("T")] for group in groups)
-
-
-def _split(pairs, share, gap):
     train = [pair for pair in pairs if pair.split in ("train", "")]
     validation = [pair for pair in pairs if pair.split == "validation"]
-    if validation or not share:
-        return train, validation
-    if len(train) < 5:
-        return _cut_end(train, share, gap)
-    count = max(1, round(share * len(train)))
-    taken = {len(train) * i // count - 1 for i in range(1, count + 1)}
-    return [p for i, p in enumerate(train) if i not in taken], [train[i] for i in sorted(taken)]
+    if validation_split and not validation and len(train) < 5:
+        train, validation = _cut_end(train, validation_split, gap)
+    elif validation_split and not validation:
+        count = max(1, round(validation_split * len(train)))
+        taken = {len(train) * i // count - 1 for i in range(1, count + 1)}
+        validation = [train[i] for i in sorted(taken)]
+        train = [pair for i, pair in enumerate(train) if i not in taken]
+    groups = train, validation
+    # Only now, so that frames of one movie stay together.
+    return tuple([frame for pair in group for frame in pair.split_along("T")] for group in groups)
 
 
 def _cut_end(pairs, share, gap):
@@ -237,31 +201,9 @@ def _cut_end(pairs, share, gap):
     return groups
 
 
-def _check_channels(image, affine):
-    channels = image.sizes.get("C", 1)
-    if affine and not np.shape(affine.offset) == np.shape(affine.gain) == (channels,):
-        raise ValueError(
-            f"The normalization of {describe(image)} must have one offset and one gain for each "
-            f"of its {channels} channels. Received: shapes {np.shape(affine.offset)} and "
-            f"{np.shape(affine.gain)}."
-        )
-
-
-def _check_resize(data):
-    factors = tuple(data.get("resize", ()))
-    if factors and data.get("regions"):
-        raise ValueError("`regions` count voxels before, patches after `resize`: use only one.")
-    if factors and (len(factors) not in (2, 3) or not all(0 < f < math.inf for f in factors)):
-        raise ValueError(
-            f"`resize` has a factor above zero for Z, Y and X, or for Y and X. "
-            f"Received: {list(factors)}."
-        )
-    return factors
-
-
 def _open_images(data) -> Iterator[tuple[Image, Image, str]]:
     """Yield input, target and split of the files that `data` names."""
-    keys = [key for key in FILE_KEYS if data.get(key)]
+    keys = [key for key in OPENERS if data.get(key)]
     if len(keys) != 1 or (keys == ["inputs"] and not data.get("targets")):
         raise ValueError(
             f"`data` must name its files in one way: `csv`, `npz`, `wells`, or `inputs` with "
@@ -291,21 +233,19 @@ def _open_wells(data, root):
 
 
 def _open_files(data, root):
-    axes = data.get("axes")
+    def open_image(path, axes, channel):
+        return readers.read(path, axes).select_channels(None if channel is None else [channel])
+
     if data.get("csv"):
-        pairs = read_pairs_csv(root / data["csv"], root)
+        rows = read_pairs_csv(root / data["csv"], root)
     else:
         paths = (str(root / data[key]) for key in ("inputs", "targets"))
-        pairs = match_pairs(*paths, data.get("pair_by", "name"))
-        pairs = [PairPaths(*pair, split="") for pair in pairs]
-    for paths in pairs:
-        input = _open_image(paths.input, axes, paths.input_channel)
-        target = _open_image(paths.target, data.get("target_axes", axes), paths.target_channel)
-        yield input, target, paths.split
+        rows = [PairPaths(*pair, "") for pair in match_pairs(*paths, data.get("pair_by", "name"))]
+    axes = data.get("axes")
+    for row in rows:
+        input = open_image(row.input, axes, row.input_channel)
+        target = open_image(row.target, data.get("target_axes", axes), row.target_channel)
+        yield input, target, row.split
 
 
-def _open_image(path, axes, channel):
-    return readers.read(path, axes).select_channels(None if channel is None else [channel])
-
-
-OPENERS = {"npz": _open_npz, "wells": _open_wells, "csv": _open_files, "inputs": _open_files}
+OPENERS = {"csv": _open_files, "npz": _open_npz, "wells": _open_wells, "inputs": _open_files}

@@ -1,15 +1,14 @@
 """The in-silico labeling data set, fetched from its public bucket.
 
-Folders and names of the bucket were read in data.md of google/in-silico-labeling
-(https://github.com/google/in-silico-labeling/blob/master/data.md), those of its listing in
-https://cloud.google.com/storage/docs/json_api/v1/objects/list. The bucket itself could not be
-reached when this was written: what is tested is that this understands a server that answers as
-these two pages say.
+Its folders and names are those of https://github.com/google/in-silico-labeling (data.md), its
+listing is that of https://cloud.google.com/storage/docs/json_api/v1/objects/list. The bucket
+could not be reached when this was written: tested is a server that answers as these pages say.
 """
 
 import base64
+import itertools
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,42 +39,42 @@ def download(
         out: folder, made if missing. Files go to `<split>/<lab>/<condition>/<file>.png`.
         conditions, split: as in `find_wells`.
         predictions: bool. Whether the predictions that the authors published come along.
-        base_url: str. Address of the server that holds the bucket.
-        retries: int. Attempts after the first, for each file.
-        progress: bool. Whether a bar is drawn on standard error.
+        base_url, retries, progress: server of the bucket; the others as in `download.fetch`.
 
     Returns:
         List of `Path`, in the order of the listing.
 
     Raises:
-        ValueError: for an unknown condition or split.
         FileNotFoundError: if the bucket lists nothing of that kind.
-        OSError: if the disk is too small; else as `download.fetch`, as for a file that came with
-            another MD5 sum or size than the listing says.
+        OSError: if the disk is too small. Otherwise as `download.fetch`.
     """
     check_at_least("retries", retries, 0)
-    known = file_names.SPLITS
+    out, known = Path(out), file_names.SPLITS
     splits = known if split is None else [check_choice("split", split, known)]
-    folders = file_names.list_folders(conditions)
-    places = [(split, folder) for split in splits for folder in folders]
-    files = [f for place in places for f in _list_images(*place, predictions, base_url)]
+    places = itertools.product(splits, file_names.list_folders(conditions))
+    files = [f for place in places for f in _list_images(out, *place, predictions, base_url)]
     if not files:
         raise FileNotFoundError(
             f"{base_url} lists no image of conditions={conditions!r}, split={split!r} in its "
             f"bucket {BUCKET}."
         )
-    files = [(url, Path(out) / key, size, digest) for url, key, size, digest in files]
-    _check_space(Path(out), files)
-    total, rules = sum(size for *_, size, _ in files), {"timeout": TIMEOUT, "retries": retries}
+    needed = sum(file["size"] for file in files if not file["path"].is_file())
+    free = shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free
+    if needed > free:
+        raise OSError(
+            f"{out} has room for {free / 1e9:.1f} GB, and {needed / 1e9:.1f} GB would be "
+            f"fetched. Choose fewer conditions, one split, or another disk."
+        )
+    total = sum(file["size"] for file in files)
     with tqdm(total=total, unit="B", unit_scale=True, desc="download", disable=not progress) as bar:
-        for url, path, size, digest in files:
-            fetch(url, path, size=size, digest=digest, progress=False, **rules)
-            bar.update(size)
-    return [path for _, path, _, _ in files]
+        for file in files:
+            fetch(**file, timeout=TIMEOUT, retries=retries, progress=False)
+            bar.update(file["size"])
+    return [file["path"] for file in files]
 
 
-def _list_images(split, folder, predictions, base_url) -> Iterator[tuple[str, str, int, str]]:
-    """Yield address, path in the data set, bytes and digest of the images of one folder."""
+def _list_images(out, split, folder, predictions, base_url):
+    """Yield the arguments `url`, `path`, `size` and `digest` of `fetch` for one folder."""
     prefix = f"paper_data/{split}_single_channel_images/{folder}/"
     for item in _list_objects(prefix, base_url):
         name = item["name"].removeprefix(prefix)
@@ -83,9 +82,12 @@ def _list_images(split, folder, predictions, base_url) -> Iterator[tuple[str, st
             continue  # in a folder below, or leading out of it
         if file_names.is_named(name) and (predictions or not file_names.is_predicted(name)):
             md5 = item.get("md5Hash")  # which files that were uploaded in parts lack
-            digest = f"md5:{base64.b64decode(md5).hex()}" if md5 else None
-            url = f"{base_url}/{BUCKET}/{quote(item['name'])}"
-            yield url, f"{split}/{folder}/{name}", int(item["size"]), digest
+            yield {
+                "url": f"{base_url}/{BUCKET}/{quote(item['name'])}",
+                "path": out / split / folder / name,
+                "size": int(item["size"]),
+                "digest": f"md5:{base64.b64decode(md5).hex()}" if md5 else None,
+            }
 
 
 def _list_objects(prefix, base_url):
@@ -106,15 +108,3 @@ def _list_objects(prefix, base_url):
             raise describe_failure(url, error, TIMEOUT) from error
         yield from page.get("items", ())
         query["pageToken"] = page.get("nextPageToken")
-
-
-def _check_space(out, files):
-    """Refuse to begin a download that the disk cannot hold."""
-    needed = sum(size for _, path, size, _ in files if not path.is_file())
-    above = next(p for p in (out, *out.absolute().parents) if p.exists())
-    free = shutil.disk_usage(above).free
-    if needed > free:
-        raise OSError(
-            f"{out} has room for {free / 1e9:.1f} GB, and {needed / 1e9:.1f} GB would be "
-            f"fetched. Choose fewer conditions, one split, or another disk."
-        )

@@ -12,6 +12,7 @@ Source: google/in-silico-labeling, data.md and isl/testdata/condition_blue_sampl
 import datetime
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,31 +35,21 @@ NEURITE = "NEURITE_CONFOCAL"  # the mean of the two below, in the bucket as a fi
 NEURITE_PARTS = ("MAP2_CONFOCAL", "NFH_CONFOCAL")
 SPLITS = ("train", "test")
 TRANSMITTED = ("BRIGHTFIELD", "PHASE_CONTRAST", "DIC")
+FIELD = re.compile(r"([^,-]+)(?:,\s*value\s*)?-([^,]*)", re.IGNORECASE)
 REQUIRED = ("lab", "condition", "year", "month", "day", "well", "channel")
 
 
 @dataclass(frozen=True)
 class FileName:
-    """The fields of one file name.
+    """The fields of one file name."""
 
-    Attributes:
-        lab, condition: str, in small letters, e.g. `"finkbeiner"` and `"kevan_0_8"`.
-        letter: str. The condition as the paper calls it, `"A"` to `"E"`.
-        date: `datetime.date` of the acquisition.
-        well: str, e.g. `"A4"`.
-        z: int. Number of the plane, or `None` for a label.
-        channel: str. One of `LABELS` or `NEURITE`, of a plane one of `TRANSMITTED`.
-        predicted: bool. True if the pixels are a prediction.
-        mask: bool. True if the pixels are a mask.
-    """
-
-    lab: str
+    lab: str  # this and the condition in small letters
     condition: str
-    letter: str
+    letter: str  # of the condition in the paper
     date: datetime.date
     well: str
-    z: int | None
-    channel: str
+    z: int | None  # `None` for a label
+    channel: str  # of `LABELS` or `NEURITE`, of a plane of `TRANSMITTED`
     predicted: bool = False
     mask: bool = False
 
@@ -69,12 +60,7 @@ class FileName:
 
 
 def parse_name(path: str | Path) -> FileName:
-    """Parse a path or bare name of a `.png` of the data set, in either spelling.
-
-    Raises:
-        ValueError: naming the file, if a field is missing or is no number or date, or for an
-            unknown condition or channel, with the nearest one.
-    """
+    """Parse a path or bare name of a `.png` of the data set, in either spelling."""
     try:
         return _parse_fields(_split_fields(path), is_predicted(path))
     except ValueError as error:
@@ -92,23 +78,17 @@ def is_predicted(path: str | Path) -> bool:
     return "PREDICTED" in Path(path).name.upper()
 
 
-def is_plane(path: str | Path) -> bool:
-    """Tell whether a file is named as a plane of transmitted light."""
-    return is_named(path) and not is_predicted(path) and "z_depth" in _split_fields(path)
-
-
 def is_dataset(folder: str | Path, most: int = 10_000) -> bool:
-    """Tell whether a folder holds the data set, by the names of its first `most` files."""
+    """Tell whether the first `most` files of a folder include a plane of the data set."""
     names = (name for _, _, names in os.walk(folder) for name in names)
-    return any(map(is_plane, itertools.islice(names, most)))
+    return any(
+        is_named(name) and not is_predicted(name) and "z_depth" in _split_fields(name)
+        for name in itertools.islice(names, most)
+    )
 
 
 def list_folders(conditions: str | Sequence[str] | None = None) -> tuple[str, ...]:
-    """List the folders `<lab>/<condition>` of some conditions (see `find_wells`), in their order.
-
-    Raises:
-        ValueError: for none, or for an unknown condition, with the nearest one.
-    """
+    """List the folders `<lab>/<condition>` of some conditions (see `find_wells`), in order."""
     known = {**CONDITIONS, **{n.split("/")[1]: (n,) for part in CONDITIONS.values() for n in part}}
     given = CONDITIONS if conditions is None else conditions
     given = [given] if isinstance(given, str) else list(map(str, given))
@@ -124,23 +104,15 @@ def find_split(path: Path, folder: Path) -> str | None:
 
     The names of the bucket (`train_single_channel_images`) count as well.
     """
-    inside = path.parent.relative_to(folder).parts
-    for part in reversed((folder.resolve().name, *inside)):
-        if (split := part.lower().removesuffix("_single_channel_images")) in SPLITS:
-            return split
-    return None
+    parts = (folder.resolve().name, *path.parent.relative_to(folder).parts)
+    names = (part.lower().removesuffix("_single_channel_images") for part in reversed(parts))
+    return next((name for name in names if name in SPLITS), None)
 
 
 def _split_fields(path):
     """Split a name into fields: `key-value`, or `key` and then `value-value`."""
-    fields, last = {}, ""
-    for word in Path(path).stem.split(","):
-        key, dash, value = word.partition("-")
-        key = key.strip().lower()
-        if dash:
-            fields[last if key == "value" else key] = value.strip().upper()
-        last = key
-    return fields
+    fields = FIELD.findall(Path(path).stem)
+    return {key.strip().lower(): value.strip().upper() for key, value in fields}
 
 
 def _parse_fields(fields, predicted):

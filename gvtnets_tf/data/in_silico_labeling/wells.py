@@ -34,10 +34,9 @@ class Well:
         condition: str. The paper's letter, `"A"` to `"E"`.
         split: str. `"train"` or `"test"` by the folder it lies in, or `None`.
         shape: tuple of int. `(y, x)` in pixels, of planes and labels.
-        dtype: of the planes, uint8 or uint16.
+        dtype, label_dtype: uint8 or uint16; `None` where there are no labels.
         planes: tuple of `Path`, z = 0 first.
         labels: mapping from label to `Path`, possibly empty.
-        label_dtype: of the labels, `None` without labels.
 
     Examples:
         >>> well = Well("A4", "B", "test", (64, 64), np.dtype("uint16"), (Path("z0.png"),))
@@ -55,12 +54,9 @@ class Well:
     label_dtype: np.dtype | None = None
 
     def input(self) -> Image:
-        """Open the planes as they were stored, `CYX` with channels `z0`, `z1`, ...
-
-        A plane is decoded when it is read.
-        """
+        """Open the planes as they were stored, `CYX`, channels `z0`, ...; decoded when read."""
         names = tuple(f"z{z}" for z in range(len(self.planes)))
-        return self._image(lambda number: _read_pixels(self.planes[number]), names, self.dtype)
+        return self._image(lambda number: png.read(self.planes[number]).numpy(), names, self.dtype)
 
     def target(self, labels: str | Sequence[str] = LABELS) -> Image:
         """Open the labels as they were stored.
@@ -71,12 +67,10 @@ class Well:
 
         Returns:
             `Image` with axes `CYX` and one channel per label, in the order of `labels`, decoded
-            when it is read. Its dtype is that of the files if the well has all of these labels;
-            otherwise it is float32, in counts as well, and a label that it lacks is NaN.
+            when it is read, in the dtype of the files; float32 and NaN where it lacks a label.
 
         Raises:
-            ValueError: for an unknown label, with the nearest one; for an empty list; or if the
-                well has no label at all.
+            ValueError: for an unknown label, with the nearest one, or a well without labels.
         """
         labels = [labels] if isinstance(labels, str) else list(labels)
         labels = [check_choice("label", label.upper(), (*LABELS, NEURITE)) for label in labels]
@@ -97,9 +91,9 @@ class Well:
 
     def _read_label(self, label):
         if label in self.labels:
-            return _read_pixels(self.labels[label])
+            return png.read(self.labels[label]).numpy()
         if label == NEURITE and set(file_names.NEURITE_PARTS) <= set(self.labels):
-            parts = [_read_pixels(self.labels[part]) for part in file_names.NEURITE_PARTS]
+            parts = [png.read(self.labels[part]).numpy() for part in file_names.NEURITE_PARTS]
             return np.mean(parts, axis=0, dtype=np.float32)
         return np.full(self.shape, np.nan, np.float32)
 
@@ -116,17 +110,15 @@ def find_wells(
         conditions: letter (`"A"` to `"E"`) or name (`"kevan_0_8"`) or a list; `None` for all.
         split: `"train"` or `"test"` keeps what lies in a folder of that name (or of the
             bucket's, `train_single_channel_images`); `None` for all.
-        planes: int. Number of planes that a well must have; `None` asks only that all have
-            equally many.
+        planes: int. Planes of each well; `None` asks only that all have equally many.
 
     Returns:
         List of `Well`, by name.
 
     Raises:
         FileNotFoundError: if the folder is not there or has no file of the data set in it.
-        ValueError: naming the file, if it is an RGB image or its name says something
-            unknown; if the sizes, or the bits of the planes or of the labels, differ within
-            a well; if a plane is missing or there twice, or if nothing is left to read.
+        ValueError: naming a file that is no gray PNG or has an unknown name, or a well that is
+            not whole, or of unequal images; or if nothing is left to read.
 
     Examples:
         >>> find_wells("isl", conditions="scott_1")
@@ -203,23 +195,22 @@ def _make_well(series, files, folder):
 
 def _check_headers(planes, labels):
     """Return the size of all images of a well, the type of its planes and of its labels."""
-    shape, types = _read_header(planes[0])[0], []
-    for paths in (planes, labels):
-        dtype = _read_header(paths[0])[1] if paths else None
-        for path in paths:
-            size, bits = _read_header(path)
-            if size != shape:
-                raise ValueError(
-                    f"{path} has {size[1]} x {size[0]} pixels and {planes[0]} has {shape[1]} x "
-                    f"{shape[0]}: all images of a well must have one size."
-                )
-            if bits != dtype:
-                raise ValueError(
-                    f"{path} has {8 * bits.itemsize} bits and {paths[0]} has "
-                    f"{8 * dtype.itemsize}: convert one of them, since 8 and 16 bits do not mix."
-                )
-        types.append(dtype)
-    return (shape, *types)
+    headers = {path: _read_header(path) for path in (*planes, *labels)}
+    shape = headers[planes[0]][0]
+    for path, (size, dtype) in headers.items():
+        first = planes[0] if path in planes else labels[0]
+        if size != shape:
+            raise ValueError(
+                f"{path} has {size[1]} x {size[0]} pixels and {planes[0]} has {shape[1]} x "
+                f"{shape[0]}: all images of a well must have one size."
+            )
+        if dtype != headers[first][1]:
+            raise ValueError(
+                f"{path} has {8 * dtype.itemsize} bits and {first} has "
+                f"{8 * headers[first][1].itemsize}: convert one of them, since 8 and 16 bits do "
+                f"not mix."
+            )
+    return shape, headers[planes[0]][1], headers[labels[0]][1] if labels else None
 
 
 def _check_counts(wells, planes):
@@ -249,7 +240,3 @@ def _read_header(path):
             f"{COLORS.get(color, 'gray')} of {depth} bits."
         )
     return (height, width), DTYPES[depth]
-
-
-def _read_pixels(path):
-    return np.asarray(png.read(path).array)

@@ -6,6 +6,7 @@ structure; `optics.add_camera_noise` turns it into photons.
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from scipy.special import expit
@@ -99,14 +100,13 @@ def simulate_surface(
     projection would mix into the pattern.
 
     Args:
-        shape: three ints, `(z, y, x)` in voxels, at least `(4, 16, 16)`.
-        seed: int, at least 0.
+        shape, seed: as in `simulate_cells`.
         cell_size: float. Distance between cells of the sheet, in voxels.
         membrane: float. Standard deviation of a cell border's profile, in voxels.
         thickness: float. Standard deviation of the sheet's profile along z, in voxels.
         background: float. Mean brightness of the tissue below, where a border has about 1.
-        sigma: three floats. Of the point spread function, see `optics.blur_with_psf`.
-        photons, read_noise: see `optics.add_camera_noise`; `photons=None` for no noise.
+        sigma: as in `blur_with_psf`.
+        photons, read_noise: as in `add_camera_noise`; `photons=None` for no noise.
 
     Returns:
         float32 stack `(z, y, x)`, and float32 projection `(y, x)`: the pattern on the sheet,
@@ -148,22 +148,17 @@ def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tupl
         task: `"denoising"`: a noisy picture of fluorescent structures, and the same without
             noise. `"label_free"`: transmitted light, and the fluorescence of one structure.
             `"projection"`: the noisy stack of a curved sheet, and the pattern on it.
-        shape: three ints, `(z, y, x)` in voxels, at least `(4, 16, 16)`.
-        seed: int, at least 0.
+        shape, seed: as in `simulate_cells`.
         structures: of denoising, sequence of names out of `STRUCTURES`, shown together.
         structure: of label_free, one of `STRUCTURES`.
         photons: float. Photons per voxel at brightness 1; 20, and 2000 for transmitted light.
-            Fewer are noisier.
         read_noise: float. Standard deviation of the read noise, in photons; 1.5.
-        sigma: three floats. Of the point spread function, see `optics.blur_with_psf`.
-        cell_size, background: of projection, see `simulate_surface`.
+        sigma: as in `blur_with_psf`.
+        cell_size, membrane, thickness, background: of projection, as in `simulate_surface`.
 
     Returns:
         Two `Image`s with voxel sizes, float32: the input `ZYX`, and the target `ZYX`, or
         `YX` for a projection.
-
-    Raises:
-        ValueError: for an unknown task, option or structure, or an impossible value.
 
     Examples:
         >>> light, nuclei = simulate_pair("label_free", (8, 32, 32), seed=0, structure="nuclei")
@@ -174,11 +169,10 @@ def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tupl
     known = [name for name in inspect.signature(make).parameters if name not in ("shape", "seed")]
     for name in options:
         check_choice(f"option of {task}", name, known)
-    size = dict(zip("ZYX", optics.VOXEL_SIZE))
+    sizes = list(zip("ZYX", optics.VOXEL_SIZE))
     return tuple(
-        Image(volume, axes, {letter: size[letter] for letter in axes}, name=f"{task}_{seed}")
-        for volume in make(shape, seed, **options)
-        for axes in ["ZYX"[-volume.ndim :]]
+        Image(v, "ZYX"[-v.ndim :], dict(sizes[-v.ndim :]), name=f"{task}_{seed}")
+        for v in make(shape, seed, **options)
     )
 
 
@@ -202,14 +196,11 @@ def _label_free(shape, seed, *, structure="nuclei", photons=2000.0, read_noise=1
     return light, blur_with_psf(volumes[structure], sigma)
 
 
-def _projection(
-    shape, seed, *, cell_size=24, background=0.2, photons=20.0, read_noise=1.5, sigma=PSF
-):
-    noise = {"photons": photons, "read_noise": read_noise}
-    return simulate_surface(shape, seed, cell_size, background=background, sigma=sigma, **noise)
-
-
-TASKS = {"denoising": _denoising, "label_free": _label_free, "projection": _projection}
+TASKS = {
+    "denoising": _denoising,
+    "label_free": _label_free,
+    "projection": partial(simulate_surface, photons=20.0, read_noise=1.5),
+}
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -30,8 +30,7 @@ def check_three(name: str, values: Sequence[float], least: Sequence[float] | flo
         raise ValueError(
             f"`{name}` must be three numbers, for z, y and x. Received: {name}={values!r}."
         )
-    least = np.broadcast_to(least, 3)
-    for letter, value, low in zip("ZYX", values, least.tolist()):
+    for letter, value, low in zip("ZYX", values, np.broadcast_to(least, 3).tolist()):
         check_at_least(f"{name} along {letter}", value, low)
     return tuple(values)
 
@@ -123,7 +122,7 @@ def simulate_transmitted_light(
         float32 `(z, y, x)`, the light relative to the empty field, which is 1.
 
     Raises:
-        ValueError: if an aperture is impossible, or the voxels are too coarse for the apertures.
+        ValueError: if the apertures are impossible, or the voxels too coarse for them.
 
     Reference:
         Streibl (1985), Three-dimensional imaging by a microscope, J. Opt. Soc. Am. A 2,
@@ -152,7 +151,9 @@ def compute_phase_transfer(
     shape: Sequence[int], voxel_size: Sequence[float], medium: float, wavelength: float,
     objective_na: float, condenser_na: float,
 ) -> np.ndarray:  # fmt: skip
-    """Compute the transfer function from refractive index to bright-field light.
+    """Compute the transfer function from refractive index to bright-field light, complex64.
+
+    The grid is periodic. To be multiplied with `scipy.fft.rfftn` of the index; purely imaginary.
 
     The condenser is filled. With s and u transverse spatial frequencies of a ray of the condenser
     and of the object, k(s) the axial wave number, and P the pupil of the objective, the object
@@ -163,20 +164,9 @@ def compute_phase_transfer(
     averaged over the rays of the condenser; `k0` is the wave number in vacuum and `n` the
     index of the medium. The average over s is a correlation, computed plane by plane.
 
-    Args:
-        shape: three ints. The grid, periodic.
-        voxel_size: three floats. Micrometers along z, y and x.
-        medium: float. Its refractive index.
-        wavelength, objective_na, condenser_na: as in `simulate_transmitted_light`.
-
-    Returns:
-        complex64 `(z, y, x // 2 + 1)`, to multiply with `scipy.fft.rfftn` of the index; no
-        unit. Purely imaginary.
-
-    Reference:
-        Streibl (1985), https://doi.org/10.1364/JOSAA.2.000121, in the form of Chen, Tian &
-        Waller (2016), 3D differential phase contrast microscopy, Biomed. Opt. Express 7,
-        3940-3950. https://doi.org/10.1364/BOE.7.003940
+    Streibl (1985), https://doi.org/10.1364/JOSAA.2.000121, in the form of Chen, Tian & Waller
+    (2016), 3D differential phase contrast microscopy, Biomed. Opt. Express 7, 3940-3950.
+    https://doi.org/10.1364/BOE.7.003940
     """
     fy, fx = (fft.fftfreq(n, d).astype(np.float32) for n, d in zip(shape[1:], voxel_size[1:]))
     frequency = np.hypot(fy[:, None], fx)

@@ -40,15 +40,9 @@ def bend_grid(shape: Sequence[int], cell: np.ndarray, rng: np.random.Generator) 
 
 
 def find_nearest(points: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest seed of each point, and the distance to the border with the next one.
+    """Find the nearest of the seeds `(n, axes)` of each point of a grid `(*grid, axes)`.
 
-    Args:
-        points: float array `(*grid, axes)`.
-        seeds: float array `(n, axes)`.
-
-    Returns:
-        int `(*grid)`, and float `(*grid)`: the distance to the plane half-way between the two
-        nearest seeds.
+    The distance to its border, the plane half-way to the second nearest, comes with it.
     """
     distance, index = cKDTree(seeds).query(points, k=2)
     apart = np.linalg.norm(seeds[index[..., 1]] - seeds[index[..., 0]], axis=-1)
@@ -58,16 +52,9 @@ def find_nearest(points: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.
 def paint_spots(
     room: np.ndarray, count: int, sigma: Sequence[float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint Gaussian spots of varied size and brightness.
+    """Paint Gaussian spots of varied size and brightness, at most 1; where they meet, the brighter.
 
-    Args:
-        room: bool array `(z, y, x)`. Voxels that may be centers.
-        count: int. Number of spots, if there is room for as many.
-        sigma: three floats. Mean standard deviation along z, y and x, in voxels.
-        rng: `numpy.random.Generator`.
-
-    Returns:
-        float32 `(z, y, x)`, at most 1; where spots meet, the brighter one.
+    `room` is true where centers may be, `sigma` the mean standard deviation (z, y, x) in voxels.
     """
     volume = np.zeros(room.shape, np.float32)
     free = np.argwhere(room)
