@@ -45,25 +45,22 @@ def collect_given(args, names):
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def scalar_or_list(values):
-    """Return one number, which stands for all axes, without its list."""
-    return values[0] if values and len(values) == 1 else values
-
-
 def parse_channel(text):
     """Read the index of a channel as int, or its name."""
     return int(text) if text.isdigit() else text
 
 
+CHANNELS = {"type": parse_channel, "nargs": "+", "metavar": "C"}
+
+
 def add_pair_arguments(parser: ArgumentParser, required: bool) -> None:
     """Add the flags that name pairs of images and their channels."""
-    parser.add_argument("--inputs", required=required, help="quoted glob or folder")
-    parser.add_argument("--targets", required=required, help="quoted glob or folder")
-    parser.add_argument(
-        "--pair-by", choices=["name", "order"], default="name" if required else None
-    )
-    parser.add_argument("--input-channels", type=parse_channel, nargs="+", metavar="C")
-    parser.add_argument("--target-channels", type=parse_channel, nargs="+", metavar="C")
+    add = parser.add_argument
+    add("--inputs", required=required, help="quoted glob or folder")
+    add("--targets", required=required, help="quoted glob or folder")
+    add("--pair-by", choices=["name", "order"], default="name" if required else None)
+    add("--input-channels", **CHANNELS)
+    add("--target-channels", **CHANNELS)
 
 
 class OneLineFormatter(logging.Formatter):
