@@ -1,9 +1,8 @@
 """Predict one image, or many, with a trained network."""
 
-import dataclasses
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import CHANNELS, start_tensorflow
+from gvtnets_tf.cli.arguments import CHANNELS, collect_given, start_tensorflow
 
 
 def add_arguments(parser):
@@ -48,10 +47,9 @@ def run(args):
     from gvtnets_tf.prediction.files import predict
     from gvtnets_tf.prediction.options import PredictionOptions
 
-    names = [field.name for field in dataclasses.fields(PredictionOptions)]
-    values = {name: getattr(args, name) for name in names}
-    for name in ("tile", "overlap"):
-        if values[name] and len(values[name]) == 1:
+    values = collect_given(args, PredictionOptions)
+    for name in values.keys() & {"tile", "overlap"}:
+        if len(values[name]) == 1:
             (values[name],) = values[name]  # one number stands for all axes
     others = {name: getattr(args, name) for name in ("gif", "gif_plane", "resume", "force")}
     written = predict(sources, args.model, args.out, PredictionOptions(**values), **others)
