@@ -1,12 +1,13 @@
 """Flags, logging and the start of TensorFlow, shared by the commands."""
 
 import contextlib
+import dataclasses
 import importlib
 import logging
 import os
 import sys
 import warnings
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
 logger = logging.getLogger("gvtnets_tf")
@@ -40,14 +41,10 @@ def parse_regions(texts):
     return regions
 
 
-def collect_given(args, names):
-    """Collect the flags that were given, by name."""
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-
-
-def scalar_or_list(values):
-    """Return one number, which stands for all axes, without its list."""
-    return values[0] if values and len(values) == 1 else values
+def collect_given(args: Namespace, cls: type) -> dict:
+    """Collect the flags that were given and have the name of a field of a dataclass."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {k: v for k, v in vars(args).items() if k in names and v is not None}
 
 
 def parse_channel(text):
@@ -55,19 +52,21 @@ def parse_channel(text):
     return int(text) if text.isdigit() else text
 
 
+CHANNELS = {"type": parse_channel, "nargs": "+", "metavar": "C"}
+
+
 def add_pair_arguments(parser: ArgumentParser, required: bool) -> None:
     """Add the flags that name pairs of images and their channels."""
-    parser.add_argument("--inputs", required=required, help="quoted glob or folder")
-    parser.add_argument("--targets", required=required, help="quoted glob or folder")
-    parser.add_argument(
-        "--pair-by", choices=["name", "order"], default="name" if required else None
-    )
-    parser.add_argument("--input-channels", type=parse_channel, nargs="+", metavar="C")
-    parser.add_argument("--target-channels", type=parse_channel, nargs="+", metavar="C")
+    add = parser.add_argument
+    add("--inputs", required=required, help="quoted glob or folder")
+    add("--targets", required=required, help="quoted glob or folder")
+    add("--pair-by", choices=["name", "order"], default="name" if required else None)
+    add("--input-channels", **CHANNELS)
+    add("--target-channels", **CHANNELS)
 
 
-class OneLineFormatter(logging.Formatter):
-    """Format a message as one line that begins with the name of the program."""
+class OneLineHandler(logging.StreamHandler):
+    """Write a message as one line that begins with the name of the program."""
 
     def format(self, record):
         return f"gvtnets: {' '.join(super().format(record).split())}"
@@ -76,9 +75,7 @@ class OneLineFormatter(logging.Formatter):
 @contextlib.contextmanager
 def log_to_stderr() -> Iterator[None]:
     """Write log messages of the package, and warnings of Python, to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLineFormatter())
-    level = logger.level
+    handler, level = OneLineHandler(), logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:

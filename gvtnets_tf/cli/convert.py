@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gvtnets_tf.atomic_files import check_writable
 from gvtnets_tf.cli.arguments import start_tensorflow
 
 
@@ -16,8 +17,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    from gvtnets_tf.atomic_files import check_writable
-
     if (args.kind == "tf1") != bool(args.preset):
         raise ValueError(
             "--preset names the released checkpoint: give it with tf1, and only there."
@@ -26,10 +25,7 @@ def run(args):
     start_tensorflow()
     from gvtnets_tf.zoo.conversion import convert_fnet, convert_tf1
 
-    options = {"force": args.force}
-    if args.normalize is not None:
-        options["normalize"] = args.normalize
     if args.kind == "tf1":
-        print(convert_tf1(args.source, args.out, args.preset, **options))
+        print(convert_tf1(args.source, args.out, args.preset, args.normalize, args.force))
     else:
-        print(convert_fnet(args.source, args.out, **options))
+        print(convert_fnet(args.source, args.out, args.normalize or "zscore", args.force))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gvtnets_tf.atomic_files import check_writable
 from gvtnets_tf.cli.arguments import start_tensorflow
 
 
@@ -11,8 +12,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    from gvtnets_tf.atomic_files import check_writable
-
     check_writable(args.out, args.force)
     start_tensorflow()
     from gvtnets_tf.studies.demo import format_scores, run_demo

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import parse_channel, parse_regions
+from gvtnets_tf.cli.arguments import CHANNELS, parse_regions
+
+OPTIONS = ("out", "baseline", "inputs", "axes", "target_channels", "force")
 
 
 def add_arguments(parser):
@@ -13,7 +15,7 @@ def add_arguments(parser):
     add("--inputs", help="quoted glob or folder: for the figures only")
     add("--out", type=Path, help="folder for the table and the figures")
     add("--axes", help="axes of the files, in place of those in their metadata")
-    add("--target-channels", type=parse_channel, nargs="+", metavar="C")
+    add("--target-channels", **CHANNELS)
     add("--region", action="append", metavar="AXIS:START:STOP", help="part to score")
     add(
         "--staining", type=int, nargs="?", const=1_000_000, metavar="PIXELS", help="also score "
@@ -26,10 +28,8 @@ def add_arguments(parser):
 def run(args):
     from gvtnets_tf.evaluation.scoring import evaluate
 
-    report = evaluate(
-        args.predictions, args.targets, args.out, args.baseline, axes=args.axes,
-        target_channels=args.target_channels, regions=parse_regions(args.region),
-        inputs=args.inputs, force=args.force,
-        staining=None if args.staining is None else {"pixels": args.staining},
-    )  # fmt: skip
+    options = {name: getattr(args, name) for name in OPTIONS}
+    staining = None if args.staining is None else {"pixels": args.staining}
+    regions = parse_regions(args.region)
+    report = evaluate(args.predictions, args.targets, regions=regions, staining=staining, **options)
     print(report.json() if args.json else report)

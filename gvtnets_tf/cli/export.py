@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gvtnets_tf.atomic_files import check_writable
 from gvtnets_tf.cli.arguments import start_tensorflow
 
 
@@ -20,15 +21,9 @@ def add_arguments(parser):
 
 
 def run(args):
-    from gvtnets_tf.atomic_files import check_writable
-
     check_writable(args.out, args.force)
     start_tensorflow()
     from gvtnets_tf.exporting.exporter import export
 
-    print(
-        export(
-            args.model, args.out, args.format, args.quantize, args.force,
-            warm_up=args.warm_up or (), authors=args.author or (),
-        )
-    )  # fmt: skip
+    options = {"warm_up": args.warm_up or (), "authors": args.author or ()}
+    print(export(args.model, args.out, args.format, args.quantize, args.force, **options))

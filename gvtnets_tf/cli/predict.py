@@ -1,9 +1,8 @@
 """Predict one image, or many, with a trained network."""
 
-import dataclasses
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import parse_channel, scalar_or_list, start_tensorflow
+from gvtnets_tf.cli.arguments import CHANNELS, collect_given, start_tensorflow
 
 
 def add_arguments(parser):
@@ -15,15 +14,20 @@ def add_arguments(parser):
         help="zoo name or model folder; several, each after its own --model, go into one image",
     )  # fmt: skip
     add("--out", type=Path, required=True, help="file or folder to write")
-    _add_input_arguments(add)
-    _add_tile_arguments(parser)
-    add(
-        "--output-channels",
-        type=parse_channel,
-        nargs="+",
-        metavar="C",
-        help="names, or counted from 0",
-    )
+    add("--axes", help="axes of the input, e.g. ZYX")
+    add("--input-channels", **CHANNELS)
+    add("--voxel-size", type=float, nargs="+", metavar="UM", help="along Z, Y, X; else the file's")
+    add("--resample", action="store_true", help="to the model's voxels, and back")
+    add("--frames", metavar="A:B:STEP", help="of a series, e.g. ::2, or --frames=-5:")
+    add("--statistics", choices=["frame", "series"], default="frame")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--whole", action="store_true", help="at once, without asking if it fits")
+    size.add_argument("--tile", type=int, nargs="+", metavar="VOXELS", help="e.g. 32 256 256")
+    add("--overlap", type=int, nargs="+", metavar="VOXELS", help="shared by tiles")
+    add("--blend", choices=["crop", "average", "ramp"], help="crop by default; of windows, average")
+    add("--max-memory", metavar="SIZE", help="e.g. 4GiB")
+    add("--batch-size", type=int, default=1, metavar="N", help="tiles or planes at a time")
+    add("--output-channels", **CHANNELS, help="names, or counted from 0")
     add("--flip-average", action="store_true", help="mean over 4 mirror images")
     add("--estimate", choices=["median", "mean"], default="median", help="of classes")
     add("--precision", choices=["float32", "bfloat16"], default="float32")
@@ -35,26 +39,6 @@ def add_arguments(parser):
     add("--force", action="store_true", help="replace what is there")
 
 
-def _add_input_arguments(add):
-    add("--axes", help="axes of the input, e.g. ZYX")
-    add("--input-channels", type=parse_channel, nargs="+", metavar="C")
-    add("--voxel-size", type=float, nargs="+", metavar="UM", help="along Z, Y, X; else the file's")
-    add("--resample", action="store_true", help="to the model's voxels, and back")
-    add("--frames", metavar="A:B:STEP", help="of a series, e.g. ::2, or --frames=-5:")
-    add("--statistics", choices=["frame", "series"], default="frame")
-
-
-def _add_tile_arguments(parser):
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--whole", action="store_true", help="at once, without asking if it fits")
-    size.add_argument("--tile", type=int, nargs="+", metavar="VOXELS", help="e.g. 32 256 256")
-    add = parser.add_argument
-    add("--overlap", type=int, nargs="+", metavar="VOXELS", help="shared by tiles")
-    add("--blend", choices=["crop", "average", "ramp"], help="crop by default; of windows, average")
-    add("--max-memory", metavar="SIZE", help="e.g. 4GiB")
-    add("--batch-size", type=int, default=1, metavar="N", help="tiles or planes at a time")
-
-
 def run(args):
     from gvtnets_tf.data.sources import find
 
@@ -63,9 +47,10 @@ def run(args):
     from gvtnets_tf.prediction.files import predict
     from gvtnets_tf.prediction.options import PredictionOptions
 
-    names = [field.name for field in dataclasses.fields(PredictionOptions)]
-    values = {name: getattr(args, name) for name in names}
-    values |= {name: scalar_or_list(values[name]) for name in ("tile", "overlap")}
+    values = collect_given(args, PredictionOptions)
+    for name in values.keys() & {"tile", "overlap"}:
+        if len(values[name]) == 1:
+            (values[name],) = values[name]  # one number stands for all axes
     others = {name: getattr(args, name) for name in ("gif", "gif_plane", "resume", "force")}
     written = predict(sources, args.model, args.out, PredictionOptions(**values), **others)
     print("\n".join(map(str, written)))

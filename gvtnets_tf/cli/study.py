@@ -4,13 +4,9 @@ from pathlib import Path
 
 from gvtnets_tf.cli.arguments import collect_given, parse_channel, start_tensorflow
 
-FLAGS = (
-    "structures", "models", "volumes", "shape", "filters", "steps", "patch_size", "batch_size",
-    "channels", "resize", "seed",
-)  # fmt: skip
-
 
 def add_arguments(parser):
+    """Add the flags; those of a field of `StudySettings` have its name."""
     add = parser.add_argument
     add("name", choices=["label-free"], help="fnet against GVTNet")
     add("--data", type=Path, help="folder of the label-free data set")
@@ -40,12 +36,14 @@ def run(args):
             "--force goes with --recipes only: a study continues where it was stopped."
         )
     start_tensorflow()
-    from gvtnets_tf.studies.label_free import run_label_free_study, write_label_free_recipes
+    from gvtnets_tf.studies import label_free
     from gvtnets_tf.studies.label_free_scores import format_study
 
-    settings = {**collect_given(args, FLAGS), "data": args.data, "crop": not args.no_crop}
+    settings = collect_given(args, label_free.StudySettings)
+    settings |= {"data": args.data, "crop": not args.no_crop, "structures": args.structures}
+    settings["models"] = args.models or label_free.MODELS
     if args.recipes:
-        paths = write_label_free_recipes(args.out, force=args.force, **settings)
+        paths = label_free.write_label_free_recipes(args.out, force=args.force, **settings)
         print("\n".join(map(str, paths)))
     else:
-        print(format_study(run_label_free_study(args.out, **settings)))
+        print(format_study(label_free.run_label_free_study(args.out, **settings)))

@@ -4,15 +4,11 @@ from pathlib import Path
 
 from gvtnets_tf.cli.arguments import add_pair_arguments, collect_given, start_tensorflow
 
-RECIPE_FLAGS = ("preset", "patch_size", "batch_size", "steps", "seed", "validation_split")
-DATA_FLAGS = (
-    "inputs", "targets", "wells", "conditions", "labels", "axes", "input_channels",
-    "target_channels", "pair_by",
-)  # fmt: skip
 OPTIONS = ("resume", "tensorboard", "deterministic", "force")
 
 
 def add_arguments(parser):
+    """Add the flags; those of a key of the recipe, or of its `data`, have its name."""
     add = parser.add_argument
     add("recipe", type=Path, nargs="?", help="YAML file")
     add("--out", type=Path, required=True, help="model folder to make")
@@ -38,9 +34,9 @@ def run(args):
     start_tensorflow()
     from gvtnets_tf.prediction.loading import load
     from gvtnets_tf.training.fitting import train
-    from gvtnets_tf.training.recipe import Recipe
+    from gvtnets_tf.training.recipe import DataRecipe, Recipe
 
-    values, data = collect_given(args, RECIPE_FLAGS), collect_given(args, DATA_FLAGS)
+    values, data = collect_given(args, Recipe), collect_given(args, DataRecipe)
     if args.recipe is not None and (values or data):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in [*values, *data])
         raise ValueError(

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from gvtnets_tf.cli.arguments import logger, start_tensorflow
+from gvtnets_tf.zoo import registry
 
 
 def add_arguments(parser):
@@ -27,31 +28,16 @@ def add_arguments(parser):
 
 
 def run(args):
-    {"list": _list, "show": _show, "fetch": _fetch}[args.action](args)
+    from gvtnets_tf.zoo import cache, fetching
 
-
-def _list(args):
-    from gvtnets_tf.zoo import registry
-
-    entries = {name: _read(name) for name in registry.read_registry()}
-    print(json.dumps(entries, indent=2) if args.json else registry.format_entries(entries))
-
-
-def _show(args):
-    from gvtnets_tf.zoo import registry
-
-    entry = _read(args.name)
-    print(json.dumps(entry, indent=2) if args.json else registry.format_entry(args.name, entry))
-
-
-def _read(name):
-    from gvtnets_tf.zoo import cache, registry
-
-    return {**registry.read_entry(name), "state": cache.read_state(name)}
-
-
-def _fetch(args):
-    from gvtnets_tf.zoo import fetching, registry
-
-    logger.info(f"license of {args.name}: {registry.read_entry(args.name)['license']}")
-    print(fetching.fetch(args.name, args.force, args.cache, start=start_tensorflow))
+    if args.action == "fetch":
+        logger.info(f"license of {args.name}: {registry.read_entry(args.name)['license']}")
+        print(fetching.fetch(args.name, args.force, args.cache, start=start_tensorflow))
+        return
+    names = registry.read_registry() if args.action == "list" else [args.name]
+    entries = {n: {**registry.read_entry(n), "state": cache.read_state(n)} for n in names}
+    if args.action == "list":
+        print(json.dumps(entries, indent=2) if args.json else registry.format_entries(entries))
+    else:
+        entry = entries[args.name]
+        print(json.dumps(entry, indent=2) if args.json else registry.format_entry(args.name, entry))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from gvtnets_tf.atomic_files import atomic_write, write_csv
 from gvtnets_tf.images.display import contrast_limits
@@ -29,10 +30,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Write the model folder whenever `monitor` is lower than `best`, that of an earlier part.
-
-    Without a name in `monitor` the last weights are kept.
-    """
+    """Write the model folder whenever `monitor` (if `None`, always) is lower than `best` so far."""
 
     def __init__(self, path, card, best=math.inf, monitor="val_loss"):
         super().__init__()
@@ -50,10 +48,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class Backup(keras.callbacks.Callback):
-    """Write all that a run needs to continue after an epoch into `resume/`, and the history.
-
-    `rows` is the history of an earlier part of the run.
-    """
+    """Write what a run needs to continue into `resume/`, and the history; `rows` came before."""
 
     def __init__(self, path, keep, rows=(), seed=0):
         super().__init__()
@@ -83,15 +78,7 @@ def collect_state(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def restore(path: Path, model: keras.Model) -> dict:
-    """Set a network and its optimizer to the end of the last epoch of a run.
-
-    Returns:
-        Mapping with `epoch`, `best`, `seed` and `history`.
-
-    Raises:
-        FileNotFoundError: if the folder holds no state.
-        ValueError: if the state is damaged or of another recipe.
-    """
+    """Set a network and its optimizer to the end of a run's last epoch; return its progress."""
     place = path / "resume"
     if not (place / PROGRESS).is_file():
         raise FileNotFoundError(
@@ -109,12 +96,9 @@ class Images(keras.callbacks.Callback):
 
     def __init__(self, log_dir, batch):
         super().__init__()
-        self.log_dir, self.batch, self.writer = str(log_dir), batch, None
+        self.batch, self.writer = batch, tf.summary.create_file_writer(str(log_dir))
 
     def on_epoch_end(self, epoch, logs=None):
-        import tensorflow as tf
-
-        self.writer = self.writer or tf.summary.create_file_writer(self.log_dir)
         x, y = self.batch
         prediction = np.asarray(self.model.predict_on_batch(x))
         if prediction.ndim > np.ndim(y):  # of a distribution, its most likely class

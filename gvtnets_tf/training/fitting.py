@@ -9,6 +9,7 @@ from math import inf, nan
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 import yaml
 
 from gvtnets_tf.atomic_files import atomic_write, check_writable
@@ -53,10 +54,9 @@ def train(
         deterministic: bool. Use deterministic operations: on the CPU two runs are bit-equal,
             also when one was stopped and resumed.
         progress: bool. Show a progress bar on standard error.
-        force: bool. Whether an existing `out` is replaced.
+        force: bool. Replace an existing `out`; without it and `resume`, `FileExistsError`.
 
     Raises:
-        FileExistsError: if `out` exists, and neither `resume` nor `force` is given.
         FileNotFoundError, ValueError: naming what the recipe or the images lack, or if the loss
             is not finite.
 
@@ -68,7 +68,10 @@ def train(
     recipe = Recipe.load(recipe) if isinstance(recipe, str | Path) else Recipe.parse(recipe)
     out = Path(out)
     _check_same_recipe(recipe, out) if resume else check_writable(out, force)
-    _seed(recipe, deterministic)
+    # Seeds Python, NumPy and Keras: the initial weights depend on `recipe.seed` alone.
+    keras.utils.set_random_seed(recipe.seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     training, validation, card = prepare(recipe)
     model = build_network(recipe, training[0].kind[:2])
     _copy_weights(initial_weights, model)
@@ -86,15 +89,6 @@ def train(
     _fit(model, recipe, *datasets, card, out, run, tensorboard, progress)
     model_folder.read_model(out)  # Fails loudly if what was promised is not there.
     return out
-
-
-def _seed(recipe, deterministic):
-    # Seeds Python, NumPy and Keras: the initial weights depend on `recipe.seed` alone.
-    keras.utils.set_random_seed(recipe.seed)
-    if deterministic:
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
 
 
 def _copy_weights(source, model):
@@ -170,30 +164,21 @@ def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):
         extra = [keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False)]
         batches = [] if held is None else held.take(1).as_numpy_iterator()
         extra += [callbacks.Images(out / "tensorboard", batch) for batch in batches]
-    with _raise_reader_errors(), contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
-        model.fit(
-            source,
-            shuffle=False,  # `patches` draws at random
-            validation_data=held,
-            epochs=recipe.epochs,
-            initial_epoch=run["epoch"],
-            callbacks=[callbacks.StopOnNaN(), keep, backup, *extra],
-            verbose=1 if progress else 0,
-        )
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
+            model.fit(
+                source,
+                shuffle=False,  # `patches` draws at random
+                validation_data=held,
+                epochs=recipe.epochs,
+                initial_epoch=run["epoch"],
+                callbacks=[callbacks.StopOnNaN(), keep, backup, *extra],
+                verbose=1 if progress else 0,
+            )
+    except tf.errors.OpError as error:
+        if said := RAISED.search(str(error)):
+            raise ValueError(said[1]) from error
+        raise
     names = dict.fromkeys(name for row in backup.rows for name in row)
     columns = {name: [row.get(name, nan) for row in backup.rows] for name in names}
     plots.curves(out / "training.png", columns, force=True)
-
-
-@contextlib.contextmanager
-def _raise_reader_errors():
-    """Raise the error of a file reader in place of the one that TensorFlow makes of it."""
-    import tensorflow as tf
-
-    try:
-        yield
-    except tf.errors.OpError as error:
-        said = RAISED.search(str(error))
-        if said is None:
-            raise
-        raise ValueError(said[1]) from error

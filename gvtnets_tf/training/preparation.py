@@ -18,16 +18,7 @@ SUMMARY = ("steps", "batch_size", "patch_size", "loss", "seed")  # of a recipe, 
 
 
 def build_network(recipe: Recipe, channels: Sequence[int]) -> ImageModel:
-    """Make the network of a recipe, with one output per target channel.
-
-    Args:
-        recipe: `Recipe`.
-        channels: number of input channels and of target channels.
-
-    Raises:
-        ValueError: if the recipe asks for another number of output channels, or for a network
-            that its loss cannot train.
-    """
+    """Make the network of a recipe for these numbers of input and target channels, if it fits."""
     arguments, cls = recipe.arguments, recipe.model_class
     projects = cls is ProjectionGVTNet
     head = dict(arguments.get("restoration") or {}) if projects else arguments
@@ -46,11 +37,7 @@ def build_network(recipe: Recipe, channels: Sequence[int]) -> ImageModel:
 
 
 def open_splits(recipe: Recipe) -> tuple[list[TrainingPair], list[TrainingPair]]:
-    """Open the pairs of a recipe, and split them into training and validation.
-
-    Raises:
-        ValueError, FileNotFoundError: naming the file and what is wrong with it.
-    """
+    """Open the pairs of a recipe, and split them into training and validation."""
     data = recipe.data
     if recipe.model_class is ProjectionGVTNet and data.axes and data.target_axes is None:
         data = replace(data, target_axes=data.axes.upper().replace("Z", ""))
@@ -58,11 +45,7 @@ def open_splits(recipe: Recipe) -> tuple[list[TrainingPair], list[TrainingPair]]
 
 
 def prepare(recipe: Recipe) -> tuple[list[TrainingPair], list[TrainingPair], Card]:
-    """Open and measure training and validation pairs (possibly none); make a card without scores.
-
-    Raises:
-        ValueError, FileNotFoundError: naming the image, or the key that does not fit the images.
-    """
+    """Open and measure training and validation pairs (possibly none); make a card."""
     training, validation = open_splits(recipe)
     if not training:
         raise ValueError(

@@ -81,9 +81,8 @@ class NormalizeRecipe:
     """Normalization of inputs and targets, and the units of predictions.
 
     Attributes:
-        input: `Normalizer`.
-        target: `Normalizer`, or `None` for the statistics of the input (`target: input` in
-            YAML), so that with `denormalize: input` predictions have the units of the target.
+        input, target: `Normalizer`. A target of `None` takes the statistics of the input (`input`
+            in YAML), so that with `denormalize: input` predictions have the units of the target.
         denormalize: `"input"`, `"stored"` or `"none"`, see `Card`.
     """
 
@@ -119,10 +118,9 @@ class OptimizerRecipe:
 
 @dataclass(frozen=True)
 class LearningRate:
-    """A constant learning rate, or one that decays as a staircase.
+    """A constant learning rate `initial`, or one that decays from it as a staircase.
 
     Attributes:
-        initial: float.
         decay_rate, decay_steps: float and int. The rate is multiplied by `decay_rate` after
             every `decay_steps` steps; both or none of them.
     """
@@ -246,14 +244,12 @@ class Recipe:
     def parse(cls, values: "Mapping | Recipe") -> "Recipe":
         """Make a recipe from a mapping of its keys, as YAML holds them; a recipe is returned.
 
-        Args:
-            values: mapping. The numbers of the preset fill in what is not given, also inside
-                `normalize`, `optimizer` and `learning_rate`. A `learning_rate` may be a number,
-                and `normalize.input` and `normalize.target` a kind of `Normalizer`.
+        The numbers of the preset fill in what is not given, also inside `normalize`, `optimizer`
+        and `learning_rate`. A `learning_rate` may be a number, and `normalize.input` and
+        `normalize.target` a kind of `Normalizer`.
 
         Raises:
-            ValueError: in one line; for an unknown key or a wrong type with the path of the
-                key, what came in and what fits.
+            ValueError: in one line, with the path of the key, what came in and what fits.
         """
         if isinstance(values, cls):
             return values
@@ -263,17 +259,13 @@ class Recipe:
         published = {} if name is None else PRESETS[check_choice("preset", name, PRESETS)].training
         values = _merge(published, values)
         if isinstance(rules := values.get("normalize"), Mapping):
-            values["normalize"] = {role: _expand_rule(role, rule) for role, rule in rules.items()}
+            roles = rules.keys() & {"input", "target"}
+            values["normalize"] = {**rules, **{r: _expand_rule(r, rules[r]) for r in roles}}
         return read_dataclass(cls, values)
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
-        """Read a recipe from a YAML file; `data.root` is relative to the file.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is not YAML, or for what `parse` refuses.
-        """
+        """Read a recipe from a YAML file, to which `data.root` is relative; errors as `parse`."""
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no recipe at {path}.")
@@ -350,9 +342,7 @@ def _merge(base, changes):
 
 def _expand_rule(role, value):
     """Make the mapping for a kind of normalization; `None` for the target's `input`."""
-    if role not in ("input", "target"):
-        return value
-    if role == "target" and value == "input":
+    if (role, value) == ("target", "input"):
         return None
     fits = f"a kind such as percentile, or {describe_type(Normalizer)}"
     check_fits(isinstance(value, str | Mapping | Normalizer), f"normalize.{role}", value, fits)

@@ -27,19 +27,14 @@ EXPONENT = re.compile(r"([-+]?\d+)(?:\.(\d*))?[eE]([-+]?\d+)")
 
 
 def read_dataclass(cls: type, values: Any, path: str = "") -> Any:
-    """Build a dataclass, and those nested in it, from a mapping; an instance is returned as is.
+    """Build a dataclass, and those nested in it, from a mapping at the key `path`.
 
     Lists become tuples where the field is a tuple. A whole number is a number; `True` is
-    neither, and text is never converted. `path` is the key of `values`, for messages.
-
-    Raises:
-        ValueError: in one line, naming the key with its path, what came in and what fits; for an
-            unknown key the nearest known one.
+    neither, and text is never converted. Errors have one line, with the path of the key.
     """
     if isinstance(values, cls):
         return values
-    if not isinstance(values, Mapping):
-        raise wrong_type(path or "recipe", values, describe_type(cls))
+    check_fits(isinstance(values, Mapping), path or "recipe", values, describe_type(cls))
     hints = get_type_hints(cls)
     for key in values:
         check_choice(f"key of {path or 'recipe'}", key, hints)
@@ -99,10 +94,7 @@ def check_fits(condition: bool, path: str, value: Any, fits: str) -> None:
 
 
 def wrong_type(path: str, value: Any, fits: str) -> ValueError:
-    """Make the error that says what a key must be (`fits`) and what came in.
-
-    Text that looks like a number comes with the spelling that YAML reads as one.
-    """
+    """Make the error for a key; text that looks like a number comes with YAML's spelling of it."""
     text = repr(value)
     text = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
     hint = ""

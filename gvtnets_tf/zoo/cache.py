@@ -39,12 +39,7 @@ def read_state(name: str) -> str:
 
 
 def find_folder(name: str) -> Path:
-    """Find the model folder of a name, whose files are as they were when they were fetched.
-
-    Raises:
-        FileNotFoundError: if it was not fetched yet.
-        ValueError: for an unknown name, or a folder that was changed.
-    """
+    """Find the model folder of a name; raise if it was not fetched, or was changed since."""
     entry = read_entry(name)
     if entry["where"] == "shipped":
         return shipped_folder() / name

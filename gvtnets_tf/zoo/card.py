@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images.normalization import Normalizer
 
-NORMALIZERS = ("input_normalizer", "target_normalizer")
 DENORMALIZE = ("input", "stored", "none")
 
 
@@ -17,27 +16,24 @@ class Card:
     Attributes:
         axes: str. Spatial axes of one input image, `"ZYX"` or `"YX"`; channels come last.
         output_axes: str. Spatial axes of the result; a projection drops `Z`.
-        input_normalizer: `Normalizer` of the input.
-        target_normalizer: `Normalizer` of the target. With `denormalize="stored"` it is a
-            `fixed` one, measured over the training targets.
+        input_normalizer, target_normalizer: `Normalizer`. With `denormalize="stored"` the second
+            is a `fixed` one, measured over the training targets.
         denormalize: the map that gives a prediction its units: the `input`'s own, the `stored`
             one of the targets, or `none`.
         voxel_size: mapping from axis letter to micrometers of the training data.
         input_channels, output_channels: tuples of str, one name per channel.
         trained_channels: tuple of str. Output channels that the training images had, where some
-            were missing; the others were never learned, and are predicted only if asked for.
+            were missing; the others, never learned, are predicted only if asked for.
         scales: tuple of float. Extents at which the network reads its input, see
             `multiscale.crop_multiscale`; its channels are repeated for each.
         tile: tuple of int. Voxels that the network reads at a time, where that is part of
             what it learned; empty where it is free.
         classes: int or `None`. The network answers with a distribution over so many
             intensities per channel, from offset to offset + gain of the target.
-        probabilistic: bool. Whether the last axis of the network's output is
-            `[location..., scale...]`.
+        probabilistic: bool. Whether the network's last axis is `[location..., scale...]`.
         bytes_per_voxel: float or `None`. Measured peak memory of a prediction.
         training: mapping. Summary of the training run: steps, loss, scores.
-        provenance: str. Where the weights come from.
-        license: str.
+        provenance, license: str. Where the weights come from, and their terms.
 
     Raises:
         ValueError: for an unknown `denormalize`, or `"stored"` without stored numbers.
@@ -77,23 +73,16 @@ class Card:
 
     def to_dict(self) -> dict:
         """Return a mapping that JSON can hold."""
-        rules = {name: getattr(self, name).to_dict() for name in NORMALIZERS}
-        values = asdict(self) | rules
-        return values | {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "Card":
         """Make the card that `to_dict` described; `ValueError` names a key that is not known."""
-        known = [f.name for f in fields(cls)]
+        types = {f.name: f.type for f in fields(cls)}
         for key in values:
-            check_choice("key of the model card", key, known)
-        values = dict(values)
-        for convert, *keys in (
-            (Normalizer.parse, *NORMALIZERS),
-            (tuple, "input_channels", "output_channels", "trained_channels", "scales", "tile"),
-        ):
-            values |= {key: convert(values[key]) for key in keys if key in values}
-        return cls(**values)
+            check_choice("key of the model card", key, types)
+        makers = {tuple: tuple, Normalizer: Normalizer.parse}
+        return cls(**{k: makers.get(types[k], lambda x: x)(v) for k, v in values.items()})
 
     def changed(self, **changes) -> "Card":
         """Return a copy with other values."""

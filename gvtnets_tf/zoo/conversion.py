@@ -18,33 +18,29 @@ from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.zoo import model_folder, weight_names
 from gvtnets_tf.zoo.card import Card
 from gvtnets_tf.zoo.torch_state import check_size, read_state
-from gvtnets_tf.zoo.weight_names import LICENSES
+
+SOURCES = {"tf1": "TensorFlow-1 checkpoint", "fnet": "pytorch_fnet state"}
 
 
 def convert_tf1(
     prefix: str | Path, out: str | Path, preset: str, normalize: str | None = None,
     force: bool = False, **about,
 ) -> Path:  # fmt: skip
-    """Turn a released TensorFlow-1 checkpoint of GVTNets into a model folder.
+    """Turn a released TensorFlow-1 checkpoint of GVTNets into a model folder; return its path.
 
-    Every variable has one place and every place is filled; the optimizer's memory and
-    counters are passed over.
+    Every variable has one place and every place is filled; counters and the optimizer's memory
+    are passed over.
 
     Args:
         prefix: path of the checkpoint without `.index` and `.data-...`.
-        out: folder to make.
+        out: folder to make; one that exists is replaced if `force`.
         preset: `"label_free"`, `"denoising"` or `"projection"`.
         normalize: `"none"`, `"zscore"` or `"percentile"`, of the input; by default as
-            published. `denormalize` stays as published.
-        force: bool. Whether an existing `out` is replaced.
+            published, as is `denormalize` always.
         **about: entries of the `Card` that are known better, e.g. `output_channels`.
 
-    Returns:
-        `Path` of the folder.
-
     Raises:
-        FileExistsError: if `out` exists and `force` is `False`.
-        FileNotFoundError: naming the part of the checkpoint that is missing.
+        FileExistsError, FileNotFoundError: naming `out`, or a part of the checkpoint.
         ValueError: for a damaged checkpoint, or one of another network, with the variables that
             are missing, left over or of another shape.
 
@@ -70,9 +66,7 @@ def convert_tf1(
         expected=lambda own, shape: (1,) * (len(shape) - len(own)) + own,
         read=read,
     )
-    source = f"converted from the TensorFlow-1 checkpoint {_fingerprint(data)}"
-    about = {"provenance": source, "license": LICENSES["tf1"], **about}
-    return _write(out, model, preset, normalize, force, **about)
+    return _write(out, model, preset, normalize, force, "tf1", data, **about)
 
 
 def convert_fnet(
@@ -81,25 +75,17 @@ def convert_fnet(
     """Turn the state of a pytorch_fnet network into a model folder.
 
     Depth, filters and channels are read off the shapes; the published network has 5 levels (4
-    down-samplings) and 32 filters.
+    down-samplings) and 32 filters. Predictions are not given units (`denormalize="none"`).
 
     Args:
         file: `.npz` or `.safetensors` (extra `[safetensors]`) with one array per entry of the
             state, or `.pt`, `.pth`, `.p` (extra `[torch]`), read with `weights_only=True`, the
             state itself or under `nn_state`.
-        out, force: as in `convert_tf1`.
-        normalize: `"none"`, `"zscore"` or `"percentile"`, of the input. Predictions are not given
-            units (`denormalize="none"`).
-
-    Returns:
-        `Path` of the folder.
+        out, normalize, force: as in `convert_tf1`, whose errors and result it has.
 
     Raises:
-        FileExistsError: if `out` exists and `force` is `False`.
-        FileNotFoundError: if there is no such file.
         ModuleNotFoundError: naming the extra that the format needs.
-        ValueError: for another format, a damaged file, one that would have to run code, or a
-            state with entries that are missing, left over or of another shape.
+        ValueError: also for another format, or a file that would have to run code.
 
     Examples:
         >>> convert_fnet("state.npz", "fnet")
@@ -119,21 +105,14 @@ def convert_fnet(
         expected=lambda own, shape: weight_names.torch_shape(own),
         read=lambda name: weight_names.from_torch(state[name]),
     )
-    source = f"converted from the pytorch_fnet state {_fingerprint(file)}"
-    about = {"provenance": source, "license": LICENSES["fnet"]}
-    return _write(out, model, "fnet", normalize, force, **about)
+    return _write(out, model, "fnet", normalize, force, "fnet", file)
 
 
 def _fill(model, source, shapes, rename, expected, read):
-    """Give every weight the one array that the file has for it.
+    """Give every weight the one array that the file `source` has for it.
 
-    Args:
-        model: a built network.
-        source: str. Name of the file in messages.
-        shapes: mapping from name in the file to shape.
-        rename: callable from name in the file to name in a model folder.
-        expected: callable of the shapes of weight and array, to the one the array must have.
-        read: callable from name in the file to array, its axes in the order of Keras.
+    `rename` and `read` take a name in the file, and return ours and the array, its axes in the
+    order of Keras; `expected` takes the shapes of both, and returns the one needed in the file.
     """
     named = named_weights(model)
     places = {rename(name): name for name in sorted(shapes, reverse=True)}  # of two, the first
@@ -147,24 +126,24 @@ def _fill(model, source, shapes, rename, expected, read):
             f"({', '.join(left[:3])}). Is it another network, or another preset?"
         )
     for own, name in places.items():
-        shape = tuple(shapes[name])
-        needed = expected(tuple(named[own].shape), shape)
+        weight, shape = named[own], tuple(shapes[name])
+        needed = expected(tuple(weight.shape), shape)
         if shape != needed:
             raise ValueError(
                 f"{source} does not fit: {name} has shape {shape}, but {needed} is needed."
             )
-    values = {own: read(name) for own, name in places.items()}
-    for own, value in values.items():
+        value = read(name)
         if value.dtype.kind != "f" or not np.isfinite(value).all():
             raise ValueError(
-                f"{source} does not fit: {places[own]} must hold finite floating-point numbers. "
+                f"{source} does not fit: {name} must hold finite floating-point numbers. "
                 f"Received: type {value.dtype}, {np.size(value)} entries."
             )
-    for own, value in values.items():
-        named[own].assign(value.reshape(named[own].shape))
+        weight.assign(value.reshape(weight.shape))
 
 
-def _write(out, model, preset, normalize, force, **about):
+def _write(out, model, preset, normalize, force, kind, file, **about):
+    digest = compute_digest(file).removeprefix("sha256:")
+    provenance = f"converted from the {SOURCES[kind]} {file.name}, SHA-256 {digest}"
     published = PRESETS[preset]
     rules = published.training["normalize"]
     if normalize is not None:
@@ -179,13 +158,9 @@ def _write(out, model, preset, normalize, force, **about):
         denormalize=rules["denormalize"],
         voxel_size={a: s for a, s in weight_names.VOXEL_SIZE.get(preset, {}).items() if a in axes},
         probabilistic=model.scale_head,
-        **about,
+        **{"provenance": provenance, "license": weight_names.LICENSES[kind], **about},
     )
     return model_folder.write_model(out, model, card, force)
-
-
-def _fingerprint(file):
-    return f"{file.name}, SHA-256 {compute_digest(file).removeprefix('sha256:')}"
 
 
 def _find_checkpoint(prefix):

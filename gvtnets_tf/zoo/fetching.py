@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,7 +21,7 @@ def fetch(
     name: str, force: bool = False, cache: str | Path | None = None, progress: bool = True,
     start: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
-    """Make sure that the model folder of a name is on this machine.
+    """Make sure that the model folder of a name is on this machine; return its path.
 
     The released checkpoint is downloaded (from `$GVTNETS_MIRROR` in place of its own address,
     where set), checked, converted and removed; what stays is a model folder, and the digests
@@ -29,14 +29,10 @@ def fetch(
     Processes that fetch the same name wait for each other.
 
     Args:
-        name: str. Name in the registry.
-        force: bool. Whether a whole folder is replaced, too.
+        force: bool. Replace a whole folder, too.
         cache: folder to keep it in; by default `$GVTNETS_CACHE` or the user's cache.
-        progress: bool. Whether bars are shown on standard error.
+        progress: bool. Show bars on standard error.
         start: callable, called before a network library is needed.
-
-    Returns:
-        `Path` of the model folder.
 
     Raises:
         ValueError: for an unknown name, or files that are not the released ones.
@@ -50,34 +46,26 @@ def fetch(
     if entry["where"] == "shipped":
         return shipped_folder() / name
     folder = Path(cache_folder() if cache is None else cache) / name
-    if force or not _is_whole(folder):
+    if force or find_fault(folder):
         check_writable(folder, force=True)
         with _lock(folder):
-            if force or not _is_whole(folder):  # another process may have been faster
+            if force or find_fault(folder):  # another process may have been faster
                 _make(folder, entry, progress, start)
     return folder
 
 
-def _is_whole(folder):
-    return folder.is_dir() and not find_fault(folder)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder):
     """Let one process at a time work on a folder; the system frees the lock of one that dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         logger.info(f"waiting for another process that fetches {folder}")
-        lock.acquire()
+        return lock.acquire()
     except OSError as error:  # e.g. a network disk; the digests find what two have mixed up
         logger.info(f"no lock on {folder} ({error}): fetch it by one process at a time")
-    try:
-        yield
-    finally:
-        lock.release()
+        return contextlib.nullcontext()
 
 
 def _make(folder, entry, progress, start):

@@ -34,16 +34,7 @@ HARMLESS = 2**24  # weights that a network may have whatever its file holds: 64 
 
 
 def write_model(path: str | Path, model: keras.Model, card: Card, force: bool = False) -> Path:
-    """Write a model folder.
-
-    Args:
-        path: folder to make.
-        model: a built network of one of `MODELS`.
-        card: `Card`.
-        force: bool. Whether an existing folder is replaced.
-
-    Returns:
-        `Path` of the folder.
+    """Write a model folder of a built network of one of `MODELS`; return its path.
 
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
@@ -80,19 +71,15 @@ def save_model(folder: str | Path, model: keras.Model, card: Card) -> None:
 
 
 def read_model(path: str | Path, precision: str = "float32") -> tuple[keras.Model, Card]:
-    """Read a model folder.
+    """Read a model folder: the network, built and with its weights, and its `Card`.
 
     Args:
         path: folder with `model.json` and `weights.h5`.
         precision: `"float32"`, or `"bfloat16"`: layers compute in it, weights stay float32.
 
-    Returns:
-        The network, built and with its weights, and its `Card`.
-
     Raises:
-        FileNotFoundError: if the folder or one of the two files is missing.
-        ValueError: naming the file and its fault: a newer format, an unknown class, a
-            truncated file, weights that do not fit.
+        FileNotFoundError, ValueError: naming the file and its fault: it is missing, truncated, of a
+            newer format or an unknown class, or its weights do not fit.
 
     Examples:
         >>> from gvtnets_tf.zoo import fetch
@@ -109,7 +96,7 @@ def read_model(path: str | Path, precision: str = "float32") -> tuple[keras.Mode
     try:
         model_class = MODELS[check_choice("class", description.pop("class"), MODELS)]
         config, channels = description.pop("arguments"), description.pop("channels")
-        _check_size(path, _count_weights(model_class, config, channels))
+        _check_size(path / WEIGHTS, model_class, config, channels)
         model = _build(model_class, config, channels, POLICIES[precision])
         card = Card.from_dict(description)
     except (KeyError, TypeError, ValueError) as error:
@@ -124,22 +111,18 @@ def _build(model_class, config, channels, dtype=None):
     return model
 
 
-def _count_weights(model_class, config, channels):
-    """Count the numbers in the weights of a network, without memory for them."""
+def _check_size(file, model_class, config, channels):
+    """Refuse a network that its file cannot hold, before the memory for it is asked for."""
 
-    def count():
+    def count_weights():
         # In this scope Keras notes shapes only, and makes the weights as it is left; here it
         # ends with its thread instead.
         keras.StatelessScope().__enter__()
         return sum(math.prod(w.shape) for w in _build(model_class, config, channels).weights)
 
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(count).result()
-
-
-def _check_size(path, count):
-    """Refuse a network that its file cannot hold, before the memory for it is asked for."""
-    size = (path / WEIGHTS).stat().st_size
+        count = thread.submit(count_weights).result()
+    size = file.stat().st_size
     if count > HARMLESS and count * np.dtype(np.float16).itemsize > size:
         raise ValueError(
             f"it asks for {count} weights, and {WEIGHTS} has {size} bytes. Is it truncated, or of "
@@ -155,20 +138,15 @@ def write_weights(file: str | Path, named: Mapping) -> None:
 
 
 def read_weights(file: str | Path, named: Mapping) -> None:
-    """Read variables by name; every one in the file has a place, and every place is filled.
+    """Assign the arrays of a file of `write_weights`, float32 or float16, by name.
 
-    Args:
-        file: HDF5 file that `write_weights` wrote, float32 or float16.
-        named: mapping from name to variable, assigned in place once all were checked.
-
-    Raises:
-        ValueError: naming the file, and the weights that are missing, left over, of another
-            shape, or not plain arrays inside the file.
+    Nothing is assigned before all were checked: every array has a place, and every place one.
     """
     try:
         with h5py.File(file, "r") as store:
-            datasets = {}
-            store.visititems(lambda name, item: _collect(datasets, name, item))
+            names = []
+            store.visit(names.append)
+            datasets = {n: store[n] for n in names if isinstance(store[n], h5py.Dataset)}
             _check_weights(file, datasets, named)
             values = {name: datasets[name][()] for name in named}
     except OSError as error:
@@ -178,11 +156,6 @@ def read_weights(file: str | Path, named: Mapping) -> None:
         ) from error
     for name, variable in named.items():
         variable.assign(values[name])
-
-
-def _collect(datasets, name, item):
-    if isinstance(item, h5py.Dataset):
-        datasets[name] = item
 
 
 def _check_weights(file, datasets, named):
@@ -221,6 +194,5 @@ def _read_description(file):
             f"{file} is not of format 1 or {FORMAT}, which this version reads: update "
             f"gvtnets_tf, or train or convert the model again."
         )
-    if version == 1:
-        return {FORMAT_1.get(key, key): value for key, value in description.items()}
-    return description
+    renamed = FORMAT_1 if version == 1 else {}
+    return {renamed.get(key, key): value for key, value in description.items()}

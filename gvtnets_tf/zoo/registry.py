@@ -6,8 +6,6 @@ from importlib import resources
 
 from gvtnets_tf.checks import format_table, nearest_name
 
-SHIPPED, PUBLISHED = "registry.json", "published.json"
-COLUMNS = ("task", "state", "license")
 # Keys that `format_entry` shows, in its order, and their labels.
 LABELS = {
     "task": "task", "state": "weights", "license": "license", "preset": "preset",
@@ -19,25 +17,21 @@ LABELS = {
 
 
 def read_registry() -> dict[str, dict]:
-    """Read the entries of all named networks.
+    """Read the entries of all named networks, by name.
 
-    Returns:
-        Mapping from name to entry: task, where its weights are (`"shipped"` or `"download"`),
-        license, axes, channels and, where downloaded, address and git blob ids.
+    An entry has the task, where its weights are (`"shipped"` or `"download"`), license, axes,
+    channels and, where downloaded, address and git blob ids.
 
     Examples:
         >>> read_registry()["simulated_denoiser"]["license"]
         'BSD-3-Clause'
     """
-    published = _read(PUBLISHED)
-    families = {
-        name: {**published["all"], **family} for name, family in published["families"].items()
-    }
-    models = {n: {**families[m["family"]], **m} for n, m in published["models"].items()}
-    for model in models.values():
-        model["path"] = model["path"].format(model.pop("folder"))
-        model["source"] = f"{model['url']}/{model['path']}.*"
-    return {**_read(SHIPPED), **models}
+    registry, published = _read("registry.json"), _read("published.json")
+    for name, model in published["models"].items():
+        entry = {**published["all"], **published["families"][model["family"]], **model}
+        entry["path"] = entry["path"].format(entry.pop("folder"))
+        registry[name] = {**entry, "source": f"{entry['url']}/{entry['path']}.*"}
+    return registry
 
 
 def read_entry(name: str) -> dict:
@@ -55,7 +49,7 @@ def read_entry(name: str) -> dict:
 
 def format_entries(entries: Mapping[str, Mapping]) -> str:
     """Lay out a line for each of a mapping from name to entry, with its `state`."""
-    return format_table([(n, *(entry[key] for key in COLUMNS)) for n, entry in entries.items()])
+    return format_table([(n, e["task"], e["state"], e["license"]) for n, e in entries.items()])
 
 
 def format_entry(name: str, entry: Mapping) -> str:

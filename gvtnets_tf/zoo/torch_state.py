@@ -13,10 +13,7 @@ LARGEST = 2**31  # bytes; the largest published file, with its optimizer's memor
 
 
 def read_state(file: str | Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a state by name, axes in the order of torch.
-
-    Formats and errors are those of `conversion.convert_fnet`.
-    """
+    """Read arrays by name, axes in the order of torch; formats and errors as `convert_fnet`."""
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
@@ -73,8 +70,7 @@ def _read_torch(file):
             f"numpy.savez('state.npz', **{{k: v.cpu().numpy() for k, v in state.items()}}); and "
             f"convert state.npz. ({type(error).__name__}: {str(error).partition('. ')[0]})"
         ) from error
-    if isinstance(state, Mapping):
-        state = state.get("nn_state", state)
+    state = state.get("nn_state", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):

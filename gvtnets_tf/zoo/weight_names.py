@@ -45,10 +45,7 @@ RULES = (
 
 
 def own_name(name: str, task: str) -> str:
-    """Return the name in a model folder of a published variable of a task.
-
-    E.g. `bottom_block/block_0/attention/q_transform/bias` is `bottoms.0.query/bias`.
-    """
+    """Return our name of a published variable, e.g. `stem/bias` of `first_convolution/bias`."""
     for pattern, replacement in RULES:
         name = re.sub(pattern, replacement, name)
     return f"restore.{name}" if task == "projection" and not name.startswith("project.") else name
@@ -72,10 +69,6 @@ FNET_PARTS = {
     "sub_2conv_less.conv1": "decoder.{}.0.conv", "sub_2conv_less.bn1": "decoder.{}.0.normalize",
     "sub_2conv_less.conv2": "decoder.{}.1.conv", "sub_2conv_less.bn2": "decoder.{}.1.normalize",
 }  # fmt: skip
-FNET_OUTPUT = {
-    "conv_out.weight": "head.location_conv/kernel",
-    "conv_out.bias": "head.location_conv/bias",
-}
 FNET_ROLES = {
     "conv": {"weight": "kernel", "bias": "bias"},
     "normalize": {
@@ -83,13 +76,11 @@ FNET_ROLES = {
         "running_mean": "moving_mean", "running_var": "moving_variance",
     },
 }  # fmt: skip
+FNET_OUTPUT = {f"conv_out.{k}": f"head.location_conv/{v}" for k, v in FNET_ROLES["conv"].items()}
 
 
 def fnet_name(name: str) -> str:
-    """Return the name in a model folder of an entry of pytorch_fnet's state, else `name` itself.
-
-    Each `sub_u` is a level down: `net_recurse.sub_u.convt.weight` is `ups.1.conv/kernel`.
-    """
+    """Return our name of an entry of a state, else `name` itself; each `sub_u` is a level down."""
     match = re.fullmatch(r"net_recurse\.((?:sub_u\.)*)(.+)\.(\w+)", name)
     if match is None:
         return FNET_OUTPUT.get(name, name)
@@ -100,10 +91,7 @@ def fnet_name(name: str) -> str:
 
 
 def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a weight in torch: `(*kernel, a, b)` is `(b, a, *kernel)` there.
-
-    This holds for convolutions, (in, out) here, and transposed ones, (out, in) here.
-    """
+    """Return the shape in torch: `(*kernel, a, b)` is `(b, a, *kernel)`, if transposed, too."""
     return (shape[-1], shape[-2], *shape[:-2]) if len(shape) > 1 else tuple(shape)
 
 
