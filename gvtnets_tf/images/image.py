@@ -14,9 +14,8 @@ class Image:
     """Pixels, in memory or on disk, with the names of their axes and channels.
 
     Attributes:
-        array: array-like with `shape`, `dtype` and slicing: `numpy.ndarray`,
-            `numpy.memmap`, `LazyArray` or a Zarr array. In the units of the file, mostly
-            camera counts.
+        array: array-like with `shape`, `dtype` and slicing (`numpy.ndarray`, `LazyArray`, a Zarr
+            array), in the units of the file, mostly camera counts.
         axes: str. One letter of `TCZYX` per axis of `array`, in its order.
         voxel_size: mapping from axis letter to micrometers, `T` to seconds. An axis that was
             not calibrated has no entry.
@@ -85,9 +84,6 @@ class Image:
         Args:
             region: mapping from axis letter to `(start, stop)` in voxels, e.g. `{"X": (0, 440)}`.
 
-        Returns:
-            `Image`.
-
         Raises:
             ValueError: if an axis is unknown or a range is empty or outside the image.
         """
@@ -103,8 +99,7 @@ class Image:
     def select_channels(self, channels: Sequence[int | str] | None) -> "Image":
         """Select channels by index or name, in the given order; `None` selects all.
 
-        Returns:
-            `Image`. Neighboring channels in ascending order are not read yet.
+        Neighboring channels in ascending order are not read yet.
 
         Raises:
             ValueError: if `channels` is empty, or names a channel that the image lacks.
@@ -128,22 +123,16 @@ class Image:
         selected = tuple(names[i] for i in indices) if names else ()
         if "C" not in self.axes:
             return replace(self, channel_names=selected)
-        axis, first = self.axes.index("C"), indices[0]
-        if indices == list(range(first, first + len(indices))):
-            # Neighboring channels are a slice, which is not read yet.
-            index = (slice(None),) * axis + (slice(first, first + len(indices)),)
-            return replace(self, array=self.array[index], channel_names=selected)
-        array = np.take(self.array[...], indices, axis=axis)
+        first, stop = indices[0], indices[0] + len(indices)
+        if indices == list(range(first, stop)):
+            return replace(self.crop({"C": (first, stop)}), channel_names=selected)
+        array = np.take(self.array[...], indices, axis=self.axes.index("C"))
         return replace(self, array=array, channel_names=selected)
 
     def split_along(self, letters: str) -> list["Image"]:
-        """Split the image along some axes, without reading it.
+        """Split the image along some axes, e.g. `"T"`, without reading it.
 
-        Args:
-            letters: str. Axes to remove, e.g. `"T"`; letters that the image lacks are ignored.
-
-        Returns:
-            List of `Image` without these axes, in order.
+        Letters that the image lacks are ignored. The parts lack these axes and are in order.
         """
         letter = next((letter for letter in letters if letter in self.axes), None)
         if letter is None:

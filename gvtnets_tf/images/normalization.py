@@ -102,11 +102,7 @@ class Normalizer:
 
     @classmethod
     def parse(cls, value: "Normalizer | str | Mapping[str, Any]") -> "Normalizer":
-        """Make a `Normalizer` from its kind, or from a mapping of its arguments.
-
-        Raises:
-            ValueError: if a key of the mapping is not an argument, or as the constructor.
-        """
+        """Make a `Normalizer` from its kind, or from a mapping of its arguments."""
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
@@ -131,9 +127,6 @@ class Normalizer:
             images: array `(..., channels)`, or an iterable of such arrays, of which one at a time
                 is in memory.
             name: str. Name of the images, for messages.
-
-        Returns:
-            `Affine`.
 
         Raises:
             ValueError: if a value is NaN, infinite or not a real number, or if a channel is
@@ -162,13 +155,8 @@ class Normalizer:
     def measure_images(self, images: Sequence[Image], name: str) -> Affine:
         """Measure the map of several `Image` together, each channel where it was acquired.
 
-        Args:
-            images: sequence of `Image`, of which one at a time is read.
-            name: str. Name of the images, for messages.
-
-        Returns:
-            `Affine`. A channel that no image has gets offset 0 and gain 1, or those of a
-            `"fixed"` rule.
+        One image at a time is read. A channel that no image has gets offset 0 and gain 1, or those
+        of a `"fixed"` rule.
 
         Raises:
             ValueError: as `measure`, if a channel is NaN in a part of an image, or if the images
@@ -190,17 +178,12 @@ class Normalizer:
                     acquired.append(channel)
                 elif not np.isnan(channel.numpy()).all():
                     _check_numbers(channel.numpy(), f"{name}, channel {c}")
-            rule = self._select_channel(c)
+            rule = replace(self, offset=self.offset[c : c + 1], gain=self.gain[c : c + 1])
             if acquired:
                 maps.append(rule.measure(_arrays(acquired), f"{name}, channel {c}"))
             else:
                 maps.append(Affine(np.array(rule.offset or [0.0]), np.array(rule.gain or [1.0])))
         return Affine(*(np.concatenate([getattr(m, k) for m in maps]) for k in ("offset", "gain")))
-
-    def _select_channel(self, c):
-        if self.kind != "fixed":
-            return self
-        return replace(self, offset=self.offset[c : c + 1], gain=self.gain[c : c + 1])
 
     def _statistics(self, x, samples):
         x = x.view(np.uint8) if x.dtype == bool else x  # NumPy has no percentile of a mask
@@ -209,8 +192,9 @@ class Normalizer:
         if self.kind == "unit":
             return x.min(0).astype(np.float64), x.max(0).astype(np.float64)
         if self.kind == "percentile":
-            # With an odd step, samples do not fall into the same few columns of each row.
-            return x if samples is None else x[:: (len(x) // samples) | 1]
+            # With an odd step, samples do not fall into the same few columns of each row. A copy,
+            # since a view keeps all voxels in memory.
+            return x if samples is None else x[:: (len(x) // samples) | 1].copy()
         return x.shape[-1]
 
     def _combine(self, parts):
@@ -252,10 +236,7 @@ def _arrays(images):
 def _check_numbers(array, name):
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold real numbers. Received: {array.dtype}.")
-    if array.dtype.kind != "f":
-        return
-    bad = array.size - np.count_nonzero(np.isfinite(array))
-    if bad:
+    if bad := array.size - np.count_nonzero(np.isfinite(array)):
         raise ValueError(
             f"{name} holds {bad} values that are NaN or infinite, out of {array.size}: "
             f"replace them before training or prediction."

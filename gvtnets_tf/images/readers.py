@@ -20,10 +20,7 @@ from gvtnets_tf.images.metadata import (
 
 PLANES = (".png", ".tif", ".tiff")
 SIGNATURES = {
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",  # BigTIFF
-    b"MM\0+": "TIFF",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),  # "+" is BigTIFF
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\x93NUMPY": "npy",
     b"ZISRAWFI": "CZI",
@@ -79,13 +76,7 @@ def read(path: str | Path, axes: str | None = None) -> Image:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read the metadata that `write` stored with an image.
-
-    Args:
-        path: file or `.zarr` folder.
-
-    Returns:
-        Mapping, empty if the file has none.
+    """Read the metadata that `write` stored with an image; a file without gives an empty mapping.
 
     Raises:
         FileNotFoundError, ValueError: as `read`.
@@ -118,7 +109,6 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
         List of `(input, target)`, both `Image`. The target of a projection has axes `CYX`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
         ValueError: naming the file, if it is damaged, holds Python objects or lacks an
             array, or if the shapes of `X` and `Y` do not match.
 
@@ -138,16 +128,13 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
         path.open("rb") as raw,
         np.load(raw, allow_pickle=False) as file,
     ):
-        arrays = {key: file[key] for key in ("X", "Y", "axes") if key in file.files}
-        if len(arrays) < 2 + ("axes" in arrays):
+        if not {"X", "Y"} <= set(file.files):
             raise ValueError(f"it needs arrays X and Y and holds {', '.join(file.files)}")
-    x, y = arrays["X"], arrays["Y"]
-    if "axes" in arrays:
-        axes = str(arrays["axes"].astype(str))
-    else:
-        x, y, axes = x[None], y[None], "SCZYX"
+        x, y, axes = file["X"], file["Y"], file.get("axes")
+    if axes is None:
+        x, y, axes = x[None], y[None], np.array("SCZYX")
     try:
-        axes = check_axes(axes, x.ndim, allowed="SCZYX")
+        axes = check_axes(str(axes.astype(str)), x.ndim, allowed="SCZYX")
         y, y_axes = _align_target(x, y, axes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -176,7 +163,6 @@ def _align_target(x, y, axes):
 
 
 def _detect_format(path):
-    """Detect the format from the content of a file or folder."""
     _check_exists(path)
     if path.is_dir():
         return "zarr" if path.suffix.lower() == ".zarr" or ome_zarr.is_zarr(path) else "series"
@@ -201,8 +187,7 @@ def _check_exists(path):
 
 def _read_record(path):
     readers = {"zarr": ome_zarr.read_record, "TIFF": tiff.read_record, "PNG": png.read_record}
-    reader = readers.get(_detect_format(path))
-    return reader(path) if reader else {}
+    return readers.get(_detect_format(path), lambda _: {})(path)
 
 
 def _read_npy(path, axes):
@@ -222,9 +207,10 @@ def _read_series(folder, axes):
         )
     if axes is None:
         log_pages_are_z(folder)
-    first = read(planes[0], axes and axes[1:])
+    plane_axes = axes and axes[1:]
+    first = read(planes[0], plane_axes)
     for plane in planes:
-        image = read(plane, axes and axes[1:])  # closed at once: there may be hundreds
+        image = read(plane, plane_axes)  # closed at once: there may be hundreds
         same = (image.shape, image.array.dtype) == (first.shape, first.array.dtype)
         if not same or (axes is None and image.axes != "YX"):
             raise ValueError(
@@ -235,7 +221,7 @@ def _read_series(folder, axes):
 
     def read_plane(number):
         # A copy, since a mapped file stays open as long as its pixels are referenced.
-        return np.array(read(planes[number], axes and axes[1:]).array)
+        return np.array(read(planes[number], plane_axes).array)
 
     shape = (len(planes), *first.shape)
     pages = PagedArray(read_plane, shape, first.shape, first.array.dtype)

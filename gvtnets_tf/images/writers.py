@@ -26,11 +26,7 @@ COLOR = re.compile("#[0-9a-f]{6}", re.IGNORECASE)
 def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
     """Round and clip an array of real numbers to the range of a dtype of `DTYPES`.
 
-    Returns:
-        The array, and the fraction of its values, 0 to 1, outside the range after rounding.
-
-    Raises:
-        ValueError: for another dtype, complex numbers, or NaN that an integer type cannot hold.
+    Returns the array, and the fraction of its values, 0 to 1, outside the range after rounding.
     """
     array = np.asarray(array)
     dtype = np.dtype(check_choice("dtype", str(dtype), DTYPES))
