@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gvtnets_tf.atomic_files import atomic_write
-from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.images.image import Image
 
 CONTRAST = (0.5, 99.8)  # percentiles shown as black and as the full color
@@ -60,7 +59,7 @@ def write_merged_figure(
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
 
-    stack = rearrange(image.array, image.axes, "TCZYX")
+    stack = image.numpy("TCZYX")
     planes = stack[len(stack) // 2].max(1)
     pixels = blend_channels(planes, [contrast_limits(plane) for plane in planes], colors)
     height, width = pixels.shape[:2]
@@ -90,7 +89,7 @@ def write_movie(
     from PIL import Image as Picture
 
     check_movie(image.sizes, plane, image.name)
-    stack = rearrange(image.array, image.axes, "CTZYX")
+    stack = image.numpy("CTZYX")
     planes = stack[:, :, stack.shape[2] // 2 if plane is None else plane]
     limits = [contrast_limits(plane) for plane in planes]
     colors = colors or choose_colors(len(planes))

@@ -121,22 +121,16 @@ def log_once(message: str) -> None:
     logger.warning(message)
 
 
-def log_pages_are_z(path: Path) -> None:
-    """Log that pages without axes are read as Z."""
-    log_once(
-        f"{path}: pages without axes are taken as Z; say otherwise with --axes, e.g. --axes TYX."
-    )
-
-
 def guess_axes(path: Path, ndim: int) -> str:
-    """Return the axes of an array whose file names none: `YX` or `ZYX`; others raise."""
+    """Return the axes of an array whose file names none: `YX`, or `ZYX` with a message."""
     if ndim not in (2, 3):
         raise ValueError(
             f"{path} has {ndim} axes and does not name them: say which they are with --axes, "
             f"e.g. --axes CZYX."
         )
     if ndim == 3:
-        log_pages_are_z(path)
+        advice = "say otherwise with --axes, e.g. --axes TYX."
+        log_once(f"{path}: pages without axes are taken as Z; {advice}")
     return "ZYX"[-ndim:]
 
 

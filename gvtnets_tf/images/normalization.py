@@ -20,8 +20,7 @@ class Affine:
     """The map `(x - offset) / gain` from the units of an image to normalized values.
 
     Attributes:
-        offset: array `(channels,)`, in the units of the image, mostly camera counts.
-        gain: array `(channels,)`, in the units of the image.
+        offset, gain: arrays `(channels,)`, in the units of the image, mostly camera counts.
 
     Examples:
         >>> affine = Affine(offset=np.array([100.0]), gain=np.array([50.0]))
@@ -53,16 +52,14 @@ class Normalizer:
         kind: str. `"percentile"` maps two percentiles to 0 and 1; `"zscore"` subtracts the mean
             and divides by the standard deviation (ddof 0); `"unit"` maps the minimum and the
             maximum to -1 and 1; `"fixed"` takes `offset` and `gain`; `"none"` is the identity.
-        low: float. Percentile mapped to 0, `0 <= low < high`.
-        high: float. Percentile mapped to 1, `low < high <= 100`.
-        offset: float, or sequence of float, one per channel; only of `"fixed"`.
-        gain: float, or sequence of float, one per channel; only of `"fixed"`, not zero.
+        low, high: float. Percentiles mapped to 0 and to 1, `0 <= low < high <= 100`.
+        offset, gain: float, or sequence of float, one per channel; only of `"fixed"`, which needs
+            both. No gain is zero.
         scope: str. `"image"` measures each image separately, `"dataset"` all training images
             together.
 
     Raises:
-        ValueError: if `kind` or `scope` is unknown, if the percentiles are out of order, if a
-            `"fixed"` rule lacks `offset` or `gain`, or if a gain is zero.
+        ValueError: for other arguments.
 
     Examples:
         >>> stack = np.array([[2.0], [4.0], [6.0]])  # three voxels of one channel

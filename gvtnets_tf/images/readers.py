@@ -12,21 +12,12 @@ from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
 from gvtnets_tf.images.metadata import (
     file_stem,
     guess_axes,
-    log_pages_are_z,
     name_file_in_errors,
     natural_key,
     restore_image,
 )
 
 PLANES = (".png", ".tif", ".tiff")
-SIGNATURES = {
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),  # "+" is BigTIFF
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\x93NUMPY": "npy",
-    b"ZISRAWFI": "CZI",
-    b"\xda\xce\xbe\n": "ND2",
-    b"\0\0\0\x0cjP  ": "ND2",  # the older kind, in JPEG 2000
-}
 
 
 def read(path: str | Path, axes: str | None = None) -> Image:
@@ -49,7 +40,6 @@ def read(path: str | Path, axes: str | None = None) -> Image:
         meant for printing are ignored.
 
     Raises:
-        FileNotFoundError: if there is no such file or folder.
         ValueError: naming the file, if it is empty, damaged or not an image, or if its axes are
             unknown. A damaged page is reported when it is read.
         ModuleNotFoundError: naming the extra that reads this format.
@@ -63,16 +53,7 @@ def read(path: str | Path, axes: str | None = None) -> Image:
         ('cells', {'C': 2, 'Y': 4, 'X': 5})
     """
     path = Path(path)
-    reader = {
-        "zarr": ome_zarr.read,
-        "series": _read_series,
-        "TIFF": tiff.read,
-        "PNG": png.read,
-        "npy": _read_npy,
-        "CZI": czi_nd2.read_czi,
-        "ND2": czi_nd2.read_nd2,
-    }[_detect_format(path)]
-    return reader(path, axes and check_axes(axes))
+    return _choose_reader(path)(path, axes and check_axes(axes))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -162,15 +143,16 @@ def _align_target(x, y, axes):
     return y, y_axes
 
 
-def _detect_format(path):
+def _choose_reader(path):
     _check_exists(path)
     if path.is_dir():
-        return "zarr" if path.suffix.lower() == ".zarr" or ome_zarr.is_zarr(path) else "series"
+        zarr = path.suffix.lower() == ".zarr" or ome_zarr.is_zarr(path)
+        return ome_zarr.read if zarr else _read_series
     with path.open("rb") as file:
         start = file.read(8)
-    for magic, kind in SIGNATURES.items():
-        if start.startswith(magic):
-            return kind
+    for signature, reader in SIGNATURES.items():
+        if start.startswith(signature):
+            return reader
     hint = " Read it with `read_npz`." if path.suffix == ".npz" else ""
     raise ValueError(
         f"{path} is not an image that can be read: TIFF, PNG, .npy, CZI, ND2, a .zarr folder or a "
@@ -186,8 +168,8 @@ def _check_exists(path):
 
 
 def _read_record(path):
-    readers = {"zarr": ome_zarr.read_record, "TIFF": tiff.read_record, "PNG": png.read_record}
-    return readers.get(_detect_format(path), lambda _: {})(path)
+    reader = _choose_reader(path)
+    return next((m.read_record(path) for m in (ome_zarr, tiff, png) if m.read is reader), {})
 
 
 def _read_npy(path, axes):
@@ -206,7 +188,7 @@ def _read_series(folder, axes):
             f"Received: {len(planes)} planes of {' and '.join(kinds) or 'no kind'}."
         )
     if axes is None:
-        log_pages_are_z(folder)
+        guess_axes(folder, 3)
     plane_axes = axes and axes[1:]
     first = read(planes[0], plane_axes)
     for plane in planes:
@@ -232,3 +214,13 @@ def _read_series(folder, axes):
 
 def _is_plane(path):
     return path.suffix.lower() in PLANES and not path.name.startswith(".")
+
+
+SIGNATURES = {
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff.read),  # "+" is BigTIFF
+    b"\x89PNG\r\n\x1a\n": png.read,
+    b"\x93NUMPY": _read_npy,
+    b"ZISRAWFI": czi_nd2.read_czi,
+    b"\xda\xce\xbe\n": czi_nd2.read_nd2,
+    b"\0\0\0\x0cjP  ": czi_nd2.read_nd2,  # the older kind, in JPEG 2000
+}

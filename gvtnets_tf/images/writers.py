@@ -36,7 +36,7 @@ def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
         return array, 0.0
     whole = dtype.kind in "iu"
     limits = np.iinfo(dtype) if whole else np.finfo(dtype)
-    low, high = (limits.min, limits.max) if whole else (float(limits.min), float(limits.max))
+    low, high = limits.min, limits.max
     # Wide enough for both dtypes, so that a limit such as 2**32 - 1 is exact.
     values = array.astype(np.result_type(array, dtype), copy=False)
     if whole and array.dtype.kind == "f":
@@ -79,9 +79,6 @@ def write(
         colors: sequence of `"#rrggbb"`, one per channel, for display.
         force: bool. Replace an existing `path`.
 
-    Returns:
-        `Path` of the file.
-
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
         ValueError: if the suffix is unknown, or if the format cannot hold the image.
@@ -99,15 +96,14 @@ def write(
     writer = WRITERS[_image_suffix(path)]
     _check_channels(image, colors)
     record = describe_image(image, metadata)
+    image = replace(image, name=image.name or file_stem(path))
     with atomic_write(path, force) as beside:
         if dtype is not None:
             array, clipped = cast(image.array[...], dtype)
             image = replace(image, array=array)
             if clipped:
                 logger.warning(f"{path}: {clipped:.2%} of the values were clipped to {dtype}.")
-        writer(
-            beside, replace(image, name=image.name or file_stem(path)), record, tuple(colors or ())
-        )
+        writer(beside, image, record, tuple(colors or ()))
     return path
 
 
