@@ -38,14 +38,12 @@ def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
+        aside = beside.with_name(beside.name + ".old")
         # A rename replaces a file by a file, and nothing else.
         if os.path.lexists(path) and (_is_folder(path) or _is_folder(beside)):
-            aside = beside.with_name(beside.name + ".old")
             os.replace(path, aside)
-            os.replace(beside, path)
-            shutil.rmtree(aside) if _is_folder(aside) else aside.unlink()
-        else:
-            os.replace(beside, path)
+        os.replace(beside, path)
+        remove(aside)
     except OSError as error:
         raise describe_failed_write(path, error) from error
     finally:

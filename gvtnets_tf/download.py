@@ -29,10 +29,8 @@ def fetch(
     SHA-1 of `blob SIZE`, a zero byte and the content. A file of unknown size may have `largest`
     bytes; the server may stay silent for `timeout` seconds.
 
-    Raises:
-        FileNotFoundError, ConnectionError, TimeoutError: as `describe_failure`.
-        ValueError: for another scheme, or a file of another size or digest.
-        OSError: if the file cannot be written (no space, no permission).
+    Raises as `describe_failure` and `atomic_write`, and a `ValueError` for another scheme, or for a
+    file of another size or digest.
     """
     path, known = Path(path), (size, digest) != (None, None)
     if not url.startswith(("http://", "https://")):
@@ -105,12 +103,10 @@ def describe_failure(url: str, error: requests.RequestException, timeout: float)
 def _find_fault(file, size, digest):
     """Say how a file differs from what it must be; empty where it does not."""
     length = file.stat().st_size
-    if size is not None and length != size:
+    if size not in (None, length):
         return f"it has {length} bytes, not {size}"
-    if digest is not None:
-        own = compute_digest(file, digest.partition(":")[0])
-        if own != digest:
-            return f"it is {own}, not {digest}"
+    if digest and (own := compute_digest(file, digest.partition(":")[0])) != digest:
+        return f"it is {own}, not {digest}"
     return ""
 
 

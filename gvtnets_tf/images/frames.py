@@ -16,16 +16,13 @@ def join_frames(
     name: str = "the series",
     step: float | None = None,
 ) -> Image:
-    """Join frames to a time series; each is read when its pixels are needed.
+    """Join frames to a time series, with axis T in front; pixels are read when they are needed.
 
     Args:
         frames: sequence of arrays or of `Image`, all of one shape.
         axes: str. One letter of `CZYX` per axis of an array; ignored for an `Image`.
         name: str. Name of the series, for messages.
         step: float or `None`. Time between frames in seconds.
-
-    Returns:
-        `Image` with axis T in front.
 
     Raises:
         ValueError: if there are no frames, or if one differs from the first in shape or axes.

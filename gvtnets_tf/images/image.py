@@ -64,10 +64,7 @@ class Image:
 
     @property
     def missing(self) -> tuple[bool, ...]:
-        """One bool per channel, `True` for a channel that was not acquired.
-
-        Such a channel is NaN throughout; only its first voxel is read.
-        """
+        """One bool per channel, `True` if it was not acquired: NaN, of which one voxel is read."""
         if np.dtype(self.array.dtype).kind != "f":
             return (False,) * self.sizes.get("C", 1)
         corner = self.array[tuple(slice(None) if a == "C" else 0 for a in self.axes)]
@@ -81,11 +78,8 @@ class Image:
     def crop(self, region: Mapping[str, tuple[int, int]]) -> "Image":
         """Crop a block, without reading it if the array is on disk.
 
-        Args:
-            region: mapping from axis letter to `(start, stop)` in voxels, e.g. `{"X": (0, 440)}`.
-
-        Raises:
-            ValueError: if an axis is unknown or a range is empty or outside the image.
+        `region` maps axis letters to `(start, stop)` in voxels, e.g. `{"X": (0, 440)}`. An unknown
+        axis, or a range that is empty or outside the image, is a `ValueError`.
         """
         for letter, (start, stop) in region.items():
             if letter not in self.axes or not 0 <= start < stop <= self.sizes[letter]:
@@ -99,10 +93,8 @@ class Image:
     def select_channels(self, channels: Sequence[int | str] | None) -> "Image":
         """Select channels by index or name, in the given order; `None` selects all.
 
-        Neighboring channels in ascending order are not read yet.
-
-        Raises:
-            ValueError: if `channels` is empty, or names a channel that the image lacks.
+        Neighboring channels in ascending order are not read yet. No channel, or one that the image
+        lacks, is a `ValueError`.
         """
         if channels is None:
             return self
@@ -130,10 +122,7 @@ class Image:
         return replace(self, array=array, channel_names=selected)
 
     def split_along(self, letters: str) -> list["Image"]:
-        """Split the image along some axes, e.g. `"T"`, without reading it.
-
-        Letters that the image lacks are ignored. The parts lack these axes and are in order.
-        """
+        """Split the image along some axes, e.g. `"T"`, without reading it; others are ignored."""
         letter = next((letter for letter in letters if letter in self.axes), None)
         if letter is None:
             return [self]

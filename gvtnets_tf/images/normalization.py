@@ -67,8 +67,7 @@ class Normalizer:
         array([-1.,  0.,  1.], dtype=float32)
 
     Reference:
-        Percentiles 2 and 99.8 as in CSBDeep: Weigert et al. (2018), Content-aware
-        image restoration, Nat. Methods 15, 1090-1097.
+        Percentiles 2 and 99.8 as in CSBDeep: Weigert et al. (2018), Nat. Methods 15, 1090-1097.
         https://doi.org/10.1038/s41592-018-0216-7
     """
 
@@ -130,8 +129,7 @@ class Normalizer:
                 constant.
         """
         one = hasattr(images, "ndim") or not isinstance(images, Iterable)
-        arrays = [images] if one else images
-        samples = None if one else SAMPLES
+        arrays, samples = ([images], None) if one else (images, SAMPLES)
         parts = []
         for array in map(np.asarray, arrays):
             _check_numbers(array, name)
@@ -153,11 +151,8 @@ class Normalizer:
         """Measure the map of several `Image` together, each channel where it was acquired.
 
         One image at a time is read. A channel that no image has gets offset 0 and gain 1, or those
-        of a `"fixed"` rule.
-
-        Raises:
-            ValueError: as `measure`, if a channel is NaN in a part of an image, or if the images
-                differ in their number of channels.
+        of a `"fixed"` rule. A `ValueError` is as of `measure`, of a channel that is NaN in a part
+        of an image, or of images that differ in their number of channels.
         """
         missing = [image.missing for image in images]
         counts = sorted(set(map(len, missing)))

@@ -5,17 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from gvtnets_tf.images import metadata
 from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.formats import czi_nd2, ome_zarr, png, tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
-from gvtnets_tf.images.metadata import (
-    file_stem,
-    guess_axes,
-    name_file_in_errors,
-    natural_key,
-    restore_image,
-)
 
 PLANES = (".png", ".tif", ".tiff")
 
@@ -57,10 +51,7 @@ def read(path: str | Path, axes: str | None = None) -> Image:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read the metadata that `write` stored with an image; a file without gives an empty mapping.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read`.
+    """Read the metadata that `write` stored with an image, empty if there is none.
 
     Examples:
         >>> import tempfile
@@ -105,7 +96,7 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
     _check_exists(path)
     # Opened here, because NumPy does not close a damaged file.
     with (
-        name_file_in_errors(path, "npz"),
+        metadata.name_file_in_errors(path, "npz"),
         path.open("rb") as raw,
         np.load(raw, allow_pickle=False) as file,
     ):
@@ -121,7 +112,8 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
         raise ValueError(f"{path}: {error}") from error
     x, y = np.moveaxis(x, axes.index("S"), 0), np.moveaxis(y, y_axes.index("S"), 0)
     axes, y_axes = axes.replace("S", ""), y_axes.replace("S", "")
-    names = [f"{file_stem(path)}_{i}" for i in range(len(x))] if len(x) > 1 else [file_stem(path)]
+    stem = metadata.file_stem(path)
+    names = [f"{stem}_{i}" for i in range(len(x))] if len(x) > 1 else [stem]
     return [
         (Image(a, axes, name=name), Image(b, y_axes, name=name)) for a, b, name in zip(x, y, names)
     ]
@@ -173,14 +165,14 @@ def _read_record(path):
 
 
 def _read_npy(path, axes):
-    with name_file_in_errors(path, ".npy"):
+    with metadata.name_file_in_errors(path, ".npy"):
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    axes = axes or guess_axes(path, pixels.ndim)
-    return restore_image(path, pixels, axes, {"axes": axes})
+    axes = axes or metadata.guess_axes(path, pixels.ndim)
+    return metadata.restore_image(path, pixels, axes, {"axes": axes})
 
 
 def _read_series(folder, axes):
-    planes = sorted((p for p in folder.iterdir() if _is_plane(p)), key=natural_key)
+    planes = sorted((p for p in folder.iterdir() if _is_plane(p)), key=metadata.natural_key)
     kinds = sorted({p.suffix.lower() for p in planes})
     if not planes or len(kinds) > 1:
         raise ValueError(
@@ -188,7 +180,7 @@ def _read_series(folder, axes):
             f"Received: {len(planes)} planes of {' and '.join(kinds) or 'no kind'}."
         )
     if axes is None:
-        guess_axes(folder, 3)
+        metadata.guess_axes(folder, 3)
     plane_axes = axes and axes[1:]
     first = read(planes[0], plane_axes)
     for plane in planes:
@@ -209,7 +201,7 @@ def _read_series(folder, axes):
     pages = PagedArray(read_plane, shape, first.shape, first.array.dtype)
     pixels = LazyArray(folder, pages, "a series")
     record = {"voxel_size": dict(first.voxel_size), "channel_names": first.channel_names}
-    return restore_image(folder, pixels, (axes or "Z")[0] + first.axes, record)
+    return metadata.restore_image(folder, pixels, (axes or "Z")[0] + first.axes, record)
 
 
 def _is_plane(path):

@@ -38,7 +38,6 @@ def resample(
     returns each voxel to its place.
 
     Args:
-        image: `Image`.
         voxel_size: mapping from axis letter to micrometers; an axis that it lacks is not
             resampled. An axis of `n` voxels gets `round(n * factor)`, at least one.
         order: int, 0 to 5. Order of the spline; 3 is cubic.
@@ -85,9 +84,7 @@ def resample(
 def resize(image: Image, scale: Sequence[float]) -> Image:
     """Resize an image in memory as `resample` does, by factors, with or without a voxel size.
 
-    Args:
-        image: `Image`.
-        scale: sequence of float, for Z, Y and X or for the last of them.
+    `scale` is for Z, Y and X or for the last of them.
 
     Examples:
         >>> image = Image(np.zeros((4, 6)), "YX", {"Y": 0.5, "X": 0.5})

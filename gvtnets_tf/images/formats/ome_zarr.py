@@ -1,8 +1,4 @@
-"""OME-Zarr: versions 0.4 and 0.5 are read, 0.5 is written.
-
-Reference:
-    Next-generation file formats (NGFF), https://ngff.openmicroscopy.org/0.5/
-"""
+"""OME-Zarr, https://ngff.openmicroscopy.org/0.5/: 0.4 and 0.5 are read, 0.5 is written."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -35,17 +35,13 @@ LOSS = re.compile("missing|failed|incomplete|corrupt|out of range|expected", re.
 
 def read(path: Path, axes: str | None = None) -> Image:
     """Read the first series of a TIFF file; see `readers.read`."""
-    with (
-        name_file_in_errors(path, "TIFF"),
-        _decoder_warnings() as warnings,
-        tifffile.TiffFile(path) as tif,
-    ):
+    with name_file_in_errors(path, "TIFF"), _losses() as losses, tifffile.TiffFile(path) as tif:
         _check_length(tif)
         series, record = tif.series[0], _parse_metadata(tif)
         shape, letters = _layout(series, axes)
         pixels = _pixels(path, series, shape)
-        if warnings:
-            raise ValueError(warnings[0])
+        if losses:
+            raise ValueError(losses[0])
         if len(tif.series) > 1:
             log_once(f"{path}: holds {len(tif.series)} images; the first, {series.shape}, is read.")
     if axes is None:
@@ -55,7 +51,7 @@ def read(path: Path, axes: str | None = None) -> Image:
 
 def read_record(path: Path) -> dict:
     """Read the record of a TIFF file, with its `"colors"`; see `metadata.describe_image`."""
-    with name_file_in_errors(path, "TIFF"), _decoder_warnings(), tifffile.TiffFile(path) as tif:
+    with name_file_in_errors(path, "TIFF"), _losses(), tifffile.TiffFile(path) as tif:
         return _parse_metadata(tif)
 
 
@@ -118,18 +114,18 @@ def _save(path, pixels, **kwargs):
 
 
 @contextlib.contextmanager
-def _decoder_warnings():
+def _losses():
     """Collect losses that tifffile only logs, such as planes replaced by zeros."""
-    messages, handler = [], logging.Handler()
+    losses, handler = [], logging.Handler()
 
     def collect(entry):
         if entry.levelno >= logging.ERROR or LOSS.search(entry.getMessage()):
-            messages.append(entry.getMessage())
+            losses.append(entry.getMessage())
 
     handler.emit = collect
     tifffile.logger().addHandler(handler)
     try:
-        yield messages
+        yield losses
     finally:
         tifffile.logger().removeHandler(handler)
 
@@ -177,11 +173,11 @@ def _pixels(path, series, shape):
 
 def _read_page(path, offset):
     """Decode the page whose description begins at `offset`."""
-    with _decoder_warnings() as warnings, tifffile.TiffFile(path) as tif:
+    with _losses() as losses, tifffile.TiffFile(path) as tif:
         tif.filehandle.seek(offset)
         pixels = tifffile.TiffPage(tif, index=0).asarray()
-        if warnings:
-            raise ValueError(warnings[0])
+        if losses:
+            raise ValueError(losses[0])
     return pixels
 
 
