@@ -81,7 +81,7 @@ def write_movie(
     colors: Sequence[str] | None = None,
     force: bool = False,
 ) -> None:
-    """Write one plane of a time series as a looping GIF, each channel with one contrast for all.
+    """Write one plane of a time series as a looping GIF, with one contrast for all frames.
 
     `plane` counts along Z, negative from the end; `None` is the central one. `colors` are as of
     `write_merged_figure`; `None` calls `choose_colors`.

@@ -64,7 +64,8 @@ class Image:
 
     @property
     def missing(self) -> tuple[bool, ...]:
-        """One bool per channel, `True` if it was not acquired: NaN, of which one voxel is read."""
+        """One bool per channel, `True` if it is NaN, as one that was not acquired is throughout."""
+        # Only the first voxel of each channel is read.
         if np.dtype(self.array.dtype).kind != "f":
             return (False,) * self.sizes.get("C", 1)
         corner = self.array[tuple(slice(None) if a == "C" else 0 for a in self.axes)]
@@ -93,8 +94,8 @@ class Image:
     def select_channels(self, channels: Sequence[int | str] | None) -> "Image":
         """Select channels by index or name, in the given order; `None` selects all.
 
-        Neighboring channels in ascending order are not read yet. No channel, or one that the image
-        lacks, is a `ValueError`.
+        Neighboring channels in ascending order are not read yet. An empty sequence, or a channel
+        that the image lacks, is a `ValueError`.
         """
         if channels is None:
             return self
@@ -122,7 +123,7 @@ class Image:
         return replace(self, array=array, channel_names=selected)
 
     def split_along(self, letters: str) -> list["Image"]:
-        """Split the image along some axes, e.g. `"T"`, without reading it; others are ignored."""
+        """Split the image along those of the axes `letters` that it has, without reading it."""
         letter = next((letter for letter in letters if letter in self.axes), None)
         if letter is None:
             return [self]

@@ -151,8 +151,8 @@ class Normalizer:
         """Measure the map of several `Image` together, each channel where it was acquired.
 
         One image at a time is read. A channel that no image has gets offset 0 and gain 1, or those
-        of a `"fixed"` rule. A `ValueError` is as of `measure`, of a channel that is NaN in a part
-        of an image, or of images that differ in their number of channels.
+        of a `"fixed"` rule. Raises as `measure`, if a channel is NaN in a part of an image, or if
+        the images differ in their number of channels.
         """
         missing = [image.missing for image in images]
         counts = sorted(set(map(len, missing)))
