@@ -36,7 +36,6 @@ def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
         return array, 0.0
     whole = dtype.kind in "iu"
     limits = np.iinfo(dtype) if whole else np.finfo(dtype)
-    low, high = limits.min, limits.max
     # Wide enough for both dtypes, so that a limit such as 2**32 - 1 is exact.
     values = array.astype(np.result_type(array, dtype), copy=False)
     if whole and array.dtype.kind == "f":
@@ -46,8 +45,8 @@ def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
                 f"{values.size} values."
             )
         values = np.rint(values)
-    outside = int(np.count_nonzero((values < low) | (values > high)))
-    return np.clip(values, low, high).astype(dtype), outside / max(1, values.size)
+    outside = int(np.count_nonzero((values < limits.min) | (values > limits.max)))
+    return np.clip(values, limits.min, limits.max).astype(dtype), outside / max(1, values.size)
 
 
 def write(
