@@ -10,14 +10,7 @@ from pathlib import Path
 
 
 def check_writable(path: str | Path, force: bool = False) -> Path:
-    """Return `path` as a `Path` if it can be written, before hours of computation.
-
-    Missing parent folders are allowed.
-
-    Raises:
-        FileExistsError: if `path` exists and `force` is `False`.
-        PermissionError: if the folder of `path` is not writable.
-    """
+    """Return `path` if it can be written, now or in a new folder, before hours of computation."""
     path = Path(path)
     if path.exists() and not force:
         raise FileExistsError(
@@ -35,33 +28,22 @@ def check_writable(path: str | Path, force: bool = False) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
-    """Write a temporary file or folder beside `path`, then rename it.
+    """Yield a new path beside `path`, with its suffixes, and rename it to `path` at the end.
 
-    Args:
-        path: file or folder to write. Missing parent folders are made.
-        force: bool. Replace an existing `path`.
-
-    Yields:
-        `Path` in the same folder, with the suffixes of `path`, that does not exist yet: create
-        a file or a folder there. On an error it is removed and `path` does not change.
-
-    Raises:
-        FileExistsError, PermissionError: as `check_writable`.
-        OSError: with the path and the reason, such as a full disk.
+    Create a file or a folder there; parent folders are made. On an error it is removed and `path`
+    does not change.
     """
     path = check_writable(path, force)
     beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
+        aside = beside.with_name(beside.name + ".old")
         # A rename replaces a file by a file, and nothing else.
         if os.path.lexists(path) and (_is_folder(path) or _is_folder(beside)):
-            aside = beside.with_name(beside.name + ".old")
             os.replace(path, aside)
-            os.replace(beside, path)
-            shutil.rmtree(aside) if _is_folder(aside) else aside.unlink()
-        else:
-            os.replace(beside, path)
+        os.replace(beside, path)
+        remove(aside)
     except OSError as error:
         raise describe_failed_write(path, error) from error
     finally:
@@ -69,11 +51,8 @@ def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
 
 
 def describe_failed_write(path: str | Path, error: OSError) -> OSError:
-    """Return an error of the same class that names the output and the reason of the system.
-
-    An error without an error number, such as a result of this function, is returned unchanged.
-    """
-    if error.errno is None or error.strerror is None:
+    """Return an error of the same class that names the output and the reason of the system."""
+    if error.errno is None or error.strerror is None:  # such as a result of this function
         return error
     described = type(OSError(error.errno, ""))(
         f"Could not write {path}: {error.strerror}. Nothing was kept."

@@ -58,16 +58,13 @@ def _is_number(cell):
 def check_divisible(
     spatial: Sequence[int | None], factor: int | Sequence[int], name: str = "images"
 ) -> None:
-    """Raise if the size of an axis is not a multiple of the down-sampling factor of a network.
+    """Raise if the array `name` has an axis that the down-sampling of a network does not divide.
 
-    Args:
-        spatial: shape `(z, y, x)` or `(y, x)` in voxels; `None` is not checked.
-        factor: int or sequence of int, one per axis.
-        name: str. Name of the array, for messages.
+    `spatial` is its shape `(z, y, x)` or `(y, x)`, of which `None` is not checked; `factor` is of
+    all axes, or one per axis.
     """
-    factors = (factor,) * len(spatial) if isinstance(factor, int) else tuple(factor)
-    letters = "ZYX"[-len(spatial) :]
-    for letter, size, f in zip(letters, spatial, factors):
+    factors = (factor,) * len(spatial) if isinstance(factor, int) else factor
+    for letter, size, f in zip("ZYX"[-len(spatial) :], spatial, factors):
         if size is not None and size % f:
             low, high = size - size % f, size + (-size) % f
             crop = f"crop to {low} or " if low else ""

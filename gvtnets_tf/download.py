@@ -22,31 +22,15 @@ def fetch(
     url: str, path: str | Path, *, size: int | None = None, digest: str | None = None,
     largest: int = LARGEST, timeout: float = TIMEOUT, retries: int = 0, progress: bool = True,
 ) -> Path:  # fmt: skip
-    """Download a file and check it.
+    """Download a file of `size` bytes and of a digest, which are checked before it appears.
 
-    A file that is there, with this size and digest, is not fetched again; without either it
-    always is.
+    A file that is there with this size and digest is not fetched again; without either it always
+    is. `digest` is `"sha256:..."`, `"md5:..."`, or `"git:..."`, the id that git gives the file:
+    SHA-1 of `blob SIZE`, a zero byte and the content. A file of unknown size may have `largest`
+    bytes; the server may stay silent for `timeout` seconds.
 
-    Args:
-        url: str. `http://` or `https://`.
-        path: file to write, or to replace. It appears once it was checked.
-        size: int. Bytes that the file must have; more are not read.
-        digest: str. `"sha256:..."`, `"md5:..."`, or `"git:..."`, the id that git gives the
-            file: SHA-1 of `blob SIZE`, a zero byte and the content.
-        largest: int. Bytes that a file of unknown size may have.
-        timeout: float. Seconds that the server may stay silent.
-        retries: int. Attempts after the first.
-        progress: bool. Whether a bar is shown on standard error.
-
-    Returns:
-        `Path` of the file.
-
-    Raises:
-        FileNotFoundError: if the server has no such file.
-        ConnectionError: if there is no server, or it stops before the end.
-        TimeoutError: if nothing comes for `timeout` seconds.
-        ValueError: for another scheme, or a file of another size or digest.
-        OSError: if the file cannot be written (no space, no permission).
+    Raises as `describe_failure` and `atomic_write`, and a `ValueError` for another scheme, or for a
+    file of another size or digest.
     """
     path, known = Path(path), (size, digest) != (None, None)
     if not url.startswith(("http://", "https://")):
@@ -102,9 +86,8 @@ def describe_failure(url: str, error: requests.RequestException, timeout: float)
             return FileNotFoundError(
                 f"There is no file at {url} (the server said {status}). Check the address."
             )
-        return ConnectionError(
-            f"{url} was refused: the server said {status} {reason}. Try again later."
-        )
+        said = f"the server said {status} {reason}"
+        return ConnectionError(f"{url} was refused: {said}. Try again later.")
     cause = error
     while cause.__context__ is not None:
         cause = cause.__context__
@@ -120,12 +103,10 @@ def describe_failure(url: str, error: requests.RequestException, timeout: float)
 def _find_fault(file, size, digest):
     """Say how a file differs from what it must be; empty where it does not."""
     length = file.stat().st_size
-    if size is not None and length != size:
+    if size not in (None, length):
         return f"it has {length} bytes, not {size}"
-    if digest is not None:
-        own = compute_digest(file, digest.partition(":")[0])
-        if own != digest:
-            return f"it is {own}, not {digest}"
+    if digest and (own := compute_digest(file, digest.partition(":")[0])) != digest:
+        return f"it is {own}, not {digest}"
     return ""
 
 

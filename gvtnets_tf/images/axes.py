@@ -7,11 +7,7 @@ ORDER = "TCZYX"
 
 
 def check_axes(axes: str, ndim: int | None = None, allowed: str = ORDER) -> str:
-    """Return `axes` in capitals, if its letters are distinct, of `allowed`, and `ndim` in number.
-
-    Raises:
-        ValueError: naming `axes`, and `ndim` if their numbers differ.
-    """
+    """Return `axes` in capitals, if they are `ndim` distinct letters of `allowed`."""
     letters = str(axes).upper()
     if set(letters) - set(allowed) or len(set(letters)) != len(letters):
         raise ValueError(
@@ -41,10 +37,7 @@ def rearrange(array: ArrayLike, axes: str, to: str) -> np.ndarray:
             of length one; a letter that `to` lacks is dropped, and must have length one.
 
     Returns:
-        `numpy.ndarray`, a view where possible.
-
-    Raises:
-        ValueError: if an axis longer than one would be dropped.
+        `numpy.ndarray`, a view where possible. To drop an axis longer than one is a `ValueError`.
     """
     array = np.asarray(array)
     axes, to = check_axes(axes, array.ndim), check_axes(to)

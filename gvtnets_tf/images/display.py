@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gvtnets_tf.atomic_files import atomic_write
-from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.images.image import Image
 
 CONTRAST = (0.5, 99.8)  # percentiles shown as black and as the full color
@@ -27,10 +26,9 @@ def choose_colors(count: int) -> tuple[str, ...]:
 
 
 def contrast_limits(pixels: ArrayLike) -> tuple[float, float]:
-    """Measure the values displayed as black and as white: percentiles 0.5 and 99.8.
+    """Measure the values `low < high` displayed as black and white: percentiles 0.5 and 99.8.
 
-    Returns `(low, high)` with `low < high`, in the unit of `pixels`; NaN is ignored. Where the
-    percentiles are equal, as in an image of few bright voxels: the smallest and largest value.
+    Where these are equal, as in an image of few bright voxels: the smallest and largest value.
     """
     low, high = np.nanpercentile(pixels, CONTRAST)
     if not high > low:
@@ -41,8 +39,7 @@ def contrast_limits(pixels: ArrayLike) -> tuple[float, float]:
 def blend_channels(planes: np.ndarray, limits: ArrayLike, colors: Sequence[str]) -> np.ndarray:
     """Add channels `(channels, y, x)` to one RGB image `(y, x, 3)` of uint8, each in its color.
 
-    `limits` `(channels, 2)` are the values displayed as black and as the full color; see
-    `contrast_limits`.
+    `limits` is `(channels, 2)`; see `contrast_limits`.
     """
     total = np.zeros((*planes.shape[1:], 3))
     for plane, (low, high), color in zip(planes, limits, colors, strict=True):
@@ -56,13 +53,13 @@ def write_merged_figure(
 ) -> None:
     """Write a PNG figure of all channels, with a legend of channel names in their colors.
 
-    Each channel is the maximum projection along Z, between its percentiles 0.5 and 99.8. Of a
-    time series, the figure shows the central frame. `colors` are `"#rrggbb"`, one per channel.
+    Each channel is the maximum projection along Z, of the central frame of a time series, between
+    its `contrast_limits`. `colors` are `"#rrggbb"`, one per channel.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
 
-    stack = rearrange(image.array, image.axes, "TCZYX")
+    stack = image.numpy("TCZYX")
     planes = stack[len(stack) // 2].max(1)
     pixels = blend_channels(planes, [contrast_limits(plane) for plane in planes], colors)
     height, width = pixels.shape[:2]
@@ -84,16 +81,15 @@ def write_movie(
     colors: Sequence[str] | None = None,
     force: bool = False,
 ) -> None:
-    """Write one plane of a time series as a looping GIF.
+    """Write one plane of a time series as a looping GIF, with one contrast for all frames.
 
-    The contrast of each channel is the same in all frames: percentiles 0.5 and 99.8 of the plane
-    over all of them. `plane` counts along Z, negative from the end; `None` is the central one.
-    `colors` are as of `write_merged_figure`; `None` calls `choose_colors`.
+    `plane` counts along Z, negative from the end; `None` is the central one. `colors` are as of
+    `write_merged_figure`; `None` calls `choose_colors`.
     """
     from PIL import Image as Picture
 
     check_movie(image.sizes, plane, image.name)
-    stack = rearrange(image.array, image.axes, "CTZYX")
+    stack = image.numpy("CTZYX")
     planes = stack[:, :, stack.shape[2] // 2 if plane is None else plane]
     limits = [contrast_limits(plane) for plane in planes]
     colors = colors or choose_colors(len(planes))

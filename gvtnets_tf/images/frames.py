@@ -16,16 +16,13 @@ def join_frames(
     name: str = "the series",
     step: float | None = None,
 ) -> Image:
-    """Join frames to a time series; each is read when its pixels are needed.
+    """Join frames to a time series, with axis T in front; pixels are read when they are needed.
 
     Args:
         frames: sequence of arrays or of `Image`, all of one shape.
         axes: str. One letter of `CZYX` per axis of an array; ignored for an `Image`.
         name: str. Name of the series, for messages.
         step: float or `None`. Time between frames in seconds.
-
-    Returns:
-        `Image` with axis T in front.
 
     Raises:
         ValueError: if there are no frames, or if one differs from the first in shape or axes.
@@ -46,10 +43,8 @@ def join_frames(
                 f"and shape {image.shape}, frame 0 {first.axes} and {first.shape}. Crop them to "
                 f"one size, or predict them apart."
             )
-    dtype = np.result_type(*(image.array.dtype for image in images))
-    pages = PagedArray(
-        lambda i: np.asarray(images[i].array), (len(images), *first.shape), first.shape, dtype
-    )
+    dtype, shape = np.result_type(*(image.array.dtype for image in images)), first.shape
+    pages = PagedArray(lambda i: images[i].numpy(), (len(images), *shape), shape, dtype)
     voxel_size = {**first.voxel_size, **({"T": step} if step else {})}
     array = LazyArray(name, pages, "a time series")
     return replace(first, array=array, axes="T" + first.axes, voxel_size=voxel_size, name=name)
@@ -58,12 +53,11 @@ def join_frames(
 def select_frames(image: Image, frames: str | slice | None) -> Image:
     """Select frames of a time series without reading them.
 
+    The entry T of the voxel size is multiplied by the step.
+
     Args:
         image: `Image` with axis T.
         frames: str `"START:STOP:STEP"` or slice, as in Python; `None` selects all.
-
-    Returns:
-        `Image`. The entry T of its voxel size is multiplied by the step.
 
     Raises:
         ValueError: if there is no axis T, if `frames` has another form, or if it selects none.

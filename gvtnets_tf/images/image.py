@@ -14,9 +14,8 @@ class Image:
     """Pixels, in memory or on disk, with the names of their axes and channels.
 
     Attributes:
-        array: array-like with `shape`, `dtype` and slicing: `numpy.ndarray`,
-            `numpy.memmap`, `LazyArray` or a Zarr array. In the units of the file, mostly
-            camera counts.
+        array: array-like with `shape`, `dtype` and slicing (`numpy.ndarray`, `LazyArray`, a Zarr
+            array), in the units of the file, mostly camera counts.
         axes: str. One letter of `TCZYX` per axis of `array`, in its order.
         voxel_size: mapping from axis letter to micrometers, `T` to seconds. An axis that was
             not calibrated has no entry.
@@ -65,10 +64,8 @@ class Image:
 
     @property
     def missing(self) -> tuple[bool, ...]:
-        """One bool per channel, `True` for a channel that was not acquired.
-
-        Such a channel is NaN throughout; only its first voxel is read.
-        """
+        """One bool per channel, `True` if it is NaN, as one that was not acquired is throughout."""
+        # Only the first voxel of each channel is read.
         if np.dtype(self.array.dtype).kind != "f":
             return (False,) * self.sizes.get("C", 1)
         corner = self.array[tuple(slice(None) if a == "C" else 0 for a in self.axes)]
@@ -82,14 +79,8 @@ class Image:
     def crop(self, region: Mapping[str, tuple[int, int]]) -> "Image":
         """Crop a block, without reading it if the array is on disk.
 
-        Args:
-            region: mapping from axis letter to `(start, stop)` in voxels, e.g. `{"X": (0, 440)}`.
-
-        Returns:
-            `Image`.
-
-        Raises:
-            ValueError: if an axis is unknown or a range is empty or outside the image.
+        `region` maps axis letters to `(start, stop)` in voxels, e.g. `{"X": (0, 440)}`. An unknown
+        axis, or a range that is empty or outside the image, is a `ValueError`.
         """
         for letter, (start, stop) in region.items():
             if letter not in self.axes or not 0 <= start < stop <= self.sizes[letter]:
@@ -103,11 +94,8 @@ class Image:
     def select_channels(self, channels: Sequence[int | str] | None) -> "Image":
         """Select channels by index or name, in the given order; `None` selects all.
 
-        Returns:
-            `Image`. Neighboring channels in ascending order are not read yet.
-
-        Raises:
-            ValueError: if `channels` is empty, or names a channel that the image lacks.
+        Neighboring channels in ascending order are not read yet. An empty sequence, or a channel
+        that the image lacks, is a `ValueError`.
         """
         if channels is None:
             return self
@@ -128,23 +116,14 @@ class Image:
         selected = tuple(names[i] for i in indices) if names else ()
         if "C" not in self.axes:
             return replace(self, channel_names=selected)
-        axis, first = self.axes.index("C"), indices[0]
-        if indices == list(range(first, first + len(indices))):
-            # Neighboring channels are a slice, which is not read yet.
-            index = (slice(None),) * axis + (slice(first, first + len(indices)),)
-            return replace(self, array=self.array[index], channel_names=selected)
-        array = np.take(self.array[...], indices, axis=axis)
+        first, stop = indices[0], indices[0] + len(indices)
+        if indices == list(range(first, stop)):
+            return replace(self.crop({"C": (first, stop)}), channel_names=selected)
+        array = np.take(self.array[...], indices, axis=self.axes.index("C"))
         return replace(self, array=array, channel_names=selected)
 
     def split_along(self, letters: str) -> list["Image"]:
-        """Split the image along some axes, without reading it.
-
-        Args:
-            letters: str. Axes to remove, e.g. `"T"`; letters that the image lacks are ignored.
-
-        Returns:
-            List of `Image` without these axes, in order.
-        """
+        """Split the image along those of the axes `letters` that it has, without reading it."""
         letter = next((letter for letter in letters if letter in self.axes), None)
         if letter is None:
             return [self]

@@ -18,10 +18,8 @@ CACHE_BYTES = 512 * 2**20  # for the decoded pages of all files together
 class LazyArray:
     """A block of an array on disk: indexing crops it, `numpy.asarray` reads it.
 
-    Args:
-        path, kind: path or name, and format, for messages.
-        array: array-like whose pixels are read by indexing: a Zarr array or `PagedArray`.
-        block: tuple of int or range, one per axis of `array`; `None` is all of it.
+    `array` is read by indexing: a Zarr array or `PagedArray`. `block` holds an int or a range per
+    axis of it; `None` is all of it. `path`, or a name, and `kind`, the format, are for messages.
     """
 
     def __init__(self, path, array, kind, block=None):
@@ -31,8 +29,7 @@ class LazyArray:
         self.ndim = len(self.shape)
 
     def __getitem__(self, index):
-        index = () if index is Ellipsis else index
-        index = index if isinstance(index, tuple) else (index,)
+        index = index if isinstance(index, tuple) else () if index is Ellipsis else (index,)
         if len(index) > self.ndim:
             raise IndexError(f"{len(index)} indices into {self.ndim} axes of {self.path}")
         indices = iter((*index, *(slice(None),) * (self.ndim - len(index))))
@@ -53,30 +50,20 @@ def _to_index(part):
 
 
 class PagedArray:
-    """An array of pages, each decoded when its pixels are read.
+    """An array of pages, each decoded by `read(number)` when its pixels are read.
 
-    The pages used last stay in memory, up to `CACHE_BYTES` bytes for all arrays together.
-    Reading is safe from several threads.
-
-    Args:
-        read: function from the number of a page, counted in C order over the leading
-            axes, to its pixels.
-        shape: tuple of int. Leading axes, then those of a page.
-        page: tuple of int. Shape of a page, mostly `(Y, X)`: the last axes of `shape`.
-        dtype: dtype of the pixels.
-
-    Raises:
-        ValueError: when pixels are read, if a page has another shape than `page`.
+    Pages are counted in C order over the leading axes of `shape`; `page` is the shape of one,
+    mostly `(Y, X)`. The pages used last stay in memory, up to `CACHE_BYTES` bytes for all arrays
+    together. Reading is safe from several threads.
     """
 
     def __init__(self, read: Callable, shape: tuple, page: tuple, dtype: DTypeLike):
-        self.read, self.shape, self.page = read, tuple(shape), tuple(page)
-        self.dtype = np.dtype(dtype)
+        self.read, self.dtype = read, np.dtype(dtype)
+        self.shape, self.page = tuple(shape), tuple(page)
         # The pages of an array leave the cache with it.
         weakref.finalize(self, CACHE.remove_owner, id(self)).atexit = False
 
     def __getitem__(self, index):
-        """Read a block; `index` holds an int or a slice per axis."""
         leading = self.shape[: -len(self.page)]
         index, inner = index[: len(leading)], index[len(leading) :]
         numbers = np.arange(math.prod(leading)).reshape(leading)[index]
@@ -95,7 +82,7 @@ class PagedArray:
 
 
 class PageCache:
-    """Least recently used pages are removed first, above a limit in bytes of all together."""
+    """Pages with keys `(owner, number)`; above the limit, the least recently used are removed."""
 
     def __init__(self, max_bytes: int):
         self.max_bytes, self.size, self.pages = max_bytes, 0, OrderedDict()
@@ -103,7 +90,6 @@ class PageCache:
         self.lock = threading.RLock()
 
     def get(self, key: tuple, decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the page with a key `(owner, number)`; decode and store it if it is absent."""
         with self.lock:
             if key in self.pages:
                 self.pages.move_to_end(key)
@@ -117,7 +103,6 @@ class PageCache:
         return page
 
     def remove_owner(self, owner) -> None:
-        """Remove the pages of an owner."""
         with self.lock:
             for key in [key for key in list(self.pages) if key[0] == owner]:
                 self._remove(key)

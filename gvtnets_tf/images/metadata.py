@@ -59,11 +59,7 @@ def convert_step(letter: str, value: float | str | None, unit: str | None) -> fl
 
 
 def describe_image(image: Image, metadata: Mapping | None = None) -> dict[str, Any]:
-    """Return the record of an image: what its format may lack, as a mapping for JSON.
-
-    Raises:
-        ValueError: if JSON cannot hold `metadata`.
-    """
+    """Return the record of an image: what its format may lack, as a mapping for JSON."""
     values = {
         "axes": image.axes,
         "voxel_size": dict(image.voxel_size),
@@ -90,9 +86,6 @@ def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
 
     An entry of `record` (see `describe_image`) that does not fit `array` is ignored: other programs
     crop or project the pixels and copy the text. A voxel size may be `None`.
-
-    Raises:
-        ValueError: naming the file, if `axes` does not name each axis of `array`.
     """
     try:
         check_axes(axes, len(array.shape))
@@ -104,9 +97,8 @@ def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
         array, axes = rearrange(array, axes, to), to
     voxel_size = {k: v for k, v in record.get("voxel_size", {}).items() if v and k in axes}
     names = tuple(record.get("channel_names", ()))
-    if len(names) != sizes.get("C", 1):
-        names = ()
-    return Image(array, axes, voxel_size, names, file_stem(path))
+    fits = len(names) == sizes.get("C", 1)
+    return Image(array, axes, voxel_size, names if fits else (), file_stem(path))
 
 
 @contextlib.contextmanager
@@ -114,10 +106,8 @@ def name_file_in_errors(path: Path | str, kind: str) -> Iterator[None]:
     """Turn errors of a decoder into a `ValueError` with the path; those of the system pass."""
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:  # struct.error, zlib.error, and classes of the decoders
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
             raise
         hint = " Install it: pip install 'gvtnets_tf[io]'." if "imagecodecs" in str(error) else ""
         raise ValueError(
@@ -131,22 +121,16 @@ def log_once(message: str) -> None:
     logger.warning(message)
 
 
-def log_pages_are_z(path: Path) -> None:
-    """Log that pages without axes are read as Z."""
-    log_once(
-        f"{path}: pages without axes are taken as Z; say otherwise with --axes, e.g. --axes TYX."
-    )
-
-
 def guess_axes(path: Path, ndim: int) -> str:
-    """Return the axes of an array whose file names none: `YX` or `ZYX`; others raise."""
+    """Return the axes of an array whose file names none: `YX`, or `ZYX` with a message."""
     if ndim not in (2, 3):
         raise ValueError(
             f"{path} has {ndim} axes and does not name them: say which they are with --axes, "
             f"e.g. --axes CZYX."
         )
     if ndim == 3:
-        log_pages_are_z(path)
+        advice = "say otherwise with --axes, e.g. --axes TYX."
+        log_once(f"{path}: pages without axes are taken as Z; {advice}")
     return "ZYX"[-ndim:]
 
 

@@ -20,8 +20,7 @@ class Affine:
     """The map `(x - offset) / gain` from the units of an image to normalized values.
 
     Attributes:
-        offset: array `(channels,)`, in the units of the image, mostly camera counts.
-        gain: array `(channels,)`, in the units of the image.
+        offset, gain: arrays `(channels,)`, in the units of the image, mostly camera counts.
 
     Examples:
         >>> affine = Affine(offset=np.array([100.0]), gain=np.array([50.0]))
@@ -53,16 +52,14 @@ class Normalizer:
         kind: str. `"percentile"` maps two percentiles to 0 and 1; `"zscore"` subtracts the mean
             and divides by the standard deviation (ddof 0); `"unit"` maps the minimum and the
             maximum to -1 and 1; `"fixed"` takes `offset` and `gain`; `"none"` is the identity.
-        low: float. Percentile mapped to 0, `0 <= low < high`.
-        high: float. Percentile mapped to 1, `low < high <= 100`.
-        offset: float, or sequence of float, one per channel; only of `"fixed"`.
-        gain: float, or sequence of float, one per channel; only of `"fixed"`, not zero.
+        low, high: float. Percentiles mapped to 0 and to 1, `0 <= low < high <= 100`.
+        offset, gain: float, or sequence of float, one per channel; only of `"fixed"`, which needs
+            both. No gain is zero.
         scope: str. `"image"` measures each image separately, `"dataset"` all training images
             together.
 
     Raises:
-        ValueError: if `kind` or `scope` is unknown, if the percentiles are out of order, if a
-            `"fixed"` rule lacks `offset` or `gain`, or if a gain is zero.
+        ValueError: for other arguments.
 
     Examples:
         >>> stack = np.array([[2.0], [4.0], [6.0]])  # three voxels of one channel
@@ -70,8 +67,7 @@ class Normalizer:
         array([-1.,  0.,  1.], dtype=float32)
 
     Reference:
-        Percentiles 2 and 99.8 as in CSBDeep: Weigert et al. (2018), Content-aware
-        image restoration, Nat. Methods 15, 1090-1097.
+        Percentiles 2 and 99.8 as in CSBDeep: Weigert et al. (2018), Nat. Methods 15, 1090-1097.
         https://doi.org/10.1038/s41592-018-0216-7
     """
 
@@ -102,11 +98,7 @@ class Normalizer:
 
     @classmethod
     def parse(cls, value: "Normalizer | str | Mapping[str, Any]") -> "Normalizer":
-        """Make a `Normalizer` from its kind, or from a mapping of its arguments.
-
-        Raises:
-            ValueError: if a key of the mapping is not an argument, or as the constructor.
-        """
+        """Make a `Normalizer` from its kind, or from a mapping of its arguments."""
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
@@ -132,16 +124,12 @@ class Normalizer:
                 is in memory.
             name: str. Name of the images, for messages.
 
-        Returns:
-            `Affine`.
-
         Raises:
             ValueError: if a value is NaN, infinite or not a real number, or if a channel is
                 constant.
         """
         one = hasattr(images, "ndim") or not isinstance(images, Iterable)
-        arrays = [images] if one else images
-        samples = None if one else SAMPLES
+        arrays, samples = ([images], None) if one else (images, SAMPLES)
         parts = []
         for array in map(np.asarray, arrays):
             _check_numbers(array, name)
@@ -162,17 +150,9 @@ class Normalizer:
     def measure_images(self, images: Sequence[Image], name: str) -> Affine:
         """Measure the map of several `Image` together, each channel where it was acquired.
 
-        Args:
-            images: sequence of `Image`, of which one at a time is read.
-            name: str. Name of the images, for messages.
-
-        Returns:
-            `Affine`. A channel that no image has gets offset 0 and gain 1, or those of a
-            `"fixed"` rule.
-
-        Raises:
-            ValueError: as `measure`, if a channel is NaN in a part of an image, or if the images
-                differ in their number of channels.
+        One image at a time is read. A channel that no image has gets offset 0 and gain 1, or those
+        of a `"fixed"` rule. Raises as `measure`, if a channel is NaN in a part of an image, or if
+        the images differ in their number of channels.
         """
         missing = [image.missing for image in images]
         counts = sorted(set(map(len, missing)))
@@ -190,17 +170,12 @@ class Normalizer:
                     acquired.append(channel)
                 elif not np.isnan(channel.numpy()).all():
                     _check_numbers(channel.numpy(), f"{name}, channel {c}")
-            rule = self._select_channel(c)
+            rule = replace(self, offset=self.offset[c : c + 1], gain=self.gain[c : c + 1])
             if acquired:
                 maps.append(rule.measure(_arrays(acquired), f"{name}, channel {c}"))
             else:
                 maps.append(Affine(np.array(rule.offset or [0.0]), np.array(rule.gain or [1.0])))
         return Affine(*(np.concatenate([getattr(m, k) for m in maps]) for k in ("offset", "gain")))
-
-    def _select_channel(self, c):
-        if self.kind != "fixed":
-            return self
-        return replace(self, offset=self.offset[c : c + 1], gain=self.gain[c : c + 1])
 
     def _statistics(self, x, samples):
         x = x.view(np.uint8) if x.dtype == bool else x  # NumPy has no percentile of a mask
@@ -209,8 +184,9 @@ class Normalizer:
         if self.kind == "unit":
             return x.min(0).astype(np.float64), x.max(0).astype(np.float64)
         if self.kind == "percentile":
-            # With an odd step, samples do not fall into the same few columns of each row.
-            return x if samples is None else x[:: (len(x) // samples) | 1]
+            # With an odd step, samples do not fall into the same few columns of each row. A copy,
+            # since a view keeps all voxels in memory.
+            return x if samples is None else x[:: (len(x) // samples) | 1].copy()
         return x.shape[-1]
 
     def _combine(self, parts):
@@ -252,10 +228,7 @@ def _arrays(images):
 def _check_numbers(array, name):
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold real numbers. Received: {array.dtype}.")
-    if array.dtype.kind != "f":
-        return
-    bad = array.size - np.count_nonzero(np.isfinite(array))
-    if bad:
+    if bad := array.size - np.count_nonzero(np.isfinite(array)):
         raise ValueError(
             f"{name} holds {bad} values that are NaN or infinite, out of {array.size}: "
             f"replace them before training or prediction."

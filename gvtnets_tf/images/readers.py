@@ -5,31 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from gvtnets_tf.images import metadata
 from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.formats import czi_nd2, ome_zarr, png, tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
-from gvtnets_tf.images.metadata import (
-    file_stem,
-    guess_axes,
-    log_pages_are_z,
-    name_file_in_errors,
-    natural_key,
-    restore_image,
-)
 
 PLANES = (".png", ".tif", ".tiff")
-SIGNATURES = {
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",  # BigTIFF
-    b"MM\0+": "TIFF",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\x93NUMPY": "npy",
-    b"ZISRAWFI": "CZI",
-    b"\xda\xce\xbe\n": "ND2",
-    b"\0\0\0\x0cjP  ": "ND2",  # the older kind, in JPEG 2000
-}
 
 
 def read(path: str | Path, axes: str | None = None) -> Image:
@@ -52,7 +34,6 @@ def read(path: str | Path, axes: str | None = None) -> Image:
         meant for printing are ignored.
 
     Raises:
-        FileNotFoundError: if there is no such file or folder.
         ValueError: naming the file, if it is empty, damaged or not an image, or if its axes are
             unknown. A damaged page is reported when it is read.
         ModuleNotFoundError: naming the extra that reads this format.
@@ -66,29 +47,11 @@ def read(path: str | Path, axes: str | None = None) -> Image:
         ('cells', {'C': 2, 'Y': 4, 'X': 5})
     """
     path = Path(path)
-    reader = {
-        "zarr": ome_zarr.read,
-        "series": _read_series,
-        "TIFF": tiff.read,
-        "PNG": png.read,
-        "npy": _read_npy,
-        "CZI": czi_nd2.read_czi,
-        "ND2": czi_nd2.read_nd2,
-    }[_detect_format(path)]
-    return reader(path, axes and check_axes(axes))
+    return _choose_reader(path)(path, axes and check_axes(axes))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read the metadata that `write` stored with an image.
-
-    Args:
-        path: file or `.zarr` folder.
-
-    Returns:
-        Mapping, empty if the file has none.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read`.
+    """Read the metadata that `write` stored with an image, empty if there is none.
 
     Examples:
         >>> import tempfile
@@ -118,7 +81,6 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
         List of `(input, target)`, both `Image`. The target of a projection has axes `CYX`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
         ValueError: naming the file, if it is damaged, holds Python objects or lacks an
             array, or if the shapes of `X` and `Y` do not match.
 
@@ -134,26 +96,24 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
     _check_exists(path)
     # Opened here, because NumPy does not close a damaged file.
     with (
-        name_file_in_errors(path, "npz"),
+        metadata.name_file_in_errors(path, "npz"),
         path.open("rb") as raw,
         np.load(raw, allow_pickle=False) as file,
     ):
-        arrays = {key: file[key] for key in ("X", "Y", "axes") if key in file.files}
-        if len(arrays) < 2 + ("axes" in arrays):
+        if not {"X", "Y"} <= set(file.files):
             raise ValueError(f"it needs arrays X and Y and holds {', '.join(file.files)}")
-    x, y = arrays["X"], arrays["Y"]
-    if "axes" in arrays:
-        axes = str(arrays["axes"].astype(str))
-    else:
-        x, y, axes = x[None], y[None], "SCZYX"
+        x, y, axes = file["X"], file["Y"], file.get("axes")
+    if axes is None:
+        x, y, axes = x[None], y[None], np.array("SCZYX")
     try:
-        axes = check_axes(axes, x.ndim, allowed="SCZYX")
+        axes = check_axes(str(axes.astype(str)), x.ndim, allowed="SCZYX")
         y, y_axes = _align_target(x, y, axes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     x, y = np.moveaxis(x, axes.index("S"), 0), np.moveaxis(y, y_axes.index("S"), 0)
     axes, y_axes = axes.replace("S", ""), y_axes.replace("S", "")
-    names = [f"{file_stem(path)}_{i}" for i in range(len(x))] if len(x) > 1 else [file_stem(path)]
+    stem = metadata.file_stem(path)
+    names = [f"{stem}_{i}" for i in range(len(x))] if len(x) > 1 else [stem]
     return [
         (Image(a, axes, name=name), Image(b, y_axes, name=name)) for a, b, name in zip(x, y, names)
     ]
@@ -175,16 +135,16 @@ def _align_target(x, y, axes):
     return y, y_axes
 
 
-def _detect_format(path):
-    """Detect the format from the content of a file or folder."""
+def _choose_reader(path):
     _check_exists(path)
     if path.is_dir():
-        return "zarr" if path.suffix.lower() == ".zarr" or ome_zarr.is_zarr(path) else "series"
+        zarr = path.suffix.lower() == ".zarr" or ome_zarr.is_zarr(path)
+        return ome_zarr.read if zarr else _read_series
     with path.open("rb") as file:
         start = file.read(8)
-    for magic, kind in SIGNATURES.items():
-        if start.startswith(magic):
-            return kind
+    for signature, reader in SIGNATURES.items():
+        if start.startswith(signature):
+            return reader
     hint = " Read it with `read_npz`." if path.suffix == ".npz" else ""
     raise ValueError(
         f"{path} is not an image that can be read: TIFF, PNG, .npy, CZI, ND2, a .zarr folder or a "
@@ -200,20 +160,19 @@ def _check_exists(path):
 
 
 def _read_record(path):
-    readers = {"zarr": ome_zarr.read_record, "TIFF": tiff.read_record, "PNG": png.read_record}
-    reader = readers.get(_detect_format(path))
-    return reader(path) if reader else {}
+    reader = _choose_reader(path)
+    return next((m.read_record(path) for m in (ome_zarr, tiff, png) if m.read is reader), {})
 
 
 def _read_npy(path, axes):
-    with name_file_in_errors(path, ".npy"):
+    with metadata.name_file_in_errors(path, ".npy"):
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    axes = axes or guess_axes(path, pixels.ndim)
-    return restore_image(path, pixels, axes, {"axes": axes})
+    axes = axes or metadata.guess_axes(path, pixels.ndim)
+    return metadata.restore_image(path, pixels, axes, {"axes": axes})
 
 
 def _read_series(folder, axes):
-    planes = sorted((p for p in folder.iterdir() if _is_plane(p)), key=natural_key)
+    planes = sorted((p for p in folder.iterdir() if _is_plane(p)), key=metadata.natural_key)
     kinds = sorted({p.suffix.lower() for p in planes})
     if not planes or len(kinds) > 1:
         raise ValueError(
@@ -221,10 +180,11 @@ def _read_series(folder, axes):
             f"Received: {len(planes)} planes of {' and '.join(kinds) or 'no kind'}."
         )
     if axes is None:
-        log_pages_are_z(folder)
-    first = read(planes[0], axes and axes[1:])
+        metadata.guess_axes(folder, 3)
+    plane_axes = axes and axes[1:]
+    first = read(planes[0], plane_axes)
     for plane in planes:
-        image = read(plane, axes and axes[1:])  # closed at once: there may be hundreds
+        image = read(plane, plane_axes)  # closed at once: there may be hundreds
         same = (image.shape, image.array.dtype) == (first.shape, first.array.dtype)
         if not same or (axes is None and image.axes != "YX"):
             raise ValueError(
@@ -235,14 +195,24 @@ def _read_series(folder, axes):
 
     def read_plane(number):
         # A copy, since a mapped file stays open as long as its pixels are referenced.
-        return np.array(read(planes[number], axes and axes[1:]).array)
+        return np.array(read(planes[number], plane_axes).array)
 
     shape = (len(planes), *first.shape)
     pages = PagedArray(read_plane, shape, first.shape, first.array.dtype)
     pixels = LazyArray(folder, pages, "a series")
     record = {"voxel_size": dict(first.voxel_size), "channel_names": first.channel_names}
-    return restore_image(folder, pixels, (axes or "Z")[0] + first.axes, record)
+    return metadata.restore_image(folder, pixels, (axes or "Z")[0] + first.axes, record)
 
 
 def _is_plane(path):
     return path.suffix.lower() in PLANES and not path.name.startswith(".")
+
+
+SIGNATURES = {
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff.read),  # "+" is BigTIFF
+    b"\x89PNG\r\n\x1a\n": png.read,
+    b"\x93NUMPY": _read_npy,
+    b"ZISRAWFI": czi_nd2.read_czi,
+    b"\xda\xce\xbe\n": czi_nd2.read_nd2,
+    b"\0\0\0\x0cjP  ": czi_nd2.read_nd2,  # the older kind, in JPEG 2000
+}

@@ -15,9 +15,6 @@ def resampling_factors(image: Image, voxel_size: Mapping[str, float]) -> dict[st
     """Compute the factors by which resampling multiplies the number of voxels, by axis letter.
 
     Voxel sizes are in micrometers; axes that `voxel_size` or the image lacks are not resampled.
-
-    Raises:
-        ValueError: naming image and axis, if a voxel size is absent, zero or negative.
     """
     name, grid = image.name or "The image", "The grid to resample to"
     return {
@@ -41,9 +38,8 @@ def resample(
     returns each voxel to its place.
 
     Args:
-        image: `Image`.
-        voxel_size: mapping from axis letter to micrometers; see `resampling_factors`. An axis
-            of `n` voxels gets `round(n * factor)`, at least one.
+        voxel_size: mapping from axis letter to micrometers; an axis that it lacks is not
+            resampled. An axis of `n` voxels gets `round(n * factor)`, at least one.
         order: int, 0 to 5. Order of the spline; 3 is cubic.
         like: `Image` in place of `voxel_size`. The result has its sizes along Z, Y and X.
 
@@ -53,7 +49,8 @@ def resample(
         array.
 
     Raises:
-        ValueError: as `resampling_factors`, or unless either `voxel_size` or `like` is given.
+        ValueError: naming image and axis, if a voxel size is absent, zero or negative; or unless
+            either `voxel_size` or `like` is given.
 
     Examples:
         >>> image = Image(np.array([[0, 2], [0, 2]]), "YX", {"Y": 1.0, "X": 1.0})
@@ -85,14 +82,9 @@ def resample(
 
 
 def resize(image: Image, scale: Sequence[float]) -> Image:
-    """Resize an image in memory by factors, with or without a voxel size.
+    """Resize an image in memory as `resample` does, by factors, with or without a voxel size.
 
-    Args:
-        image: `Image`.
-        scale: sequence of float, for Z, Y and X or for the last of them.
-
-    Returns:
-        `Image`, float32, as of `resample`; its voxel size is divided by the factors.
+    `scale` is for Z, Y and X or for the last of them.
 
     Examples:
         >>> image = Image(np.zeros((4, 6)), "YX", {"Y": 0.5, "X": 0.5})
@@ -113,9 +105,8 @@ def _make_pages(image, leading, page, order):
     def read(number):
         from scipy.ndimage import zoom
 
-        place = dict(zip(leading, np.unravel_index(number, counts))) if leading else {}
-        index = tuple(int(place[a]) if a in place else slice(None) for a in image.axes)
-        volume = np.asarray(image.array[index])
+        place = dict(zip(leading, map(int, np.unravel_index(number, counts))))
+        volume = np.asarray(image.array[tuple(place.get(a, slice(None)) for a in image.axes)])
         ratio = [new / old for new, old in zip(page, volume.shape)]
         return zoom(volume, ratio, np.float32, order, mode="nearest")
 

@@ -26,11 +26,7 @@ COLOR = re.compile("#[0-9a-f]{6}", re.IGNORECASE)
 def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
     """Round and clip an array of real numbers to the range of a dtype of `DTYPES`.
 
-    Returns:
-        The array, and the fraction of its values, 0 to 1, outside the range after rounding.
-
-    Raises:
-        ValueError: for another dtype, complex numbers, or NaN that an integer type cannot hold.
+    Returns the array, and the fraction of its values, 0 to 1, outside the range after rounding.
     """
     array = np.asarray(array)
     dtype = np.dtype(check_choice("dtype", str(dtype), DTYPES))
@@ -40,7 +36,6 @@ def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
         return array, 0.0
     whole = dtype.kind in "iu"
     limits = np.iinfo(dtype) if whole else np.finfo(dtype)
-    low, high = (limits.min, limits.max) if whole else (float(limits.min), float(limits.max))
     # Wide enough for both dtypes, so that a limit such as 2**32 - 1 is exact.
     values = array.astype(np.result_type(array, dtype), copy=False)
     if whole and array.dtype.kind == "f":
@@ -50,8 +45,8 @@ def cast(array: ArrayLike, dtype: DTypeLike) -> tuple[np.ndarray, float]:
                 f"{values.size} values."
             )
         values = np.rint(values)
-    outside = int(np.count_nonzero((values < low) | (values > high)))
-    return np.clip(values, low, high).astype(dtype), outside / max(1, values.size)
+    outside = int(np.count_nonzero((values < limits.min) | (values > limits.max)))
+    return np.clip(values, limits.min, limits.max).astype(dtype), outside / max(1, values.size)
 
 
 def write(
@@ -83,11 +78,7 @@ def write(
         colors: sequence of `"#rrggbb"`, one per channel, for display.
         force: bool. Replace an existing `path`.
 
-    Returns:
-        `Path` of the file.
-
     Raises:
-        FileExistsError: if `path` exists and `force` is `False`.
         ValueError: if the suffix is unknown, or if the format cannot hold the image.
         OSError: if the disk is full or the folder is not writable; no partial file remains.
 
@@ -103,15 +94,14 @@ def write(
     writer = WRITERS[_image_suffix(path)]
     _check_channels(image, colors)
     record = describe_image(image, metadata)
+    image = replace(image, name=image.name or file_stem(path))
     with atomic_write(path, force) as beside:
         if dtype is not None:
             array, clipped = cast(image.array[...], dtype)
             image = replace(image, array=array)
             if clipped:
                 logger.warning(f"{path}: {clipped:.2%} of the values were clipped to {dtype}.")
-        writer(
-            beside, replace(image, name=image.name or file_stem(path)), record, tuple(colors or ())
-        )
+        writer(beside, image, record, tuple(colors or ()))
     return path
 
 

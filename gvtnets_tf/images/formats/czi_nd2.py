@@ -18,8 +18,7 @@ def read_czi(path: Path, axes: str | None) -> Image:
         names = tuple(map(str, file.channel_names or ()))
         array, sizes = file.dask_data, file.physical_pixel_sizes
         letters, scenes = file.dims.order, file.scenes
-    if len(scenes) > 1:
-        _log_first(path, len(scenes), f"scenes ({', '.join(map(str, scenes))})")
+    _log_first(path, len(scenes), f"scenes ({', '.join(map(str, scenes))})")
     return _make_image(path, "CZI", array, letters, axes, sizes._asdict(), names)
 
 
@@ -33,10 +32,9 @@ def read_nd2(path: Path, axes: str | None) -> Image:
         names = tuple(channel.channel.name for channel in channels)
         sizes = _calibrated_sizes(file, channels)
     if "P" in letters:
-        count = array.shape[letters.index("P")]
-        if count > 1:
-            _log_first(path, count, "positions")
-        array = array[(slice(None),) * letters.index("P") + (0,)]
+        axis = letters.index("P")
+        _log_first(path, array.shape[axis], "positions")
+        array = array[(slice(None),) * axis + (0,)]
         letters = letters.replace("P", "")
     return _make_image(path, "ND2", array, letters, axes, sizes, names)
 
@@ -49,16 +47,15 @@ def _calibrated_sizes(file, channels):
 
 
 def _log_first(path, count, parts):
-    log_once(
-        f"{path} holds {count} {parts}: the first is read; save the others as files of their own."
-    )
+    if count > 1:
+        advice = "the first is read; save the others as files of their own."
+        log_once(f"{path} holds {count} {parts}: {advice}")
 
 
 def _make_image(path, kind, array, letters, axes, sizes, names):
     """Make an `Image` of a dask array, whose chunks are decoded when they are read.
 
-    `letters` are the axes as the library names them, `S` for color samples; `axes` names those
-    longer than one. `sizes` maps letters to micrometers or `None`.
+    `letters` are all of its axes, `S` for color samples; `axes` names those longer than one.
     """
     # These libraries give every image all of their axes; those of length one mean nothing.
     long = [i for i, n in enumerate(array.shape) if n > 1 or letters[i] in "YX"]
@@ -73,15 +70,10 @@ def _make_image(path, kind, array, letters, axes, sizes, names):
         "voxel_size": {k: convert_step(k, v, "µm") for k, v in sizes.items()},
         "channel_names": names,
     }
-    pages = _make_pages(array, letters.index("Y"))
-    return restore_image(path, LazyArray(path, pages, kind), axes or letters, record)
-
-
-def _make_pages(array, first):
-    """Return a dask array as pages, of which axis `first` is the first."""
-    leading = array.shape[:first]
+    first = letters.index("Y")  # axis of a page
 
     def read_page(number):
-        return np.asarray(array[tuple(map(int, np.unravel_index(number, leading)))])
+        return np.asarray(array[tuple(map(int, np.unravel_index(number, array.shape[:first])))])
 
-    return PagedArray(read_page, array.shape, array.shape[first:], array.dtype)
+    pages = PagedArray(read_page, array.shape, array.shape[first:], array.dtype)
+    return restore_image(path, LazyArray(path, pages, kind), axes or letters, record)

@@ -1,8 +1,4 @@
-"""OME-Zarr: versions 0.4 and 0.5 are read, 0.5 is written.
-
-Reference:
-    Next-generation file formats (NGFF), https://ngff.openmicroscopy.org/0.5/
-"""
+"""OME-Zarr, https://ngff.openmicroscopy.org/0.5/: 0.4 and 0.5 are read, 0.5 is written."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.checks import import_optional
-from gvtnets_tf.images.axes import ORDER, rearrange
+from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray
 from gvtnets_tf.images.metadata import KEY, convert_step, name_file_in_errors, restore_image
@@ -59,7 +55,7 @@ def write(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ())
     """Write OME-Zarr 0.5, with axes in the order of the format, `TCZYX`."""
     zarr = import_optional("zarr", "zarr")
     order = "".join(letter for letter in ORDER if letter in image.axes or letter in "YX")
-    pixels = rearrange(image.array[...], image.axes, order)
+    pixels = image.numpy(order)
     levels = _pyramid(pixels)
     ome = {"version": "0.5", "multiscales": [_multiscale(image, order, len(levels))]}
     if image.channel_names or colors:
@@ -127,14 +123,12 @@ def _multiscale(image, order, levels):
 
 
 def _omero(image, pixels, colors):
-    count = image.sizes.get("C", 1)
     low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
-    window = {"min": low, "max": high, "start": low, "end": high}
-    channels = [{"active": True, "window": window} for _ in range(count)]
+    shown = {"active": True, "window": {"min": low, "max": high, "start": low, "end": high}}
+    colors = colors or ["#ffffff"] * image.sizes.get("C", 1)
+    channels = [shown | {"color": color[1:].upper()} for color in colors]
     for name, channel in zip(image.channel_names, channels):
         channel["label"] = name
-    for color, channel in zip(colors or ["#ffffff"] * count, channels):
-        channel["color"] = color.removeprefix("#").upper()
     return {"channels": channels}
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
 from gvtnets_tf.images.metadata import KEY, name_file_in_errors, parse_record, restore_image
@@ -21,16 +20,16 @@ def read(path: Path, axes: str | None = None) -> Image:
     record, mode = parse_record(file.info.get(KEY)), "RGB" if file.mode == "P" else file.mode
     if axes is not None:
         record["axes"] = axes
-    if file.mode not in COLORS:
-        return restore_image(path, _pixels(path, file, mode), axes or "YX", record)
-    if axes is None:
+    elif file.mode in COLORS:
         raise ValueError(
             f"{path} is a color image ({file.mode}): convert it to gray, or take its colors as "
             f"channels with --axes YXC."
         )
-    if _bit_depth(path) == 16:  # Pillow would round them to 8 bits without a warning
+    with path.open("rb") as raw:
+        depth = raw.read(25)[24]  # of the header chunk, which comes first in every PNG
+    if file.mode in COLORS and depth == 16:  # Pillow would round them to 8 bits without a warning
         raise ValueError(f"{path} has colors of 16 bits, which are not read: convert it to TIFF.")
-    return restore_image(path, _pixels(path, file, mode), axes, record)
+    return restore_image(path, _pixels(path, file, mode), axes or "YX", record)
 
 
 def read_record(path: Path) -> dict:
@@ -47,8 +46,7 @@ def write(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ())
         raise ValueError("A .png file holds one gray plane, without colors: write .tif or .zarr.")
     note = PngInfo()
     note.add_itxt(KEY, json.dumps(record))
-    plane = rearrange(image.array[...], image.axes, "YX")
-    Pillow.fromarray(np.ascontiguousarray(plane)).save(path, pnginfo=note)
+    Pillow.fromarray(np.ascontiguousarray(image.numpy("YX"))).save(path, pnginfo=note)
 
 
 def _open(path):
@@ -70,8 +68,3 @@ def _pixels(path, file, mode):
     pixel = np.asarray(Pillow.new(mode, (1, 1)))
     shape = (file.height, file.width, *pixel.shape[2:])
     return LazyArray(path, PagedArray(decode, shape, shape, pixel.dtype), "PNG")
-
-
-def _bit_depth(path):
-    with path.open("rb") as file:
-        return file.read(25)[24]  # of the header chunk, which comes first in every PNG

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from gvtnets_tf.images.axes import ORDER, rearrange
+from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
 from gvtnets_tf.images.metadata import (
@@ -28,27 +28,20 @@ from gvtnets_tf.images.metadata import (
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 IMAGEJ_BYTES = 2**32 - 2**25  # hyperstacks have 32-bit offsets
 OME_DTYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float64", "float32")
-PAGED = ("ome", "imagej", "shaped", "uniform", "generic")  # kinds whose pages are pixels only
+# Kinds whose pages are planes in order; others (LSM, NDPI, ...) are read at once.
+PAGED = ("ome", "imagej", "shaped", "uniform", "generic")
 LOSS = re.compile("missing|failed|incomplete|corrupt|out of range|expected", re.IGNORECASE)
 
 
 def read(path: Path, axes: str | None = None) -> Image:
-    """Read the first series of a TIFF file; see `readers.read`.
-
-    Pixels in one block are memory-mapped, others are decoded page by page when they are read.
-    Kinds of TIFF whose pages are more than planes in order (LSM, NDPI, ...) are read at once.
-    """
-    with (
-        name_file_in_errors(path, "TIFF"),
-        _decoder_warnings() as warnings,
-        tifffile.TiffFile(path) as tif,
-    ):
+    """Read the first series of a TIFF file; see `readers.read`."""
+    with name_file_in_errors(path, "TIFF"), _losses() as losses, tifffile.TiffFile(path) as tif:
         _check_length(tif)
         series, record = tif.series[0], _parse_metadata(tif)
         shape, letters = _layout(series, axes)
         pixels = _pixels(path, series, shape)
-        if warnings:
-            raise ValueError(warnings[0])
+        if losses:
+            raise ValueError(losses[0])
         if len(tif.series) > 1:
             log_once(f"{path}: holds {len(tif.series)} images; the first, {series.shape}, is read.")
     if axes is None:
@@ -58,22 +51,23 @@ def read(path: Path, axes: str | None = None) -> Image:
 
 def read_record(path: Path) -> dict:
     """Read the record of a TIFF file, with its `"colors"`; see `metadata.describe_image`."""
-    with name_file_in_errors(path, "TIFF"), _decoder_warnings(), tifffile.TiffFile(path) as tif:
+    with name_file_in_errors(path, "TIFF"), _losses(), tifffile.TiffFile(path) as tif:
         return _parse_metadata(tif)
 
 
 def write_ome(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ()) -> None:
     """Write an OME-TIFF; `Y` and `X` are last, the other axes in the order of `image`."""
-    order = "".join(letter for letter in image.axes if letter not in "YX") + "YX"
+    order = _last_yx(image.axes)
     sizes = {f"PhysicalSize{k}": v for k, v in image.voxel_size.items() if k in "XYZ"}
     metadata = sizes | {f"{key}Unit": "µm" for key in sizes}
     if "T" in image.voxel_size:
         metadata |= {"TimeIncrement": image.voxel_size["T"], "TimeIncrementUnit": "s"}
     channel = {"Name": list(image.channel_names)} if image.channel_names else {}
     if colors:
-        channel["Color"] = [_ome_color(color) for color in colors]
+        rgba = (bytes.fromhex(color[1:] + "ff") for color in colors)
+        channel["Color"] = [int.from_bytes(color, signed=True) for color in rgba]
     metadata |= {"axes": order, "Channel": channel, "MapAnnotation": {KEY: json.dumps(record)}}
-    _save(path, rearrange(image.array[...], image.axes, order), ome=True, metadata=metadata)
+    _save(path, image.numpy(order), ome=True, metadata=metadata)
 
 
 def write_plain(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ()) -> None:
@@ -86,9 +80,8 @@ def write_plain(path: Path, image: Image, record: Mapping, colors: Sequence[str]
             f"A .tif of {size / 2**30:.1f} GiB of {image.array.dtype} cannot hold channel colors: "
             f"write .ome.tif or .zarr, or up to 4 GiB of one of {', '.join(IMAGEJ_DTYPES)}."
         )
-    order = "".join(letter for letter in image.axes if letter not in "YX") + "YX"
-    metadata = {"axes": order, KEY: json.dumps(record)}
-    _save(path, rearrange(image.array[...], image.axes, order), metadata=metadata)
+    order = _last_yx(image.axes)
+    _save(path, image.numpy(order), metadata={"axes": order, KEY: json.dumps(record)})
 
 
 def _write_imagej(path, image, record, colors):
@@ -102,14 +95,18 @@ def _write_imagej(path, image, record, colors):
         sizes = image.sizes
         metadata["Labels"] = list(image.channel_names) * (sizes.get("T", 1) * sizes.get("Z", 1))
     if colors:
-        ramp = np.arange(256)[None] / 255
-        metadata["LUTs"] = [np.uint8(np.array([_rgb(c)]).T * ramp + 0.5) for c in colors]
+        rgb = np.array([list(bytes.fromhex(color[1:])) for color in colors])
+        metadata["LUTs"] = list(np.uint8(rgb[..., None] * (np.arange(256) / 255) + 0.5))
         metadata["mode"] = "composite"
     # To ImageJ, a resolution of zero is an unknown one.
     resolution = tuple(1 / steps[k] if k in steps else 0 for k in "XY")
-    pixels = rearrange(image.array[...], image.axes, order)
     # Without an axis of samples, tifffile mistakes an X of length one for it.
-    _save(path, pixels[..., None], imagej=True, metadata=metadata, resolution=resolution)
+    pixels = image.numpy(order)[..., None]
+    _save(path, pixels, imagej=True, metadata=metadata, resolution=resolution)
+
+
+def _last_yx(axes):
+    return "".join(letter for letter in axes if letter not in "YX") + "YX"
 
 
 def _save(path, pixels, **kwargs):
@@ -117,21 +114,20 @@ def _save(path, pixels, **kwargs):
 
 
 @contextlib.contextmanager
-def _decoder_warnings():
+def _losses():
     """Collect losses that tifffile only logs, such as planes replaced by zeros."""
+    losses, handler = [], logging.Handler()
 
-    class Collect(logging.Handler):
-        def emit(self, entry):
-            message = entry.getMessage()
-            if entry.levelno >= logging.ERROR or LOSS.search(message):
-                messages.append(message)
+    def collect(entry):
+        if entry.levelno >= logging.ERROR or LOSS.search(entry.getMessage()):
+            losses.append(entry.getMessage())
 
-    messages, handler, logger = [], Collect(), tifffile.logger()
-    logger.addHandler(handler)
+    handler.emit = collect
+    tifffile.logger().addHandler(handler)
     try:
-        yield messages
+        yield losses
     finally:
-        logger.removeHandler(handler)
+        tifffile.logger().removeHandler(handler)
 
 
 def _layout(series, axes):
@@ -177,11 +173,11 @@ def _pixels(path, series, shape):
 
 def _read_page(path, offset):
     """Decode the page whose description begins at `offset`."""
-    with _decoder_warnings() as warnings, tifffile.TiffFile(path) as tif:
+    with _losses() as losses, tifffile.TiffFile(path) as tif:
         tif.filehandle.seek(offset)
         pixels = tifffile.TiffPage(tif, index=0).asarray()
-        if warnings:
-            raise ValueError(warnings[0])
+        if losses:
+            raise ValueError(losses[0])
     return pixels
 
 
@@ -196,10 +192,10 @@ def _translate_axes(path, letters):
     unknown = [letter for letter in letters if letter not in ORDER]
     if not unknown:
         return letters
+    guess = guess_axes(path, len(letters))
     if len(letters) == 3 and len(unknown) == 1 and "Z" not in letters:
-        guess_axes(path, 3)
         return letters.replace(unknown[0], "Z")
-    return guess_axes(path, len(letters))
+    return guess
 
 
 def _parse_metadata(tif):
@@ -245,12 +241,3 @@ def _parse_imagej(tif):
         steps[letter] = convert_step(letter, denominator / per_unit if per_unit else None, unit)
     colors = [f"#{''.join(f'{v:02x}' for v in lut[:, -1])}" for lut in fields.get("LUTs", ())]
     return parse_record(note and note[1]) | {"voxel_size": steps, "colors": colors}
-
-
-def _rgb(color):
-    return tuple(bytes.fromhex(color.removeprefix("#")))
-
-
-def _ome_color(color):
-    red, green, blue = _rgb(color)
-    return int.from_bytes(bytes((red, green, blue, 255)), "big", signed=True)
