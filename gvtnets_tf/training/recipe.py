@@ -9,7 +9,14 @@ from typing import Any
 
 import yaml
 
-from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.checks import (
+    check_at_least,
+    check_choice,
+    check_fits,
+    describe_type,
+    read_dataclass,
+    read_value,
+)
 from gvtnets_tf.data.augmentation import Intensity
 from gvtnets_tf.data.multiscale import check_scales
 from gvtnets_tf.data.pairing import SPLITS
@@ -20,7 +27,6 @@ from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.losses import CLASSES, LOSSES
 from gvtnets_tf.models.presets import MODELS, PRESETS
 from gvtnets_tf.models.projection import SurfaceProjection
-from gvtnets_tf.training.strict_reading import check_fits, describe_type, read_dataclass, read_value
 from gvtnets_tf.zoo.card import DENORMALIZE
 
 PARTS = {"projection": SurfaceProjection, "restoration": GVTNet}  # of a `ProjectionGVTNet`
