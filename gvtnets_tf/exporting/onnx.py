@@ -10,7 +10,7 @@ OPSET = 18
 
 
 def save(path: Path, predictor: Predictor, channels: int) -> None:
-    """Write a network that reads so many channels as ONNX, and check that onnxruntime reads it."""
+    """Write a network of so many input channels as ONNX, and check that onnxruntime reads it."""
     import_optional("onnx", "onnx")
     convert = import_optional("tf2onnx", "onnx").convert
     graph = build_network_graph(predictor, channels)

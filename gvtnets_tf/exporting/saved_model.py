@@ -47,19 +47,15 @@ def write_requests(version: Path, shapes: Sequence[Sequence[int]], channels: int
     `version` is the folder of the SavedModel, and each of the spatial shapes a request. See
     https://www.tensorflow.org/tfx/serving/saved_model_warmup
     """
+    protos = import_optional("tensorflow_serving.apis.prediction_log_pb2", "serving")
     path = version / REQUESTS
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for shape in shapes:
             # Camera counts of no image in particular, but not constant.
             image = np.random.default_rng(0).poisson(100, (1, *shape, channels))
-            writer.write(_log_request(image.astype(np.float32)).SerializeToString())
-
-
-def _log_request(image):
-    apis = "tensorflow_serving.apis"
-    log = import_optional(f"{apis}.prediction_log_pb2", "serving").PredictionLog()
-    request = log.predict_log.request
-    request.model_spec.signature_name = RAW
-    request.inputs[INPUT].CopyFrom(tf.make_tensor_proto(image))
-    return log
+            log = protos.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.signature_name = RAW
+            request.inputs[INPUT].CopyFrom(tf.make_tensor_proto(image.astype(np.float32)))
+            writer.write(log.SerializeToString())

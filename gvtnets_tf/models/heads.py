@@ -91,6 +91,6 @@ class LabelHead(SavedLayer):
         return ops.reshape(y, (*ops.shape(y)[:-1], self.out_channels, self.classes))
 
     def select_labels(self, weight, labels):
-        """Return the part of a kernel or a bias, `(..., classes)`, that belongs to some labels."""
+        """Return the part of a kernel or bias `(..., out_channels * classes)` of some labels."""
         shape = (*weight.shape[:-1], self.out_channels, self.classes or 1)
         return weight.reshape(shape)[..., list(labels), :].reshape(*weight.shape[:-1], -1)
