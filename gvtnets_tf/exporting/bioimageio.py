@@ -35,22 +35,10 @@ def describe(
 ) -> None:  # fmt: skip
     """Complete a folder of weights to a package of bioimage.io.
 
-    Added are `bioimageio.yaml`, `README.md`, test tensors, samples and a cover, whose pixels
-    are simulated.
-
-    Args:
-        folder: with `saved_model.zip` and `model.onnx`: the network alone, from `image` to
-            `prediction`, which for a probabilistic network holds the scale too, as further
-            channels. (Of two results, TensorFlow may give either first.)
-        predictor: that of the network.
-        channels: those that go in, and those that come out without the scale.
-        opset: that of the ONNX file.
-        name: what to call the model, besides its class.
-        authors: their names.
-
-    Raises:
-        ModuleNotFoundError: if the package `bioimageio.core` is not installed.
-        ValueError: with the errors of the specification, e.g. an unknown license.
+    The folder has `saved_model.zip` and `model.onnx`: the network alone, from `image` to
+    `prediction`, which for a probabilistic network holds the scale too, as further channels.
+    (Of two results, TensorFlow may give either first.) `channels` are those that go in, and
+    those that come out without the scale. The pixels of all examples are simulated.
     """
     spec = import_optional("bioimageio.spec", "bioimageio")
     name = re.sub("[^a-zA-Z0-9_+ ()-]", "_", name)[:64]  # what the specification allows
@@ -79,11 +67,7 @@ def describe(
 
 
 def simulate_image(predictor: Predictor, channels: int) -> np.ndarray:
-    """Simulate camera counts that a network of so many channels can read whole.
-
-    Returns:
-        Float32 array `(*grid, channels)`, in the range that a fixed normalization expects.
-    """
+    """Simulate camera counts `(*grid, channels)`, in the range a fixed normalization expects."""
     card = predictor.card
     grid = round_up([SIZES[letter] for letter in card.axes], predictor.divisor)
     task = "projection" if card.axes != card.output_axes else "denoising"

@@ -14,15 +14,10 @@ INT8_DIFFERENCE = 0.05  # largest that is accepted, relative to the range of the
 def convert(folder: str | Path, quantize: str | None = None) -> bytes:
     """Turn a SavedModel with one signature into a LiteRT file.
 
-    Args:
-        folder: folder of the SavedModel.
-        quantize: `None`; `"float16"`: weights are stored so, and computed in float32; or
-            `"int8"`: weights are stored so, one scale per channel, and activations are
-            quantized as they come. (With activations quantized beforehand, by example images,
-            networks were faster, and four to sixteen times as far from the answer.)
-
-    Returns:
-        bytes.
+    Weights are stored as `quantize` says: as `"float16"`, and computed in float32; or as
+    `"int8"`, one scale per channel, and activations are quantized as they come. (With
+    activations quantized beforehand, by example images, networks were faster, and four to
+    sixteen times as far from the answer.)
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
     if quantize:
@@ -35,16 +30,9 @@ def convert(folder: str | Path, quantize: str | None = None) -> bytes:
 def check_int8(
     quantized: bytes, whole: bytes, x: np.ndarray, expected: Mapping[str, np.ndarray]
 ) -> None:
-    """Refuse a quantization that does not shrink the file, or changes the answer too much.
+    """Refuse an int8 file above half of the `whole` one in float32, or too far from its answer.
 
-    Args:
-        quantized, whole: the int8 file and the float32 file.
-        x: float32 array `(batch, *grid, channels)`, normalized.
-        expected: results of the network in float32, by name.
-
-    Raises:
-        ModuleNotFoundError: if the interpreter is not installed.
-        ValueError: with the two sizes, or the difference.
+    `expected` are the results, by name, of the network in float32 for the normalized `x`.
     """
     if 2 * len(quantized) > len(whole):
         raise ValueError(

@@ -10,17 +10,7 @@ OPSET = 18
 
 
 def save(path: Path, predictor: Predictor, channels: int) -> None:
-    """Write a network as ONNX, and check that onnxruntime reads it.
-
-    Args:
-        path: file to make.
-        predictor: `Predictor` of a Keras model.
-        channels: int. Channels that the network reads.
-
-    Raises:
-        ModuleNotFoundError: if a package of the extra `onnx` is not installed.
-        ValueError: if onnxruntime does not read the file.
-    """
+    """Write a network of so many input channels as ONNX, and check that onnxruntime reads it."""
     import_optional("onnx", "onnx")
     convert = import_optional("tf2onnx", "onnx").convert
     graph = build_network_graph(predictor, channels)

@@ -43,14 +43,9 @@ RULES = {
 
 
 def describe(predictor: Predictor, name: str) -> dict:
-    """Describe a network in one line each.
+    """Describe a network in one line each: its `name`, `description`, and what to `cite`.
 
-    Args:
-        predictor: that of the network.
-        name: what to call it, besides its class; may be empty.
-
-    Returns:
-        Mapping with `name`, `description`, and `cite`, a list of mappings with `text` and `doi`.
+    `name` is what to call it, besides its class; it may be empty.
     """
     card, network = predictor.card, type(predictor.model).__name__
     return {

@@ -15,13 +15,10 @@ REQUESTS = "assets.extra/tf_serving_warmup_requests"  # the name that the server
 
 
 def save(path: str | Path, model: keras.Model, signatures: Mapping[str, Callable]) -> None:
-    """Write a SavedModel that needs none of this package.
+    """Write a SavedModel that needs none of this package, of graphs that use a model's variables.
 
-    Args:
-        path: folder to make.
-        model: the Keras model whose variables the graphs use.
-        signatures: mapping from name to `tf.function`. The first is also the attribute
-            `serve`, which Keras' `TFSMLayer` calls by default.
+    `signatures` maps names to `tf.function`s. The first is also the attribute `serve`, which
+    Keras' `TFSMLayer` calls by default.
     """
     # Only the variables: a Keras model would be saved with functions that need its classes.
     module = tf.Module()
@@ -31,12 +28,7 @@ def save(path: str | Path, model: keras.Model, signatures: Mapping[str, Callable
 
 
 def check_shapes(shapes: Sequence[Sequence[int]], axes: str) -> None:
-    """Check shapes of warm-up requests: a size in voxels per letter of `axes` (e.g. `"ZYX"`) each.
-
-    Raises:
-        ModuleNotFoundError: if there are shapes, and the protos of the server are not installed.
-        ValueError: naming the shape that does not fit.
-    """
+    """Check that each shape of a warm-up request has a size in voxels per letter of `axes`."""
     if shapes:
         import_optional("tensorflow_serving.apis", "serving")
     for shape in shapes:
@@ -52,27 +44,18 @@ def check_shapes(shapes: Sequence[Sequence[int]], axes: str) -> None:
 def write_requests(version: Path, shapes: Sequence[Sequence[int]], channels: int) -> None:
     """Write requests that the server answers itself before it says that it is ready.
 
-    Args:
-        version: folder of a SavedModel.
-        shapes: spatial shapes in voxels, a request each.
-        channels: those of the input.
-
-    Reference:
-        https://www.tensorflow.org/tfx/serving/saved_model_warmup
+    `version` is the folder of the SavedModel, and each of the spatial shapes a request. See
+    https://www.tensorflow.org/tfx/serving/saved_model_warmup
     """
+    protos = import_optional("tensorflow_serving.apis.prediction_log_pb2", "serving")
     path = version / REQUESTS
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for shape in shapes:
             # Camera counts of no image in particular, but not constant.
             image = np.random.default_rng(0).poisson(100, (1, *shape, channels))
-            writer.write(_log_request(image.astype(np.float32)).SerializeToString())
-
-
-def _log_request(image):
-    apis = "tensorflow_serving.apis"
-    log = import_optional(f"{apis}.prediction_log_pb2", "serving").PredictionLog()
-    request = log.predict_log.request
-    request.model_spec.signature_name = RAW
-    request.inputs[INPUT].CopyFrom(tf.make_tensor_proto(image))
-    return log
+            log = protos.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.signature_name = RAW
+            request.inputs[INPUT].CopyFrom(tf.make_tensor_proto(image.astype(np.float32)))
+            writer.write(log.SerializeToString())

@@ -42,14 +42,9 @@ def _blank(config, key):
 def build_network_graph(predictor: Predictor, channels: int) -> Callable:
     """Build the graph of the network alone.
 
-    Args:
-        predictor: that of a Keras model.
-        channels: those that the network reads.
-
-    Returns:
-        `tf.function` from `image`, float32 `(batch, *grid, channels)`, normalized, each
-        spatial axis a multiple of the divisor, to a dict of float32 tensors: `prediction`
-        and, of a probabilistic network, `uncertainty`.
+    It is a `tf.function` from `image`, float32 `(batch, *grid, channels)`, normalized, each
+    spatial axis a multiple of the divisor, to a dict of float32 tensors: `prediction` and, of a
+    probabilistic network, `uncertainty`.
     """
     card = predictor.card
 
@@ -64,12 +59,8 @@ def build_network_graph(predictor: Predictor, channels: int) -> Callable:
 def build_prediction_graph(predictor: Predictor, channels: int) -> Callable:
     """Build the graph of all that a `Predictor` does to an image predicted whole.
 
-    Args:
-        predictor, channels: as in `build_network_graph`.
-
-    Returns:
-        `tf.function` like that of `build_network_graph`, from camera counts of any size to
-        results with units. An image that is constant, or holds NaN, is an `InvalidArgumentError`.
+    It is like that of `build_network_graph`, from camera counts of any size to results with
+    units. An image that is constant, or holds NaN, is an `InvalidArgumentError`.
     """
     card, run = predictor.card, build_network_graph(predictor, channels)
     kept_axes = [i for i, letter in enumerate(card.axes) if letter in card.output_axes]

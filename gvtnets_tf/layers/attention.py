@@ -7,6 +7,16 @@ from gvtnets_tf.checks import check_at_least
 from gvtnets_tf.layers.base import PACKAGE, SavedLayer
 
 
+def check_softmax(softmax, dropout, chunk):
+    """Raise `ValueError` for arguments that have no effect without softmax."""
+    if not softmax and (dropout or chunk is not None):
+        raise ValueError(
+            f"`dropout` and `chunk` act on softmax weights: pass softmax=True too, or leave them "
+            f"out, as without softmax there are none. "
+            f"Received: softmax={softmax}, dropout={dropout}, chunk={chunk}."
+        )
+
+
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class GlobalAttention(SavedLayer):
     """Let every voxel of a query map read from every voxel of a source map.
@@ -76,11 +86,7 @@ class GlobalAttention(SavedLayer):
             raise ValueError(
                 f"`dropout` must be at least 0 and below 1. Received: dropout={dropout!r}."
             )
-        if not softmax and (dropout or chunk):
-            raise ValueError(
-                "`dropout` and `chunk` act on softmax weights; without softmax there are none. "
-                f"Received: softmax=False, dropout={dropout}, chunk={chunk}."
-            )
+        check_softmax(softmax, dropout, chunk)
         self.key_dim, self.value_dim, self.filters = key_dim, value_dim, filters
         self.num_heads, self.softmax, self.scaled = num_heads, softmax, scaled
         self.dropout, self.chunk = dropout, chunk

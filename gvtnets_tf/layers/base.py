@@ -28,11 +28,7 @@ class SavedLayer(keras.layers.Layer):
 
 
 def check_rank(rank: int) -> int:
-    """Return `rank` if Keras has convolutions of that rank here.
-
-    Raises:
-        ValueError: if it is neither 2 nor 3.
-    """
+    """Return `rank` if it is 2 or 3."""
     if rank not in CONV:
         raise ValueError(f"`rank` must be 2 (images) or 3 (stacks). Received: rank={rank!r}.")
     return rank

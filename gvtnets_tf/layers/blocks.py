@@ -158,16 +158,7 @@ class PlanePooling(SavedLayer):
 
     A 3-D pool of size `(1, n, n)` is the same operation, but the gradient of TensorFlow's
     3-D pool on the CPU is off by some 1e-3: with it the published gradients are met to
-    4e-3, with 2-D pools to 1e-6.
-
-    Args:
-        size: int. Size and stride of the pool along y and x, in voxels.
-
-    Call arguments:
-        x: float tensor `(batch, z, y, x, channels)`.
-
-    Returns:
-        Float tensor `(batch, z, y // size, x // size, channels)`.
+    4e-3, with 2-D pools to 1e-6. Size and stride are `size` voxels along y and x.
     """
 
     def __init__(self, size: int, **kwargs):
@@ -188,16 +179,8 @@ class PlanePooling(SavedLayer):
 class ConvBlock(SavedLayer):
     """Convolution with bias, batch normalization, ReLU.
 
-    Args:
-        rank: int. 2 for images, 3 for stacks.
-        filters: int. Channels of the result.
-        scale: `"same"` (kernel 3), `"down"` or `"up"` (kernel 2, stride 2).
-
-    Call arguments:
-        x: float tensor `(batch, *grid, channels)`; with `"down"` each axis is even.
-
-    Returns:
-        Float tensor `(batch, *grid kept, halved or doubled, filters)`.
+    The `scale` is `"same"` (kernel 3), or `"down"` or `"up"` (kernel 2, stride 2); with
+    `"down"` each axis of the grid is even.
     """
 
     def __init__(self, rank: int, filters: int, scale: str = "same", **kwargs):

@@ -47,11 +47,7 @@ class ImageModel(keras.Model):
         super().__init__(autocast=False, **kwargs)
 
     def forward_steps(self, images, training, summaries):
-        """Run the network step by step.
-
-        Yields:
-            `(name, features)` before each operator, with its input; at the end `(None, result)`.
-        """
+        """Yield `(name, input)` before each operator, and `(None, result)` at the end."""
         raise TypeError(f"{type(self).__name__} must define `forward_steps`, its forward pass.")
 
     def call(self, images, training=False, summaries=None, stop_at=None):
@@ -73,10 +69,9 @@ class ImageModel(keras.Model):
 
 
 def layer_dtype(arguments: Mapping) -> dict:
-    """Return the dtype policy of a network as an argument of its layers.
+    """Return the dtype policy of a network, out of its arguments, as an argument of its layers.
 
-    Layers are made before the network is initialized, so its `dtype_policy` is not there yet:
-    it is read from the keyword arguments of the network.
+    Layers are made before the network is initialized, so its `dtype_policy` is not there yet.
     """
     dtype = arguments.get("dtype") or keras.config.dtype_policy()
     return {"dtype": keras.dtype_policies.get(dtype)}
@@ -105,16 +100,9 @@ def named_weights(layer: keras.layers.Layer, prefix: str = "") -> dict[str, kera
     named = {}
     # torch keeps the layers among the attributes in a dict of its own.
     for name, value in {**vars(layer), **vars(layer).get("_modules", {})}.items():
-        if not name.startswith("_"):
-            named.update(_named_in(value, f"{prefix}{name}"))
+        if name.startswith("_"):
+            continue
+        for path, part in keras.tree.flatten_with_path({name: value}):
+            if isinstance(part, keras.layers.Layer):
+                named.update(named_weights(part, f"{prefix}{'.'.join(map(str, path))}."))
     return named or {f"{prefix.rstrip('.')}/{w.name}": w for w in layer.weights}
-
-
-def _named_in(value, path):
-    """Name the weights of the layers in an attribute: a layer, or a list of them."""
-    if isinstance(value, keras.layers.Layer):
-        return named_weights(value, path + ".")
-    if isinstance(value, (list, tuple)):
-        parts = (_named_in(v, f"{path}.{i}") for i, v in enumerate(value))
-        return {name: w for part in parts for name, w in part.items()}
-    return {}

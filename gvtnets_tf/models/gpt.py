@@ -91,11 +91,8 @@ class GlobalPixelTransformerNet(UNet):
         encoder_widths, merge_widths, decoder_widths = compute_widths(
             filters, growth, encoder_depths, bottom_depth, decoder_depths
         )
-        policy, is_dense, is_global = (
-            layer_dtype(kwargs),
-            block == "dense",
-            resample != "convolution",
-        )
+        is_dense, is_global = block == "dense", resample != "convolution"
+        policy = layer_dtype(kwargs)
         attention = {
             "rank": check_rank(rank), "scaled": scaled, "dropout": attention_dropout,
             "project": project, "chunk": chunk, **policy,
@@ -187,15 +184,10 @@ def _check_options(block, resample, batch_norm, scaled, attention_dropout, proje
 
 
 def compute_widths(filters, growth, encoder_depths, bottom_depth, decoder_depths):
-    """Compute the channels of each level by the rule of Table II.
+    """Compute the channels of each level, finest first, by the rule of Table II.
 
-    Returns:
-        Three lists: channels after each block of the encoder, finest first, and of the
-        bottom; after the 1x1 convolution that follows each skip; and after each block of
-        the decoder, both finest first.
-
-    Raises:
-        ValueError: if encoder and decoder differ in the number of levels, or have none.
+    Those after the blocks of encoder and bottom, after the 1x1 convolution that follows each
+    skip, and after the blocks of the decoder.
     """
     if len(encoder_depths) != len(decoder_depths) or not encoder_depths:
         raise ValueError(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 
 from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.layers.attention import check_softmax
 from gvtnets_tf.layers.base import CONV, PACKAGE, check_rank, rescale
 from gvtnets_tf.layers.blocks import ResidualBlock
 from gvtnets_tf.layers.transformers import GVTO
@@ -85,7 +86,8 @@ class GVTNet(UNet):
     ):  # fmt: skip
         check_choice("skip", skip, MERGES)
         check_at_least("depth", depth, 2)
-        _check_softmax(softmax, dropout, chunk)
+        # Here too, for a network without operators.
+        check_softmax(softmax, dropout, chunk)
         widths, policy = [filters * 2**level for level in range(depth)], layer_dtype(kwargs)
         norm = {"batch_norm": batch_norm, **policy}
         attention = {
@@ -138,15 +140,6 @@ def _make_blocks(name, counts, rank, widths, norm):
     """Make lists of residual blocks, one list per level."""
     counts = _per_level(name, counts, len(widths))
     return [[ResidualBlock(rank, w, **norm) for _ in range(n)] for n, w in zip(counts, widths)]
-
-
-def _check_softmax(softmax, dropout, chunk):
-    """Raise `ValueError` for arguments without effect, also where no operator would check them."""
-    if not softmax and (dropout or chunk is not None):
-        raise ValueError(
-            f"`dropout` and `chunk` act on softmax weights: pass softmax=True too, or leave "
-            f"them out. Received: dropout={dropout}, chunk={chunk}."
-        )
 
 
 def _per_level(name, value, levels):

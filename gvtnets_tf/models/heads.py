@@ -11,31 +11,11 @@ SMALLEST_SCALE = 1e-3  # of the scale head, as released
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Head(SavedLayer):
-    """Output convolution; optionally pre-activation, a scale, and the input added.
+    """Output convolution; optionally ReLU6 before it, a scale, and the input added.
 
-    Args:
-        rank: int. 2 for images, 3 for stacks.
-        out_channels: int. Channels of the result.
-        kernel: int. Kernel size of the convolution.
-        bias: bool. If `True`, the convolution has a bias.
-        preactivation: bool. If `True`, a ReLU6 comes first.
-        batch_norm: bool. If `True`, the pre-activation starts with batch normalization.
-        input_residual: bool. If `True`, the input is added to the result.
-        scale: bool. If `True`, a 1x1 convolution predicts a scale, softplus + 1e-3.
-        scale_bias: bool. If `True`, that convolution has a bias.
-        initial_stddev: float or `None`. Standard deviation of the initial kernels, which are
-            normal around 0; `None`: Glorot uniform.
-
-    Call arguments:
-        x: float tensor `(batch, *grid, channels)`: the last features.
-        images: float tensor `(batch, *grid, image channels)`: the input.
-
-    Returns:
-        Float tensor `(batch, *grid, out_channels)`; with `scale` twice as many channels,
-        `[location..., scale...]`.
-
-    Raises:
-        ValueError: for an input that cannot be added to the result.
+    With `batch_norm` the pre-activation starts with batch normalization. With `scale` a 1x1
+    convolution of the same features predicts a scale, softplus + 1e-3, and the result is
+    `[location..., scale...]`. Initial kernels are Glorot uniform, or N(0, `initial_stddev`).
     """
 
     def __init__(
@@ -87,18 +67,9 @@ class Head(SavedLayer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class LabelHead(SavedLayer):
-    """1x1 convolution to a distribution, or a number, per label.
+    """1x1 convolution to a distribution over `classes`, or a number, per label.
 
-    Args:
-        out_channels: int. Number of labels.
-        classes: int or `None`. Intensities that a distribution is over; `None`: one number.
-
-    Call arguments:
-        x: float tensor `(batch, *grid, channels)`: the last features.
-        images: float tensor `(batch, *grid, image channels)`: the input, which is not used.
-
-    Returns:
-        Float tensor `(batch, *grid, out_channels, classes)`, or without the last axis.
+    The result is `(batch, *grid, out_channels, classes)`, or has no last axis without `classes`.
     """
 
     def __init__(self, out_channels: int, classes: int | None = None, **kwargs):
@@ -120,14 +91,6 @@ class LabelHead(SavedLayer):
         return ops.reshape(y, (*ops.shape(y)[:-1], self.out_channels, self.classes))
 
     def select_labels(self, weight, labels):
-        """Return the part of a kernel or a bias that belongs to some labels.
-
-        Args:
-            weight: float array `(..., out_channels * classes)`.
-            labels: sequence of int.
-
-        Returns:
-            Float array `(..., len(labels) * classes)`.
-        """
+        """Return the part of a kernel or bias `(..., out_channels * classes)` of some labels."""
         shape = (*weight.shape[:-1], self.out_channels, self.classes or 1)
         return weight.reshape(shape)[..., list(labels), :].reshape(*weight.shape[:-1], -1)

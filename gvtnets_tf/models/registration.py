@@ -4,10 +4,6 @@ import importlib
 
 
 def register(keras) -> None:
-    """Import all networks and losses; `import gvtnets_tf` asks for this once Keras is imported.
-
-    Args:
-        keras: the module, as `wrapt` passes it; not used.
-    """
+    """Import all networks and losses; `wrapt` calls this with Keras once that is imported."""
     for name in ("losses", "presets"):
         importlib.import_module(f"gvtnets_tf.models.{name}")
