@@ -417,6 +417,29 @@ def test_onnx_that_its_runtime_does_not_read_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_onnx_that_answers_otherwise_is_converted_again_and_refused_in_the_end(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("tf2onnx")
+    from gvtnets_tf.exporting import onnx
+
+    calls = []
+
+    def run(path, image, names):
+        calls.append(path)
+        y = np.asarray(made.model(image))
+        return [y if len(calls) == 2 else y[None]]
+
+    monkeypatch.setattr(onnx, "_run", run)
+    made = predictor("image")
+    export(made, tmp_path / "second", "onnx")
+    assert len(calls) == 2
+    monkeypatch.setattr(onnx, "TRIES", 1)
+    with pytest.raises(ValueError, match=r"answers with shape \(1, 2, .*network answers with \(2,"):
+        export(made, tmp_path / "out", "onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["second"]
+
+
 def test_a_missing_package_names_its_extra_and_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'gvtnets_tf\[onnx\]'"):
