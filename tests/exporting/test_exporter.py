@@ -37,16 +37,31 @@ FIXED = Normalizer("fixed", offset=(10.0, 20.0), gain=(5.0, 3.0))
 # Each kind of normalization, of units and of network once, and what comes in besides.
 CASES = {
     "image": ("YX", 1, {}, {}),
-    "image_of_two_channels": ("YX", 2, {**SMALLER, "softmax": True}, {"input_normalizer": FIXED, **STORED}),
+    "image_of_two_channels": (
+        "YX",
+        2,
+        {**SMALLER, "softmax": True},
+        {"input_normalizer": FIXED, **STORED},
+    ),
     "stack": (
         "ZYX",
         1,
         {},
         {"input_normalizer": Normalizer("percentile", low=1, high=99.5), **STORED},
     ),
-    "probabilistic": ("ZYX", 1, {**SMALLER, "scale_head": True}, {"input_normalizer": Normalizer("zscore")}),
+    "probabilistic": (
+        "ZYX",
+        1,
+        {**SMALLER, "scale_head": True},
+        {"input_normalizer": Normalizer("zscore")},
+    ),
     "projection": ("ZYX", 1, None, {"input_normalizer": Normalizer("unit")}),
-    "without_units": ("YX", 2, SMALLER, {"input_normalizer": Normalizer("none"), "denormalize": "none"}),
+    "without_units": (
+        "YX",
+        2,
+        SMALLER,
+        {"input_normalizer": Normalizer("none"), "denormalize": "none"},
+    ),
 }
 NAMES = ("prediction", "uncertainty")
 SIZES = {"YX": ((9, 14), (3, 21)), "ZYX": ((5, 7, 10), (2, 17, 6))}
@@ -146,7 +161,7 @@ def test_a_process_without_this_package_serves_a_saved_model(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*fewer than")
 def test_percentiles_in_the_graph_are_those_of_numpy(tmp_path):
-    made = predictor("image")
+    made = predictor("image", **SMALLER)
     loaded = tf.saved_model.load(str(export(made, tmp_path / "model") / "1"))
     for size in ((1, 2), (5, 1), (31, 17)):
         image = counts((*size, 1), seed=7) + np.arange(size[1])[:, None]
@@ -288,7 +303,7 @@ def staining():
 
 
 CHUNKED = {
-    "image": lambda: predictor("image", softmax=True, chunk=3),
+    "image": lambda: predictor("image", **SMALLER, softmax=True, chunk=3),
     "projection": projection_in_chunks,
     "staining": staining,
 }
@@ -358,7 +373,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
 
 
 def test_the_command_exports_a_model_folder(tmp_path, capsys):
-    made = predictor("image")
+    made = predictor("image", **SMALLER)
     model = model_folder.write_model(tmp_path / "model", made.model, made.card)
     words = ["export", str(model), "--format", "savedmodel", "--out", str(tmp_path / "out")]
     cli.main(words)
@@ -426,7 +441,7 @@ def test_a_missing_package_names_its_extra_and_nothing_is_left(tmp_path, monkeyp
 
 
 def test_a_name_with_the_suffix_zip_makes_a_zip(tmp_path):
-    made = predictor("image")
+    made = predictor("image", **SMALLER)
     path = export(made, tmp_path / "model.zip")
     assert [p.name for p in tmp_path.iterdir()] == ["model.zip"]
     shutil.unpack_archive(path, tmp_path / "model")
@@ -441,5 +456,5 @@ def test_a_name_with_the_suffix_zip_makes_a_zip(tmp_path):
 def test_an_export_that_is_there_is_kept_unless_forced(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(FileExistsError, match=r"out exists and is not overwritten.*--force"):
-        export(predictor("image"), tmp_path / "out")
-    assert (export(predictor("image"), tmp_path / "out", force=True) / "1").is_dir()
+        export(predictor("image", **SMALLER), tmp_path / "out")
+    assert (export(predictor("image", **SMALLER), tmp_path / "out", force=True) / "1").is_dir()

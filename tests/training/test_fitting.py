@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -12,6 +11,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+from forks import FORKS
 from small import MODEL, fast_training, recipe, stacks
 
 from gvtnets_tf import load
@@ -427,11 +427,8 @@ def train_and_tell(said, values, out, resume, stop):
 
 def start(out, values, resume=False, stop=0):
     """Train in a process of its own, which may die after an epoch."""
-    said, ending = multiprocessing.Pipe(duplex=False)
-    context = multiprocessing.get_context("forkserver")
-    # Imported once, not in each process: it takes seconds.
-    context.set_forkserver_preload(["gvtnets_tf.training.fitting"])
-    process = context.Process(target=train_and_tell, args=(ending, values, out, resume, stop))
+    said, ending = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=train_and_tell, args=(ending, values, out, resume, stop))
     process.start()
     ending.close()
     return process, said
