@@ -24,7 +24,7 @@ def check_layer(make, *inputs, weights):
     layer = make()
     y = np.asarray(layer(*inputs))
     _check_twin(layer, y, inputs, weights)
-    _check_sizes(make, layer, y, inputs)
+    _check_sizes(layer, y, inputs)
     _check_precision(make, layer, y, inputs, result=None)
 
 
@@ -40,9 +40,9 @@ def check_model(make, images, folder, weights):
     model = make()
     y = np.asarray(model(images))
     _check_twin(model, y, (images,), weights)
-    _check_sizes(make, model, y, (images,))
+    _check_sizes(model, y, (images,))
     _check_precision(make, model, y, (images,), result="float32")
-    _check_files(make, model, y, images, folder)
+    _check_files(model, y, images, folder)
 
     # Every weight has one name of its own, that says its role.
     named = named_weights(model)
@@ -77,32 +77,38 @@ def _plain(layer):
     return json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))["config"]
 
 
+def _promise(y, inputs):
+    """The shapes of inputs of unknown sizes, and that of the answer to them."""
+    shapes = [(None,) * (x.ndim - 1) + x.shape[-1:] for x in inputs]
+    # An answer with one axis more has one more that is known: a distribution per channel.
+    known = max(1, y.ndim - inputs[0].ndim + 1)
+    return shapes, (None,) * (y.ndim - known) + y.shape[-known:]
+
+
 def _check_twin(layer, y, inputs, weights):
     # It can be described, also in JSON, and rebuilt from the description.
-    description = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
-    twin = keras.saving.deserialize_keras_object(description)
+    description, plain = keras.saving.serialize_keras_object(layer), _plain(layer)
+    twin = keras.saving.deserialize_keras_object(json.loads(json.dumps(description)))
     assert type(twin) is type(layer)
-    assert _plain(twin) == _plain(layer)
+    assert _plain(twin) == plain
     twin = type(layer).from_config(layer.get_config())
-    assert _plain(twin) == _plain(layer)
+    assert _plain(twin) == plain
 
-    # The twin holds the same weights, and then gives the same answer.
-    twin.build(*(x.shape for x in inputs))
+    # The twin, made of unknown sizes, promises the size that it gives.
+    shapes, promised = _promise(y, inputs)
+    assert twin(*map(keras.KerasTensor, shapes)).shape == promised
+    # It holds the same weights, and then gives the same answer.
     assert (len(twin.weights), len(layer.weights)) == (weights, weights)
     twin.set_weights(layer.get_weights())
     np.testing.assert_allclose(twin(*inputs), y, rtol=1e-5, atol=1e-6)
 
 
-def _check_sizes(make, layer, y, inputs):
+def _check_sizes(layer, y, inputs):
     # The size it promises is the size it gives, also when sizes are unknown.
-    shapes = [(None,) * (x.ndim - 1) + x.shape[-1:] for x in inputs]
-    # An answer with one axis more has one more that is known: a distribution per channel.
-    known = max(1, y.ndim - inputs[0].ndim + 1)
-    promised = (None,) * (y.ndim - known) + y.shape[-known:]
+    shapes, promised = _promise(y, inputs)
     if not isinstance(layer, keras.Model):
         assert tuple(layer.compute_output_shape(*(x.shape for x in inputs))) == y.shape
         assert tuple(layer.compute_output_shape(*shapes)) == promised
-    assert make()(*map(keras.KerasTensor, shapes)).shape == promised
 
     # A graph traced for unknown sizes computes the same.
     signature = [tf.TensorSpec(shape, "float32") for shape in shapes]
@@ -123,7 +129,7 @@ def _check_precision(make, layer, y, inputs, result):
         np.testing.assert_allclose(answer, y, rtol=0, atol=tolerance * np.abs(y).max())
 
 
-def _check_files(make, model, y, images, folder):
+def _check_files(model, y, images, folder):
     # A file brings back the model with its arguments, and a weight file its weights.
     model.save(folder / "model.keras")
     back = keras.saving.load_model(folder / "model.keras")
@@ -131,7 +137,8 @@ def _check_files(make, model, y, images, folder):
     np.testing.assert_allclose(back(images), y, rtol=1e-5, atol=1e-6)
 
     model.save_weights(folder / "model.weights.h5")
-    other = make()
-    other.build(images.shape)
-    other.load_weights(folder / "model.weights.h5")
-    np.testing.assert_allclose(other(images), y, rtol=1e-5, atol=1e-6)
+    back.set_weights([np.zeros_like(w) for w in back.get_weights()])
+    back.load_weights(folder / "model.weights.h5")
+    for found, expected in zip(back.get_weights(), model.get_weights()):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(back(images), y, rtol=1e-5, atol=1e-6)

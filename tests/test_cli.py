@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from small import recipe, stacks
+from small import fast_training, recipe, stacks
 
 import gvtnets_tf
 from gvtnets_tf.cli import main as cli
@@ -109,6 +109,7 @@ def test_scores_of_staining_stand_beside_the_usual_ones(here, capfd):
 def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
     from gvtnets_tf.models.presets import PRESETS
 
+    fast_training(monkeypatch, bytes_per_voxel=100.0)
     monkeypatch.setitem(PRESETS["unet"].config, "filters", 2)
     line = (
         "train --preset unet --inputs in/*.tif --targets gt --patch-size 8 16 16 --batch-size 1 "

@@ -9,6 +9,7 @@ import pytest
 from small import fast_training
 
 from gvtnets_tf.cli import main as cli
+from gvtnets_tf.models.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 GUIDE = sorted(p for p in (ROOT / "docs").glob("*.md") if p.stem not in ("results", "performance"))
@@ -45,6 +46,10 @@ def readme(tmp_path_factory):
     """The README followed once, in a folder of its own."""
     with pytest.MonkeyPatch.context() as patch:
         fast_training(patch, 300.0)
+        config = PRESETS["gpt_virtual_staining"].config
+        for name in ("encoder_depths", "decoder_depths"):
+            patch.setitem(config, name, (1, 1, 1))  # 30 dense blocks take seconds
+        patch.setitem(config, "bottom_depth", 1)
         patch.chdir(folder := tmp_path_factory.mktemp("readme"))
         follow(ROOT / "README.md")
     return folder

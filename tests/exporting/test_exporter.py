@@ -27,6 +27,8 @@ SMALL = {
     "filters": 2, "depth": 3, "encoder_blocks": 0, "decoder_blocks": 0, "num_heads": 2,
     "up": ("gvto_v2", "convolution"),
 }  # fmt: skip
+# Half of the parts, where one of each kind is enough.
+SMALLER = {**SMALL, "depth": 2, "up": "gvto_v2"}
 STORED = {
     "target_normalizer": Normalizer("fixed", offset=(100.0,), gain=(7.0,)),
     "denormalize": "stored",
@@ -35,16 +37,31 @@ FIXED = Normalizer("fixed", offset=(10.0, 20.0), gain=(5.0, 3.0))
 # Each kind of normalization, of units and of network once, and what comes in besides.
 CASES = {
     "image": ("YX", 1, {}, {}),
-    "image_of_two_channels": ("YX", 2, {"softmax": True}, {"input_normalizer": FIXED, **STORED}),
+    "image_of_two_channels": (
+        "YX",
+        2,
+        {**SMALLER, "softmax": True},
+        {"input_normalizer": FIXED, **STORED},
+    ),
     "stack": (
         "ZYX",
         1,
         {},
         {"input_normalizer": Normalizer("percentile", low=1, high=99.5), **STORED},
     ),
-    "probabilistic": ("ZYX", 1, {"scale_head": True}, {"input_normalizer": Normalizer("zscore")}),
+    "probabilistic": (
+        "ZYX",
+        1,
+        {**SMALLER, "scale_head": True},
+        {"input_normalizer": Normalizer("zscore")},
+    ),
     "projection": ("ZYX", 1, None, {"input_normalizer": Normalizer("unit")}),
-    "without_units": ("YX", 2, {}, {"input_normalizer": Normalizer("none"), "denormalize": "none"}),
+    "without_units": (
+        "YX",
+        2,
+        SMALLER,
+        {"input_normalizer": Normalizer("none"), "denormalize": "none"},
+    ),
 }
 NAMES = ("prediction", "uncertainty")
 SIZES = {"YX": ((9, 14), (3, 21)), "ZYX": ((5, 7, 10), (2, 17, 6))}
@@ -54,7 +71,7 @@ def predictor(case, **changes):
     """A small network with arbitrary weights, and a card."""
     axes, channels, config, card = CASES[case]
     if config is None:
-        restoration = {**SMALL, "batch_norm": False}
+        restoration = {**SMALLER, "batch_norm": False}
         model = ProjectionGVTNet(projection={"filters": 2}, restoration=restoration)
     else:
         model = GVTNet(rank=len(axes), **{**SMALL, **config, **changes})
@@ -81,19 +98,19 @@ def check(found, expected, tolerance):
 
 @pytest.fixture(scope="module", params=CASES)
 def saved(request, tmp_path_factory):
-    """A predictor, and the SavedModel made of it."""
+    """A predictor, the SavedModel made of it, and this one loaded."""
     made = predictor(request.param)
-    return made, export(made, tmp_path_factory.mktemp("export") / "model")
+    path = export(made, tmp_path_factory.mktemp("export") / "model")
+    return made, path, tf.saved_model.load(str(path / "1"))
 
 
 @pytest.mark.parametrize("size", [0, 1])
 @pytest.mark.filterwarnings("ignore:.*fewer than")
 def test_a_saved_model_answers_camera_counts_of_any_size_as_the_predictor(saved, size):
-    made, path = saved
+    made, path, loaded = saved
     axes, channels = made.card.axes, json.loads((path / "metadata.json").read_text())["input"]
     images = counts((2, *SIZES[axes][size], channels["channels"]), seed=size)
     images[1] *= 3  # Each image is measured by itself.
-    loaded = tf.saved_model.load(str(path / "1"))
     found = loaded.signatures["serving_default"](image=tf.constant(images))
     for i, image in enumerate(images):
         expected = made(image, axes + "C", whole=True, uncertainty=made.card.probabilistic)
@@ -104,8 +121,7 @@ def test_a_saved_model_answers_camera_counts_of_any_size_as_the_predictor(saved,
 
 
 def test_a_saved_model_answers_normalized_arrays_as_the_network(saved, noise):
-    made, path = saved
-    loaded = tf.saved_model.load(str(path / "1"))
+    made, _, loaded = saved
     for repeat in (2, 3):
         grid = [d * repeat for d in made.divisor]
         x = noise(2, *grid, made.model.get_build_config()["input_shape"][-1])
@@ -145,7 +161,7 @@ def test_a_process_without_this_package_serves_a_saved_model(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*fewer than")
 def test_percentiles_in_the_graph_are_those_of_numpy(tmp_path):
-    made = predictor("image")
+    made = predictor("image", **SMALLER)
     loaded = tf.saved_model.load(str(export(made, tmp_path / "model") / "1"))
     for size in ((1, 2), (5, 1), (31, 17)):
         image = counts((*size, 1), seed=7) + np.arange(size[1])[:, None]
@@ -240,7 +256,7 @@ def test_float16_halves_a_file_and_int8_makes_it_a_third(tmp_path, noise):
         ("stack", {}, r"is for networks of planes.* use 'float16'.* Received: .* of ZYX"),
         (
             "image",
-            {"depth": 2, "up": "gvto_v2"},
+            SMALLER,
             r"makes a file of \d+ bytes out of \d+.* use 'float16'",
         ),
         # Weights that no training leaves: features grow from level to level.
@@ -262,7 +278,7 @@ def test_int8_that_does_not_shrink_or_changes_the_answer_is_refused(
 
 
 def projection_in_chunks():
-    softmax = {**SMALL, "batch_norm": False, "softmax": True, "chunk": 5}
+    softmax = {**SMALLER, "batch_norm": False, "softmax": True, "chunk": 5}
     model = ProjectionGVTNet(projection={"filters": 2}, restoration=softmax)
     model.build((None, None, None, None, 1))
     set_weights(model)
@@ -287,7 +303,7 @@ def staining():
 
 
 CHUNKED = {
-    "image": lambda: predictor("image", softmax=True, chunk=3),
+    "image": lambda: predictor("image", **SMALLER, softmax=True, chunk=3),
     "projection": projection_in_chunks,
     "staining": staining,
 }
@@ -344,7 +360,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
     about = json.loads((path / "metadata.json").read_text())
     assert about["input"] == {
         "name": "image", "dtype": "float32", "axes": "NZYXC", "channels": 1, "channel_names": [],
-        "voxel_size_um": {"Z": 0.5, "Y": 0.1, "X": 0.1}, "divisor": {"Z": 4, "Y": 4, "X": 4},
+        "voxel_size_um": {"Z": 0.5, "Y": 0.1, "X": 0.1}, "divisor": {"Z": 2, "Y": 2, "X": 2},
     }  # fmt: skip
     assert list(about["outputs"]) == ["prediction", "uncertainty"]
     assert about["normalization_in_graph"] is True
@@ -357,7 +373,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
 
 
 def test_the_command_exports_a_model_folder(tmp_path, capsys):
-    made = predictor("image")
+    made = predictor("image", **SMALLER)
     model = model_folder.write_model(tmp_path / "model", made.model, made.card)
     words = ["export", str(model), "--format", "savedmodel", "--out", str(tmp_path / "out")]
     cli.main(words)
@@ -448,7 +464,7 @@ def test_a_missing_package_names_its_extra_and_nothing_is_left(tmp_path, monkeyp
 
 
 def test_a_name_with_the_suffix_zip_makes_a_zip(tmp_path):
-    made = predictor("image")
+    made = predictor("image", **SMALLER)
     path = export(made, tmp_path / "model.zip")
     assert [p.name for p in tmp_path.iterdir()] == ["model.zip"]
     shutil.unpack_archive(path, tmp_path / "model")
@@ -463,5 +479,5 @@ def test_a_name_with_the_suffix_zip_makes_a_zip(tmp_path):
 def test_an_export_that_is_there_is_kept_unless_forced(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(FileExistsError, match=r"out exists and is not overwritten.*--force"):
-        export(predictor("image"), tmp_path / "out")
-    assert (export(predictor("image"), tmp_path / "out", force=True) / "1").is_dir()
+        export(predictor("image", **SMALLER), tmp_path / "out")
+    assert (export(predictor("image", **SMALLER), tmp_path / "out", force=True) / "1").is_dir()

@@ -1,9 +1,5 @@
-import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import keras
 import naive
@@ -12,6 +8,7 @@ import psutil
 import pytest
 import tensorflow as tf
 from common_checks import check_arguments, check_layer, set_weights
+from forks import FORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,8 +159,8 @@ def peak_megabytes(call):
     return (max(seen) - seen[0]) / 2**20
 
 
-def softmax_megabytes():
-    """Peaks of one attention with gradients: in chunks of 128 queries, and of all at once."""
+def tell_softmax_megabytes(sending):
+    """Send peaks of one attention with gradients: in chunks of 128 queries, and all at once."""
     # 8,192 queries by 8,192 sources are 256 MiB of scores, 512 MiB with their gradient.
     rng = np.random.default_rng(0)
     query, source = (rng.normal(size=(1, 8192, n)).astype("float32") for n in (4, 5))
@@ -176,19 +173,18 @@ def softmax_megabytes():
         gradients(graph, layer, query[:, :256], source[:, :256])  # what is made once
         return peak_megabytes(lambda: gradients(graph, layer, query, source))
 
-    return run(layer), run(whole)
+    sending.send((run(layer), run(whole)))
 
 
 def test_memory_of_softmax_is_bounded_by_the_chunk():
     # In a process of its own: memory that earlier tests freed, and that the process still has,
     # would hide a peak.
-    code = "import test_attention; print(*test_attention.softmax_megabytes())"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    in_chunks, at_once = map(float, done.stdout.split())
+    found, sending = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=tell_softmax_megabytes, args=(sending,))
+    process.start()
+    sending.close()
+    in_chunks, at_once = found.recv()
+    process.join()
     assert in_chunks < 128
     assert at_once > 400  # the meter would have seen it
 

@@ -1,5 +1,7 @@
 """The three published networks answer as the released graphs do (`tests/parity`)."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -30,19 +32,28 @@ class Published:
             variable = self.weights[own_name(name, self.task)]
             variable.assign(value.reshape(variable.shape))
 
-    def gradients(self):
-        """Loss in training mode, and gradients by published name in published shape."""
+    @functools.cached_property
+    def trained(self):
+        """One step in training mode, which takes seconds.
+
+        Its answer, the weights that it leaves by own name, its loss, and gradients by
+        published name in published shape.
+        """
         import tensorflow as tf
 
+        self.load()
         loss = LOSSES[CASES[self.task]]()
         with tf.GradientTape() as tape:
-            value = loss(self.answers["y"], self.model(self.answers["x"], training=True))
+            y = self.model(self.answers["x"], training=True)
+            value = loss(self.answers["y"], y)
+        left = {name: np.array(w) for name, w in self.weights.items()}
         names = [str(n) for n in self.answers["grad_names"]]
         variables = [self.weights[own_name(n, self.task)].value for n in names]
         found = tape.gradient(value, variables)
-        return float(value), {
+        gradients = {
             n: np.asarray(g).reshape(self.variables[n].shape) for n, g in zip(names, found)
         }
+        return np.asarray(y), left, float(value), gradients
 
 
 @pytest.fixture(scope="module", params=list(CASES))
@@ -67,21 +78,18 @@ def test_prediction_is_the_published_one(published):
 
 
 def test_training_mode_moves_statistics_as_published(published):
+    y, left, *_ = published.trained
     if "moved_names" not in published.answers:
-        y = np.asarray(published.model(published.answers["x"], training=True))
         np.testing.assert_allclose(y[..., :1], published.answers["output"], rtol=0, atol=1e-5)
         return
-    published.load()
-    y = np.asarray(published.model(published.answers["x"], training=True))
     np.testing.assert_allclose(y, published.answers["output_training"], rtol=0, atol=1e-5)
     for name, norm in zip(published.answers["moved_names"], published.answers["moved_norm"]):
-        moved = published.weights[own_name(str(name), published.task)]
+        moved = left[own_name(str(name), published.task)]
         assert np.linalg.norm(moved) == pytest.approx(norm, rel=1e-5), name
 
 
 def test_loss_and_every_gradient_are_the_published_ones(published):
-    published.load()
-    loss, gradients = published.gradients()
+    *_, loss, gradients = published.trained
     assert loss == pytest.approx(float(published.answers["loss"]), rel=1e-5)
     keys = ("grad_names", "grad_norm", "grad_probe")
     names, norms, probes = (published.answers[key] for key in keys)

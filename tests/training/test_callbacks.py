@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import h5py
 import keras
@@ -22,7 +23,7 @@ def compiled(seed=0, **changes):
         **changes,
     )  # fmt: skip
     model.build((None, None, None, 1))
-    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    model.compile(keras.optimizers.Adam(1e-2), "mse", run_eagerly=True)
     return model
 
 
@@ -38,18 +39,31 @@ def backup(path, model, rows=(), best=0.25):
     return found
 
 
-@pytest.fixture
-def saved(tmp_path, batch):
-    """A model after two steps, and the folder of its backup."""
-    model = compiled()
+@pytest.fixture(scope="module")
+def after_two_steps(tmp_path_factory):
+    """A model after two steps, and the folder of its backup: to be left as they are."""
+    model, rng = compiled(), np.random.default_rng(0)
     for _ in range(2):
-        model.train_on_batch(*batch)
-    backup(tmp_path, model).on_epoch_end(0, {"loss": 1.5})
+        model.train_on_batch(*rng.normal(size=(2, 2, 8, 8, 1)).astype("float32"))
+    path = tmp_path_factory.mktemp("saved")
+    backup(path, model).on_epoch_end(0, {"loss": 1.5})
+    return model, path
+
+
+@pytest.fixture
+def saved(after_two_steps, tmp_path):
+    """The model, and a copy of the folder of its backup."""
+    model, path = after_two_steps
+    shutil.copytree(path, tmp_path, dirs_exist_ok=True)
     return model, tmp_path
 
 
-def test_all_that_the_next_step_depends_on_is_restored(saved, batch):
-    model, path = saved
+def test_all_that_the_next_step_depends_on_is_restored(tmp_path, batch):
+    model = compiled()
+    for _ in range(2):
+        model.train_on_batch(*batch)
+    path = tmp_path
+    backup(path, model).on_epoch_end(0, {"loss": 1.5})
     other = compiled(seed=1)
     run = callbacks.restore(path, other)
     assert run == {"epoch": 1, "best": 0.25, "seed": 3, "history": [{"epoch": 1, "loss": 1.5}]}

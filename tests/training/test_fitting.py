@@ -1,17 +1,17 @@
 """A recipe becomes a model folder, whatever stops it on the way."""
 
+import contextlib
 import csv
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import h5py
 import numpy as np
 import pytest
+from forks import FORKS
 from small import MODEL, fast_training, recipe, stacks
 
 from gvtnets_tf import load
@@ -409,30 +409,39 @@ def test_a_file_that_breaks_during_training_is_named(tmp_path, monkeypatch):
 
 # In processes of their own.
 
-SCRIPT = """
-import json, os, sys
-import keras
-from gvtnets_tf.training import callbacks, fitting
-fitting.measure_bytes_per_voxel = lambda *args: 1.0
-values, out, resume, stop = json.loads(sys.argv[1])
 
-class Backup(callbacks.Backup):
-    def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
-        print("epoch", epoch + 1, file=sys.__stdout__, flush=True)
-        if epoch + 1 == stop:
-            os._exit(9)
+def train_and_tell(said, values, out, resume, stop):
+    """Train; send the number of each epoch, and die after one of them."""
 
-fitting.callbacks.Backup = Backup
-fitting.train(values, out, resume=resume, deterministic=True, progress=False)
-"""
+    class Backup(callbacks.Backup):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            said.send(epoch + 1)
+            if epoch + 1 == stop:
+                os._exit(9)
+
+    fitting.callbacks.Backup = Backup
+    fitting.measure_bytes_per_voxel = lambda *args: 1.0
+    train(values, out, resume=resume, deterministic=True, progress=False)
 
 
 def start(out, values, resume=False, stop=0):
     """Train in a process of its own, which may die after an epoch."""
-    words = [sys.executable, "-c", SCRIPT, json.dumps([values, str(out), resume, stop])]
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    said, ending = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=train_and_tell, args=(ending, values, out, resume, stop))
+    process.start()
+    ending.close()
+    return process, said
+
+
+def end(process, said):
+    """Wait for the end; give the exit code and the epochs not yet received."""
+    epochs = []
+    with contextlib.suppress(EOFError):
+        while True:
+            epochs.append(said.recv())
+    process.join()
+    return process.exitcode, epochs
 
 
 def test_a_run_that_died_and_went_on_is_equal_to_the_last_bit(tmp_path, data):
@@ -440,11 +449,8 @@ def test_a_run_that_died_and_went_on_is_equal_to_the_last_bit(tmp_path, data):
     model = {**MODEL, "softmax": True, "dropout": 0.2}
     values = recipe(data, model=model, augment={"flip": True, "rotate": True})
     both = start(tmp_path / "whole", values), start(tmp_path / "cut", values, stop=1)
-    errors = [process.communicate()[1].decode() for process in both]
-    assert [process.returncode for process in both] == [0, 9], errors
-    again = start(tmp_path / "cut", values, resume=True)
-    assert "epoch 1" not in again.communicate()[0].decode()
-    assert again.returncode == 0
+    assert [end(*process) for process in both] == [(0, [1, 2, 3]), (9, [1])]
+    assert end(*start(tmp_path / "cut", values, resume=True)) == (0, [2, 3])
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for name in ("weights.h5", "resume/state-3.h5"):
         check_equal(weights(whole / name), weights(cut / name))
@@ -454,13 +460,13 @@ def test_a_run_that_died_and_went_on_is_equal_to_the_last_bit(tmp_path, data):
 
 def test_a_kill_costs_at_most_one_epoch(tmp_path, data):
     values = recipe(data, steps=20_000, steps_per_epoch=2)
-    process = start(tmp_path / "run", values)
-    for _ in range(3):
-        line = process.stdout.readline()
+    process, said = start(tmp_path / "run", values)
+    epochs = [said.recv() for _ in range(3)]
     time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    rest = process.communicate()[0].decode().split()
-    last = int(rest[-1] if rest else line.split()[1])
+    process.kill()
+    status, rest = end(process, said)
+    assert status == -signal.SIGKILL
+    last = [*epochs, *rest][-1]
     _, card = model_folder.read_model(tmp_path / "run")
     assert 1 <= card.training["best"]["epoch"] <= last + 1
     progress = json.loads((tmp_path / "run" / "resume" / "progress.json").read_text())
