@@ -96,12 +96,12 @@ def test_every_command_of_the_guide_has_words_that_exist(page):
 
 
 def with_python():
-    """The pages with Python; those that train are slow."""
+    """The pages with Python; those that train or export are slow."""
     for page in GUIDE:
         text = "".join(code for _, code in blocks(page, "python"))
         if text:
-            trains = "train(" in text or ".fit(" in text
-            marks = [pytest.mark.slow] if trains else []
+            costly = any(call in text for call in ("train(", ".fit(", "export("))
+            marks = [pytest.mark.slow] if costly else []
             yield pytest.param(page, id=page.stem, marks=marks)
 
 

@@ -114,6 +114,8 @@ def _compile(model, recipe):
             rate.initial, rate.decay_steps, rate.decay_rate, staircase=True
         )
     model.compile(keras.optimizers.Adam(schedule, **vars(recipe.optimizer)), LOSSES[recipe.loss]())
+    # Else Keras does so within the first step, and TensorFlow traces that step twice.
+    model.optimizer.build(model.trainable_variables)
 
 
 def _check_same_recipe(recipe, out):

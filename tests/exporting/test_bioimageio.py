@@ -196,6 +196,7 @@ def accepted(paths, scratch):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_zip_that_the_tests_of_bioimageio_accept(tmp_path):
     pytest.importorskip("tf2onnx")
     made = predictor("fixed")

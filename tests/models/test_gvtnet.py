@@ -52,8 +52,17 @@ PLAIN = {"filters": 2, "depth": 3, "encoder_blocks": (1, 0, 0), "bottom": []}
 CONFIGS = [(MIXED, 49), (NARROW, 75), (SOFTMAX, 71), (PLAIN, 61)]
 
 
-@pytest.mark.parametrize("rank", [2, 3])
-@pytest.mark.parametrize("config, weights", CONFIGS, ids=["mixed", "narrow", "softmax", "plain"])
+@pytest.mark.parametrize(
+    "rank, config, weights",
+    [
+        # Each configuration at once in one rank; the other rank, of the same code, is slow.
+        pytest.param(
+            rank, *config, marks=[pytest.mark.slow] if (rank + i) % 2 else [], id=f"{i}-{rank}"
+        )
+        for i, config in enumerate(CONFIGS)
+        for rank in (2, 3)
+    ],
+)
 def test_gvtnet_common_checks(noise, tmp_path, rank, config, weights):
     make = lambda **kwargs: GVTNet(**{**config, "rank": rank}, **kwargs)
     check_model(make, noise(2, *GRIDS[rank], 1), tmp_path, weights=weights)
