@@ -180,7 +180,7 @@ def _read_series(folder, axes):
             f"Received: {len(planes)} planes of {' and '.join(kinds) or 'no kind'}."
         )
     if axes is None:
-        metadata.guess_axes(folder, 3)
+        metadata.guess_axes(folder, 3)  # for its message
     plane_axes = axes and axes[1:]
     first = read(planes[0], plane_axes)
     for plane in planes:

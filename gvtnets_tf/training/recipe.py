@@ -265,7 +265,7 @@ class Recipe:
         published = {} if name is None else PRESETS[check_choice("preset", name, PRESETS)].training
         values = _merge(published, values)
         if isinstance(rules := values.get("normalize"), Mapping):
-            roles = rules.keys() & {"input", "target"}
+            roles = [role for role in ("input", "target") if role in rules]
             values["normalize"] = {**rules, **{r: _expand_rule(r, rules[r]) for r in roles}}
         return read_dataclass(cls, values)
 
