@@ -271,7 +271,12 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
-        """Read a recipe from a YAML file, to which `data.root` is relative; errors as `parse`."""
+        """Read a recipe from a YAML file, to which `data.root` is relative.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is not YAML, or for what `parse` refuses.
+        """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no recipe at {path}.")
