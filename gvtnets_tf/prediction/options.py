@@ -44,7 +44,7 @@ class PredictionOptions:
         whole: bool. Predict whole, without asking whether it fits the memory.
         overlap: int or one int per letter of `card.axes`. Voxels that neighboring tiles share at
             least. By default an eighth of a tile per side, at least the divisor and at most a
-            quarter; half of a window (`card.tile`) in all, as published (Liu et al. 2020).
+            quarter; of windows (`card.tile`) half of one, as published (Liu et al. 2020).
         blend: how shared voxels are combined. `"crop"`: each tile gives up its half;
             `"average"`: the mean of the tiles (as published, with an overlap of 64);
             `"ramp"`: a linear cross-fade. By default `"crop"`, of windows `"average"`.
