@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def check_writable(path: str | Path, force: bool = False) -> Path:
-    """Return `path` if it can be written, now or in a new folder, before hours of computation."""
+    """Return `path` if it can be written, else raise; folders that are missing are made later."""
     path = Path(path)
     if path.exists() and not force:
         raise FileExistsError(

@@ -80,10 +80,10 @@ def _is_number(cell):
 def check_divisible(
     spatial: Sequence[int | None], factor: int | Sequence[int], name: str = "images"
 ) -> None:
-    """Raise if the array `name` has an axis that the down-sampling of a network does not divide.
+    """Raise if an axis of the array `name` is no multiple of the down-sampling of a network.
 
-    `spatial` is its shape `(z, y, x)` or `(y, x)`, of which `None` is not checked; `factor` is of
-    all axes, or one per axis.
+    `spatial` is its shape `(z, y, x)` or `(y, x)` in voxels; `None` is not checked. `factor` is
+    that of all axes, or one per axis.
     """
     factors = (factor,) * len(spatial) if isinstance(factor, int) else factor
     for letter, size, f in zip("ZYX"[-len(spatial) :], spatial, factors):

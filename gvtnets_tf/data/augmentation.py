@@ -18,6 +18,9 @@ class Intensity:
         noise: float. Standard deviation of the normal noise that is added to each voxel.
         drop: float below 1. Probability that a channel is replaced by 0, at all its scales.
 
+    Raises:
+        ValueError: for a negative number, or a `gain` or `drop` of 1 or more.
+
     Examples:
         >>> x = np.ones((2, 2, 1), np.float32)
         >>> Intensity(gain=0.2).apply(x, np.random.default_rng(0)).max() < 1.2

@@ -67,15 +67,17 @@ def crop_multiscale(
 
 def _read_reflected(read, shape, start, size):
     """Read a block that may reach beyond the image, where the image is reflected."""
-    places = [
+    if all(0 <= a <= n - m for n, a, m in zip(shape, start, size)):
+        inside = tuple(slice(a, a + m) for a, m in zip(start, size))
+        return np.asarray(read(inside), np.float32)
+    # The row, or column, of the image that each one of the block shows.
+    shown = [
         np.pad(np.arange(n), (max(-a, 0), max(a + m - n, 0)), mode="reflect")[max(a, 0) :][:m]
         for n, a, m in zip(shape, start, size)
     ]
-    first, stop = [int(p.min()) for p in places], [int(p.max()) + 1 for p in places]
+    first, stop = [int(p.min()) for p in shown], [int(p.max()) + 1 for p in shown]
     block = np.asarray(read(tuple(map(slice, first, stop))), np.float32)
-    if block.shape[:2] == tuple(size):  # nothing is reflected, nor copied
-        return block
-    return block[np.ix_(*(p - a for p, a in zip(places, first)))]
+    return block[np.ix_(*(p - a for p, a in zip(shown, first)))]
 
 
 def _resize(block, size):

@@ -43,10 +43,12 @@ def find(spec: str | Path | Sequence) -> list[Source]:
             set (which stands for its wells), a quoted glob, a `Source`, or a list of these.
 
     Returns:
-        List of `Source` in natural order (`z2` before `z10`); a list keeps its own order.
+        List of `Source` in natural order (`z2` before `z10`), wells by name; a list keeps its
+            own order.
 
     Raises:
         FileNotFoundError: naming the pattern that nothing matches.
+        ValueError: naming a well that is not whole, see `find_wells`.
 
     Examples:
         >>> import tempfile

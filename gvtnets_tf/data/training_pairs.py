@@ -30,13 +30,17 @@ class TrainingPair:
 
     Attributes:
         input, target: `Image`, in any axis order, possibly still on disk. Their spatial
-            sizes must agree, except that the target of a projection has no Z, or one plane.
+            sizes agree, except that the target of a projection has no Z, or one plane.
         input_affine, target_affine: `Affine` with one offset and one gain per channel, or
             `None` before `measure`. A data set takes measured pairs only.
         split: `"train"`, `"validation"`, `"test"`, or `""` if the pair is not assigned to one.
         around: `Image` of which `input` is a region, seen at larger scales; or `None`.
         origin: mapping from axis letter to the first voxel of `input` in `around`.
         resize: tuple of float. Factors of `resize_to_network` along Z, Y and X (or Y and X).
+
+    Raises:
+        ValueError: naming both images, if their sizes differ, or naming the image whose affine is
+            for another number of channels.
 
     Examples:
         >>> noisy = Image(np.arange(256.0).reshape(16, 16), "YX")
@@ -169,7 +173,7 @@ def split_pairs(
 
     If no pair is assigned to validation, a share `validation_split` of whole files at even
     distances is taken for it; below five files a block at the end of X, `gap` voxels behind the
-    rest.
+    rest. Then each pair is taken apart along T.
     """
     train = [pair for pair in pairs if pair.split in ("train", "")]
     validation = [pair for pair in pairs if pair.split == "validation"]

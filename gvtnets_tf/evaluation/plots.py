@@ -45,6 +45,9 @@ def comparison(
             series, the central frame is shown.
         title: str. A line above the figure.
 
+    Raises:
+        ValueError: if shapes differ, axes do not fit, or `show` is unknown.
+
     Examples:
         >>> import tempfile
         >>> truth = np.random.default_rng(0).random((3, 8, 8))
@@ -76,6 +79,9 @@ def box(path: str | Path, table: Mapping, *, label: str = "r", force: bool = Fal
         table: mapping from group to a sequence of float, or to a mapping from series, which
             stand side by side, to such sequences. Scores that are not finite are left out.
         label: str. Title of the vertical axis.
+
+    Raises:
+        ValueError: if `table` is empty.
 
     Examples:
         >>> import tempfile
@@ -110,6 +116,9 @@ def curves(path: str | Path, history: Mapping[str, Sequence], *, force: bool = F
         history: mapping from column to a sequence of numbers, one per epoch, as in Keras'
             `History.history`. `epoch`, if it is there, is the horizontal axis. `None` and `nan`
             leave a gap. Scales of positive values over more than a decade are logarithmic.
+
+    Raises:
+        ValueError: if there is nothing to draw.
 
     Examples:
         >>> import tempfile

@@ -46,6 +46,9 @@ def paired_t_test(better: Sequence[float], worse: Sequence[float]) -> dict:
         `p` and `note`. For fewer than five pairs, or if all differences are equal, `t` and `p`
         are `None`, and `note` gives the reason.
 
+    Raises:
+        ValueError: if the two differ in length.
+
     Reference:
         Wang, Xie & Ji (2021), Fig. 2b. https://doi.org/10.1038/s42256-020-00283-x
 

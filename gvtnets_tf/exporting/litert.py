@@ -30,7 +30,7 @@ def convert(folder: str | Path, quantize: str | None = None) -> bytes:
 def check_int8(
     quantized: bytes, whole: bytes, x: np.ndarray, expected: Mapping[str, np.ndarray]
 ) -> None:
-    """Refuse an int8 file above half of the `whole` one in float32, or too far from its answer.
+    """Refuse an int8 file above half the size of the float32 file `whole`, or too inexact.
 
     `expected` are the results, by name, of the network in float32 for the normalized `x`.
     """

@@ -29,14 +29,14 @@ def save(path: Path, predictor: Predictor, channels: int) -> None:
         if all(map(_are_equal, found, expected.values())):
             return
     raise ValueError(
-        f"The network cannot be written as ONNX: the file answers with shape {found[0].shape} or "
-        f"other values where the network answers with {expected['prediction'].shape}. Use another "
-        f"format."
+        f"The network cannot be written as ONNX: none of {TRIES} files answers as it does. "
+        f"Use another format. Received: the last file answers with shape {found[0].shape}, the "
+        f"network with {expected['prediction'].shape}; where shapes are equal, values differ."
     )
 
 
 def _make_image(predictor, channels):
-    """Make two images whose axes differ in length, as far as the network reads that."""
+    """Make two images: of the tile of the network, else with axes of different lengths."""
     grid = predictor.card.tile or [d * (i + 1) for i, d in enumerate(predictor.divisor)]
     return np.random.default_rng(0).normal(size=(2, *grid, channels)).astype(np.float32)
 
@@ -54,6 +54,7 @@ def _run(path, image, names):
 
 
 def _are_equal(found, expected):
-    """Tell whether shapes are equal and values differ by less than 1e-3 of their range."""
-    close = found.shape == expected.shape
-    return close and np.abs(found - expected).max() <= 1e-3 * max(np.ptp(expected), 1e-6)
+    """Tell whether shapes are equal, and values differ by at most 1e-3 of their range."""
+    if found.shape != expected.shape:
+        return False
+    return np.abs(found - expected).max() <= 1e-3 * max(np.ptp(expected), 1e-6)

@@ -64,8 +64,8 @@ class Image:
 
     @property
     def missing(self) -> tuple[bool, ...]:
-        """One bool per channel, `True` if it is NaN, as one that was not acquired is throughout."""
-        # Only the first voxel of each channel is read.
+        """One bool per channel, `True` if it was not acquired: such a channel is NaN throughout."""
+        # So only the first voxel of each channel is read.
         if np.dtype(self.array.dtype).kind != "f":
             return (False,) * self.sizes.get("C", 1)
         corner = self.array[tuple(slice(None) if a == "C" else 0 for a in self.axes)]

@@ -59,7 +59,7 @@ class Normalizer:
             together.
 
     Raises:
-        ValueError: for other arguments.
+        ValueError: for another kind or scope, or numbers that the rule excludes.
 
     Examples:
         >>> stack = np.array([[2.0], [4.0], [6.0]])  # three voxels of one channel
@@ -228,7 +228,7 @@ def _arrays(images):
 def _check_numbers(array, name):
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold real numbers. Received: {array.dtype}.")
-    if bad := array.size - np.count_nonzero(np.isfinite(array)):
+    if array.dtype.kind == "f" and (bad := array.size - np.count_nonzero(np.isfinite(array))):
         raise ValueError(
             f"{name} holds {bad} values that are NaN or infinite, out of {array.size}: "
             f"replace them before training or prediction."

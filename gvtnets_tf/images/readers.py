@@ -34,6 +34,7 @@ def read(path: str | Path, axes: str | None = None) -> Image:
         meant for printing are ignored.
 
     Raises:
+        FileNotFoundError: if there is no such file or folder.
         ValueError: naming the file, if it is empty, damaged or not an image, or if its axes are
             unknown. A damaged page is reported when it is read.
         ModuleNotFoundError: naming the extra that reads this format.
@@ -52,6 +53,8 @@ def read(path: str | Path, axes: str | None = None) -> Image:
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Read the metadata that `write` stored with an image, empty if there is none.
+
+    Errors are those of `read`.
 
     Examples:
         >>> import tempfile
@@ -81,6 +84,7 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
         List of `(input, target)`, both `Image`. The target of a projection has axes `CYX`.
 
     Raises:
+        FileNotFoundError: if there is no such file.
         ValueError: naming the file, if it is damaged, holds Python objects or lacks an
             array, or if the shapes of `X` and `Y` do not match.
 
@@ -180,7 +184,7 @@ def _read_series(folder, axes):
             f"Received: {len(planes)} planes of {' and '.join(kinds) or 'no kind'}."
         )
     if axes is None:
-        metadata.guess_axes(folder, 3)
+        metadata.guess_axes(folder, 3)  # for its message
     plane_axes = axes and axes[1:]
     first = read(planes[0], plane_axes)
     for plane in planes:

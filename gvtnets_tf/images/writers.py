@@ -79,6 +79,7 @@ def write(
         force: bool. Replace an existing `path`.
 
     Raises:
+        FileExistsError: if `path` exists and `force` is `False`.
         ValueError: if the suffix is unknown, or if the format cannot hold the image.
         OSError: if the disk is full or the folder is not writable; no partial file remains.
 

@@ -186,8 +186,8 @@ def _check_options(block, resample, batch_norm, scaled, attention_dropout, proje
 def compute_widths(filters, growth, encoder_depths, bottom_depth, decoder_depths):
     """Compute the channels of each level, finest first, by the rule of Table II.
 
-    Those after the blocks of encoder and bottom, after the 1x1 convolution that follows each
-    skip, and after the blocks of the decoder.
+    Returns three lists: the channels after each block of encoder and bottom, after the 1x1
+    convolution that follows each skip, and after each block of the decoder.
     """
     if len(encoder_depths) != len(decoder_depths) or not encoder_depths:
         raise ValueError(

@@ -56,7 +56,7 @@ def name_models(models: str | Path | Predictor | Sequence | Mapping) -> dict:
 
 
 def load_models(models: Mapping, precision: str) -> dict[str, Predictor]:
-    """Load each model of a run once, unless it is a `Predictor`; one image holds all results."""
+    """Load each model of a run once; refuse models whose results do not fit into one image."""
     predictors = {
         name: model if isinstance(model, Predictor) else load(model, precision=precision)
         for name, model in models.items()

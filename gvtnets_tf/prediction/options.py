@@ -1,7 +1,7 @@
 """Options of a prediction, in one value that goes through all layers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.images.normalization import Affine
@@ -44,7 +44,7 @@ class PredictionOptions:
         whole: bool. Predict whole, without asking whether it fits the memory.
         overlap: int or one int per letter of `card.axes`. Voxels that neighboring tiles share at
             least. By default an eighth of a tile per side, at least the divisor and at most a
-            quarter; half of a window (`card.tile`) in all, as published (Liu et al. 2020).
+            quarter; of windows (`card.tile`) half of one, as published (Liu et al. 2020).
         blend: how shared voxels are combined. `"crop"`: each tile gives up its half;
             `"average"`: the mean of the tiles (as published, with an overlap of 64);
             `"ramp"`: a linear cross-fade. By default `"crop"`, of windows `"average"`.
@@ -62,7 +62,8 @@ class PredictionOptions:
         ValueError: naming the option that is unknown, impossible or excluded by another.
 
     Examples:
-        >>> options = PredictionOptions(tile=64, blend="ramp")
+        >>> PredictionOptions(tile=64, blend="ramp").tile
+        64
         >>> PredictionOptions(blend="rampe")
         Traceback (most recent call last):
             ...
@@ -114,5 +115,5 @@ class PredictionOptions:
 def collect_options(options: PredictionOptions | None, changes: Mapping) -> PredictionOptions:
     """Return options, by default the defaults, with changes given by keyword."""
     for name in changes:
-        check_choice("option", name, list(PredictionOptions.__dataclass_fields__))
+        check_choice("option", name, [field.name for field in fields(PredictionOptions)])
     return replace(options or PredictionOptions(), **changes)

@@ -57,7 +57,7 @@ def plan_outputs(
 def list_missing(
     sources: list[Source], outputs: list[Outputs], dtype: str | None, *, resume: bool, force: bool
 ) -> list[tuple[Source, Outputs]]:
-    """List the inputs to predict (with `resume`: with results missing), if they can be written."""
+    """List the inputs to predict, with `resume` those with missing results; check their outputs."""
     missing = []
     for source, one in zip(sources, outputs):
         if resume and all(path.exists() for path in one.paths):

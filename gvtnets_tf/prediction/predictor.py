@@ -115,7 +115,7 @@ class Predictor(TiledNetwork):
         return getattr(self.model, "compute_dtype", "float32")
 
     def check(self, image: Image, options: PredictionOptions) -> None:
-        """Refuse an option, or an image on the voxels of the network, before anything is read."""
+        """Refuse an option, or a resampled image, that does not fit, before anything is read."""
         if options.precision not in ("float32", self.precision):
             raise ValueError(
                 f"`precision` is chosen when a model is loaded: `load(model, "

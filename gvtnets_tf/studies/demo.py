@@ -27,7 +27,7 @@ def run_demo(out: str | Path = "gvtnets-demo", force: bool = False) -> dict[str,
 
     Args:
         out: folder for the images, `comparison.png` and `scores.csv`; whole or not there at all.
-        force: bool. Whether an existing folder is replaced.
+        force: bool. Replace an existing folder; without it that is a `FileExistsError`.
 
     Returns:
         Mapping from method (`noisy`, `gaussian`, the model's name) to its scores, data

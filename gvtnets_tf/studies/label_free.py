@@ -143,8 +143,11 @@ def write_label_free_recipes(
     Args:
         out: folder to make, with `STRUCTURE.csv`, the table of pairs, and
             `STRUCTURE_MODEL.yaml` of every structure; the paths of these are returned.
-        data, structures, models, **settings: as in `run_label_free_study`.
+        data, structures, models, **settings: as in `run_label_free_study`, also their errors.
         force: bool. Whether an existing folder is replaced.
+
+    Examples:
+        >>> write_label_free_recipes("recipes", "label_free_data")  # doctest: +SKIP
     """
     if data is None:
         raise ValueError("Recipes are written for a data set on disk: give `data` (--data).")

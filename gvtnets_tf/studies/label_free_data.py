@@ -89,6 +89,13 @@ def choose_volumes(
         FileNotFoundError: naming the table, or the row whose file is missing.
         ValueError: naming the row, if a channel is missing, a volume is a time series, or
             its voxel size is zero, absent or not that of the others; if a table is empty.
+
+    Examples:
+        >>> import tempfile
+        >>> counts = {"train": 1, "validation": 0, "test": 1}
+        >>> root = simulate_data_set(tempfile.mkdtemp(), counts, (4, 16, 16))
+        >>> choose_volumes("nuclei", root, counts, resize=(1, 1, 1)).rows
+        [('cells/000.tif', 0, 1, 'train'), ('cells/001.tif', 0, 1, 'test')]
     """
     names, rows = {}, []
     for where, row, split in _select_rows(Path(root) / name, volumes):
@@ -167,6 +174,13 @@ def simulate_data_set(
         volumes: as of `choose_volumes`.
         shape: `(z, y, x)` in voxels, at least 4 along z.
         seed: int. No two volumes, and no two seeds, share a specimen.
+
+    Examples:
+        >>> import tempfile
+        >>> counts = {"train": 1, "validation": 0, "test": 1}
+        >>> root = simulate_data_set(tempfile.mkdtemp(), counts, (4, 16, 16))
+        >>> sorted(path.name for path in (root / "cells").iterdir())
+        ['000.tif', '001.tif']
     """
     root, names = Path(root), cells.STRUCTURES
     last = volumes["train"] + volumes["validation"]

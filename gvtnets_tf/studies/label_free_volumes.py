@@ -30,6 +30,9 @@ def prepare_pair(
 
     Returns:
         Input and target, `Image`s `ZYX` of float32 without units.
+
+    Raises:
+        ValueError: naming the image, if it is constant, not finite, or too thin to be cropped.
     """
     sides = ((row.input, row.input_channel), (row.target, row.target_channel))
     return tuple(_prepare(path, channel, resize, max_voxels) for path, channel in sides)

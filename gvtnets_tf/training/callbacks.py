@@ -48,7 +48,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class Backup(keras.callbacks.Callback):
-    """Write what a run needs to continue into `resume/`, and the history; `rows` came before."""
+    """Write what a run needs to continue into `resume/`, and the history, after its `rows`."""
 
     def __init__(self, path, keep, rows=(), seed=0):
         super().__init__()

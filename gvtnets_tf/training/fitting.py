@@ -170,7 +170,7 @@ def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):
         with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
             model.fit(
                 source,
-                shuffle=False,  # `patches` draws at random
+                shuffle=False,  # the data set draws at random
                 validation_data=held,
                 epochs=recipe.epochs,
                 initial_epoch=run["epoch"],

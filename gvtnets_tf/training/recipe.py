@@ -265,13 +265,18 @@ class Recipe:
         published = {} if name is None else PRESETS[check_choice("preset", name, PRESETS)].training
         values = _merge(published, values)
         if isinstance(rules := values.get("normalize"), Mapping):
-            roles = rules.keys() & {"input", "target"}
+            roles = [role for role in ("input", "target") if role in rules]
             values["normalize"] = {**rules, **{r: _expand_rule(r, rules[r]) for r in roles}}
         return read_dataclass(cls, values)
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
-        """Read a recipe from a YAML file, to which `data.root` is relative; errors as `parse`."""
+        """Read a recipe from a YAML file, to which `data.root` is relative.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is not YAML, or for what `parse` refuses.
+        """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no recipe at {path}.")

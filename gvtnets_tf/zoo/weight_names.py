@@ -80,7 +80,10 @@ FNET_OUTPUT = {f"conv_out.{k}": f"head.location_conv/{v}" for k, v in FNET_ROLES
 
 
 def fnet_name(name: str) -> str:
-    """Return our name of an entry of a state, else `name` itself; each `sub_u` is a level down."""
+    """Return our name of an entry of a state, else `name` itself.
+
+    Each `sub_u` is a level down: `net_recurse.sub_u.convt.weight` is `ups.1.conv/kernel`.
+    """
     match = re.fullmatch(r"net_recurse\.((?:sub_u\.)*)(.+)\.(\w+)", name)
     if match is None:
         return FNET_OUTPUT.get(name, name)
@@ -91,7 +94,10 @@ def fnet_name(name: str) -> str:
 
 
 def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape in torch: `(*kernel, a, b)` is `(b, a, *kernel)`, if transposed, too."""
+    """Return the shape in torch, `(b, a, *kernel)` for `(*kernel, a, b)` here.
+
+    This holds for convolutions, (in, out) here, and transposed ones, (out, in) here.
+    """
     return (shape[-1], shape[-2], *shape[:-2]) if len(shape) > 1 else tuple(shape)
 
 

@@ -95,6 +95,12 @@ def test_one_scale_is_the_window_itself():
     np.testing.assert_array_equal(cut_of(image, (1, 2), (3, 4), (1,)), image[1:4, 2:6])
 
 
+def test_a_window_with_one_column_of_the_image_shows_the_others_reflected():
+    image = np.arange(6.0) * np.ones((6, 1))
+    found = cut_of(image[..., None], (1, -3), (1, 4), (1,))
+    assert found[0, :, 0].tolist() == [3, 2, 1, 0]
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     start=st.tuples(st.integers(0, 12), st.integers(0, 12)),

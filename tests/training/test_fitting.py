@@ -420,6 +420,7 @@ def train_and_tell(said, values, out, resume, stop):
             if epoch + 1 == stop:
                 os._exit(9)
 
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # bits are promised on the CPU
     fitting.callbacks.Backup = Backup
     fitting.measure_bytes_per_voxel = lambda *args: 1.0
     train(values, out, resume=resume, deterministic=True, progress=False)

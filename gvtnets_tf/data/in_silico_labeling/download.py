@@ -45,6 +45,7 @@ def download(
         List of `Path`, in the order of the listing.
 
     Raises:
+        ValueError: for an unknown condition or split.
         FileNotFoundError: if the bucket lists nothing of that kind.
         OSError: if the disk is too small. Otherwise as `download.fetch`.
     """

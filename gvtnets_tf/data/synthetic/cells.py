@@ -160,6 +160,9 @@ def simulate_pair(task: str, shape: Sequence[int], seed: int, **options) -> tupl
         Two `Image`s with voxel sizes, float32: the input `ZYX`, and the target `ZYX`, or
         `YX` for a projection.
 
+    Raises:
+        ValueError: for an unknown task, option or structure, or an impossible value.
+
     Examples:
         >>> light, nuclei = simulate_pair("label_free", (8, 32, 32), seed=0, structure="nuclei")
         >>> light.axes, nuclei.shape, nuclei.voxel_size["Z"]

@@ -153,7 +153,8 @@ def compute_phase_transfer(
 ) -> np.ndarray:  # fmt: skip
     """Compute the transfer function from refractive index to bright-field light, complex64.
 
-    The grid is periodic. To be multiplied with `scipy.fft.rfftn` of the index; purely imaginary.
+    It is purely imaginary, `(z, y, x // 2 + 1)`, for a periodic grid: the Fourier transform of the
+    light is its product with `scipy.fft.rfftn` of the index. Lengths are in micrometers.
 
     The condenser is filled. With s and u transverse spatial frequencies of a ray of the condenser
     and of the object, k(s) the axial wave number, and P the pupil of the objective, the object

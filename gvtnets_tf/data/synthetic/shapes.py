@@ -40,9 +40,10 @@ def bend_grid(shape: Sequence[int], cell: np.ndarray, rng: np.random.Generator) 
 
 
 def find_nearest(points: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest of the seeds `(n, axes)` of each point of a grid `(*grid, axes)`.
+    """Find the nearest of the seeds `(n, axes)` for each point of a grid `(*grid, axes)`.
 
-    The distance to its border, the plane half-way to the second nearest, comes with it.
+    Returns its index, and the distance of the point to the plane half-way between the two nearest
+    seeds, each `(*grid)`.
     """
     distance, index = cKDTree(seeds).query(points, k=2)
     apart = np.linalg.norm(seeds[index[..., 1]] - seeds[index[..., 0]], axis=-1)

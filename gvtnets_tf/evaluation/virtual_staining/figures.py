@@ -22,7 +22,7 @@ ROLES = ("input", "target", "baseline", "prediction")  # in the order of the col
 
 
 def confusion(
-    path: Path, shares: Mapping[str, np.ndarray], overall: Mapping[str, float], label: str = ""
+    path: Path, shares: Mapping[str, np.ndarray], overall: Mapping[str, float], label: str
 ) -> None:
     """Draw the confusion matrix of each model, like Fig. 4 of the paper.
 

@@ -44,7 +44,8 @@ def score_pixels(
         seed: int. The same seed draws the same pixels.
 
     Raises:
-        ValueError: if a truth is constant, or if values are NaN or infinite.
+        ValueError: if `ranges` has an unknown label or an empty range, if a truth is constant, or
+            if values are NaN or infinite.
     """
     from tqdm import tqdm
 

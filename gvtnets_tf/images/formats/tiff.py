@@ -30,18 +30,18 @@ IMAGEJ_BYTES = 2**32 - 2**25  # hyperstacks have 32-bit offsets
 OME_DTYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float64", "float32")
 # Kinds whose pages are planes in order; others (LSM, NDPI, ...) are read at once.
 PAGED = ("ome", "imagej", "shaped", "uniform", "generic")
-LOSS = re.compile("missing|failed|incomplete|corrupt|out of range|expected", re.IGNORECASE)
+FAULT = re.compile("missing|failed|incomplete|corrupt|out of range|expected", re.IGNORECASE)
 
 
 def read(path: Path, axes: str | None = None) -> Image:
     """Read the first series of a TIFF file; see `readers.read`."""
-    with name_file_in_errors(path, "TIFF"), _losses() as losses, tifffile.TiffFile(path) as tif:
+    with name_file_in_errors(path, "TIFF"), _faults() as faults, tifffile.TiffFile(path) as tif:
         _check_length(tif)
         series, record = tif.series[0], _parse_metadata(tif)
         shape, letters = _layout(series, axes)
         pixels = _pixels(path, series, shape)
-        if losses:
-            raise ValueError(losses[0])
+        if faults:
+            raise ValueError(faults[0])
         if len(tif.series) > 1:
             log_once(f"{path}: holds {len(tif.series)} images; the first, {series.shape}, is read.")
     if axes is None:
@@ -51,7 +51,7 @@ def read(path: Path, axes: str | None = None) -> Image:
 
 def read_record(path: Path) -> dict:
     """Read the record of a TIFF file, with its `"colors"`; see `metadata.describe_image`."""
-    with name_file_in_errors(path, "TIFF"), _losses(), tifffile.TiffFile(path) as tif:
+    with name_file_in_errors(path, "TIFF"), _faults(), tifffile.TiffFile(path) as tif:
         return _parse_metadata(tif)
 
 
@@ -114,18 +114,18 @@ def _save(path, pixels, **kwargs):
 
 
 @contextlib.contextmanager
-def _losses():
-    """Collect losses that tifffile only logs, such as planes replaced by zeros."""
-    losses, handler = [], logging.Handler()
+def _faults():
+    """Collect faults that tifffile only logs, such as planes replaced by zeros."""
+    faults, handler = [], logging.Handler()
 
     def collect(entry):
-        if entry.levelno >= logging.ERROR or LOSS.search(entry.getMessage()):
-            losses.append(entry.getMessage())
+        if entry.levelno >= logging.ERROR or FAULT.search(entry.getMessage()):
+            faults.append(entry.getMessage())
 
     handler.emit = collect
     tifffile.logger().addHandler(handler)
     try:
-        yield losses
+        yield faults
     finally:
         tifffile.logger().removeHandler(handler)
 
@@ -173,11 +173,11 @@ def _pixels(path, series, shape):
 
 def _read_page(path, offset):
     """Decode the page whose description begins at `offset`."""
-    with _losses() as losses, tifffile.TiffFile(path) as tif:
+    with _faults() as faults, tifffile.TiffFile(path) as tif:
         tif.filehandle.seek(offset)
         pixels = tifffile.TiffPage(tif, index=0).asarray()
-        if losses:
-            raise ValueError(losses[0])
+        if faults:
+            raise ValueError(faults[0])
     return pixels
 
 

@@ -370,7 +370,9 @@ def test_the_matrix_shows_counts_per_thousand_the_baseline_first(tmp_path, monke
     keep = lambda figure, path, force: figures.append(figure)
     monkeypatch.setattr(staining_figures, "save_figure", keep)
     shares = {**dozen.per_thousand(), "baseline": np.diag(np.full(10, 100.0))}
-    staining_figures.confusion(tmp_path / "a.png", shares, {"prediction": 7 / 12, "baseline": 1})
+    accuracies = {"prediction": 7 / 12, "baseline": 1}
+    staining_figures.confusion(tmp_path / "a.png", shares, accuracies, "DNA")
+    assert figures[0].get_suptitle() == "DNA, pixels per 1,000"
     first, second = figures[0].axes[:2]
     assert first.get_title() == "baseline, overall accuracy 1.000"
     assert second.get_title() == "prediction, overall accuracy 0.583"
