@@ -9,10 +9,21 @@ from gvtnets_tf.models.base import ImageModel
 class UNet(ImageModel):
     """Encoder, bottom and decoder with one skip connection per level.
 
-    The published networks differ in their parts. Level 0 is the finest: `downs[0]` leaves it,
-    `ups[0]` enters it. `encoder` and `decoder` have a list of layers per level, `merges` join
-    `[features, skip]`, and the head maps `(features, images)` to the result.
-    Ronneberger, Fischer & Brox (2015), U-Net; Cicek et al. (2016), 3D U-Net.
+    The published networks differ in their parts. Level 0 is the finest.
+
+    Args:
+        rank: int. 2 for images, 3 for stacks.
+        stem: layer from image channels to the first width.
+        encoder: list over levels of lists of layers that keep the grid.
+        downs: list of layers, each halving the grid; `downs[0]` leaves level 0.
+        bottoms: list of layers that keep the coarsest grid.
+        ups: list of layers, each doubling the grid; `ups[0]` enters level 0.
+        merges: list of layers of `[features, skip]`, as many as `ups`.
+        decoder: list over levels of lists of layers, as many as `ups`.
+        head: layer from `(features, images)` to the result.
+
+    Reference:
+        Ronneberger, Fischer & Brox (2015), U-Net; Cicek et al. (2016), 3D U-Net.
     """
 
     def __init__(self, rank, stem, encoder, downs, bottoms, ups, merges, decoder, head, **kwargs):

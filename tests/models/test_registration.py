@@ -16,11 +16,11 @@ assert type(model).__name__ == "FNet" and type(model.loss).__name__ == "Laplace"
 np.save(sys.argv[2], model.predict(np.ones((1, 4, 4, 1), "float32"), verbose=0))
 """
 ORDERS = [
-    "import keras, gvtnets_tf",
+    "import gvtnets_tf, keras",
     *(
         pytest.param(order, marks=pytest.mark.slow)
         for order in (
-            "import gvtnets_tf, keras",
+            "import keras, gvtnets_tf",
             "from gvtnets_tf import GlobalAttention; import keras",
             "from gvtnets_tf import GVTNet; import keras",
             "import keras; from gvtnets_tf import read",
