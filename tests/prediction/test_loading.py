@@ -93,13 +93,18 @@ def test_a_network_that_its_file_cannot_hold_is_refused_before_memory_is_asked_f
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
-def test_weights_are_counted_as_they_are_without_being_made():
+def test_weights_are_counted_as_they_are_without_being_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_folder, "HARMLESS", 0)
+    (empty := tmp_path / "weights.h5").touch()
     for preset in ("label_free", "projection"):
         made = PRESETS[preset]
         model = made.build()
         model.build((None,) * 4 + (1,))
         expected = sum(int(np.prod(w.shape)) for w in named_weights(model).values())
-        assert model_folder._count_weights(made.model, made.config, 1) == expected
+        with pytest.raises(
+            ValueError, match=rf"it asks for {expected} weights, and .* has 0 bytes"
+        ):
+            model_folder._check_size(empty, made.model, made.config, 1)
 
 
 def test_a_network_larger_than_its_file_is_refused_where_it_is_small_by_its_names(copied):
