@@ -32,8 +32,8 @@ class Report:
     Examples:
         >>> row = {"name": "a", "channel": "DNA", "r": 0.5}
         >>> print(Report([row], summarize_channels([row])))
-        channel DNA  mean   sd  median  n
-        r             0.5  nan     0.5  1
+        DNA  mean   sd  median  n
+        r     0.5  nan     0.5  1
     """
 
     rows: list[dict]
@@ -97,7 +97,7 @@ def _column(rows, channel, score):
 def _format_channel(channel, summary):
     """Return the scores of one channel as lines of text."""
     has_baseline = "baseline" in summary
-    header = [f"channel {channel}", "mean", "sd", "median", "n"]
+    header = [channel, "mean", "sd", "median", "n"]
     rows = []
     for score, s in summary["scores"].items():
         rows.append([score, *(f"{s[key]:.5g}" for key in ("mean", "sd", "median")), str(s["n"])])

@@ -149,7 +149,7 @@ def _denormalize(results, card, offset, gain):
     if card.denormalize == "none":
         return results
     if card.denormalize == "stored":
-        stored = card.target_normalizer
+        stored = card.target_affine
         offset, gain = (tf.constant([v], tf.float64) for v in (stored.offset, stored.gain))
     rank = len(card.output_axes)
     offset, gain = _expand(offset, rank), _expand(gain, rank)

@@ -276,6 +276,7 @@ def test_how_it_was_done_is_told_in_values_that_json_can_hold():
         "overlap": None,
         "blend": None,
         "denormalize": "none",
+        "units": "normalized",
         "statistics": [{"offset": [0.0], "gain": [1.0]}],
     }
     _, info = predictor.predict(image, tile=(8, 10, 10), overlap=(0, 3, 4), blend="average")
@@ -774,3 +775,39 @@ def test_a_network_of_windows_counts_channels_without_its_scales():
     card = WINDOWS.changed(input_channels=("z0", "z1"))
     with pytest.raises(ValueError, match=r"reads 2 channels \(z0, z1\), and the image has 1"):
         Predictor(Staining(three), card)(tens(8, 8))
+
+
+# Units that are chosen for a prediction.
+
+MEASURED = FLAT.changed(
+    input_normalizer=Normalizer("zscore"),
+    output_channels=("a", "b"),
+    target_statistics={"offset": [100.0, 7.0], "gain": [10.0, 2.0]},
+)
+
+
+@pytest.mark.parametrize("kept", ["input", "stored", "none"])
+def test_the_units_of_a_result_are_those_that_are_asked_for(kept):
+    image = np.random.default_rng(0).poisson(50, (8, 8)).astype(float)
+    z = (image - image.mean()) / image.std()
+    predictor = Predictor(lambda x: np.concatenate([x, -x], -1), MEASURED.changed(denormalize=kept))
+    expected = {
+        "input": ("input", [image, 2 * image.mean() - image]),
+        "stored": ("target", [100 + 10 * z, 7 - 2 * z]),
+        "none": ("normalized", [z, -z]),
+    }
+    for asked, (units, arrays) in expected.items():
+        result, info = predictor.predict(Image(image, "YX"), denormalize=asked)
+        np.testing.assert_allclose(result.numpy("CYX"), arrays, rtol=1e-4, atol=1e-4)
+        assert (info["denormalize"], info["units"]) == (asked, units)
+        assert ("target_statistics" in info) == (asked == "none")
+    # Those of the channels that were chosen, in their order.
+    _, info = predictor.predict(Image(image, "YX"), denormalize="none", output_channels=["b", 0])
+    assert info["target_statistics"] == {"offset": [7.0, 100.0], "gain": [2.0, 10.0]}
+
+
+def test_units_that_a_model_lacks_are_refused_before_the_first_call():
+    model = Model(divisor=1)
+    with pytest.raises(ValueError, match="`denormalize='stored'` needs the statistics of the tra"):
+        Predictor(model, FLAT).predict(Image(np.eye(8), "YX"), denormalize="stored")
+    assert not model.shapes
