@@ -77,6 +77,14 @@ def test_a_whole_job_from_training_to_scores(here, capfd):
     said = readers.read_metadata("out/0.tif")
     assert (said["model"], said["mode"], said["tile"]) == ("model", "tiles", [8, 16, 16])
 
+    assert (said["denormalize"], said["units"]) == ("input", "input")
+    line = "predict in/0.tif --model model --denormalize none --out score.tif"
+    said = refuse(capfd, f"{line} --dtype int16")
+    assert "model predicts normalized values, of which int16 would keep a few" in said
+    cli.main(line.split())
+    assert readers.read_metadata("score.tif")["units"] == "normalized"
+    capfd.readouterr()
+
     line = "evaluate --predictions out --targets gt --baseline in --out scores"
     cli.main([*line.split(), "--region", "X:8:72", "--json"])
     shown = capfd.readouterr()
@@ -101,9 +109,9 @@ def test_scores_of_staining_stand_beside_the_usual_ones(here, capfd):
     cli.main(line.split())
     label = json.loads(capfd.readouterr().out)["staining"]["channel 0"]
     assert (label["images"], label["pixels"], label["pearson"]["prediction"]["n"]) == (2, 500, 30)
-    assert {p.name for p in (here / "scores").iterdir()} >= {"pearson.csv", "crops_0.png"}
+    assert {p.name for p in (here / "scores").iterdir()} >= {"pearson.csv", "crops_channel 0.png"}
     cli.main(["evaluate", "--predictions", "in", "--targets", "gt", "--staining"])
-    assert "staining 0: all 40960 pixels, images: 2" in capfd.readouterr().out
+    assert "staining channel 0: all 40960 pixels, images: 2" in capfd.readouterr().out
 
 
 def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):

@@ -155,7 +155,7 @@ def _describe_output(card, channels):
 
 
 def _name_channels(names, count):
-    return list(names) or [f"channel{i}" for i in range(count)]
+    return list(names) or [f"channel {i}" for i in range(count)]
 
 
 def _describe_tensor(name, grid, channels):
