@@ -7,7 +7,7 @@ from pathlib import Path
 from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.evaluation.comparisons import Comparisons
-from gvtnets_tf.evaluation.report import Report, summarize_channels
+from gvtnets_tf.evaluation.report import Report, call_channel, summarize_channels
 from gvtnets_tf.evaluation.virtual_staining.scores import score_pixels
 
 # Headings of the figures, in the order of the columns.
@@ -88,7 +88,7 @@ def _score(comparison):
             try:
                 scores = metrics.all_metrics(true, image)
             except ValueError as error:
-                where = f"{comparison.name}, {channel}, {role}"
+                where = f"{comparison.name}, {call_channel(channel)}, {role}"
                 raise ValueError(f"{where}: {error}") from error
             prefix = "" if role == "prediction" else f"{role}_"
             row |= {prefix + score: value for score, value in scores.items()}

@@ -150,7 +150,7 @@ def _denormalize(results, card, offset, gain):
         return results
     if card.denormalize == "stored":
         stored = card.target_affine
-        offset, gain = (tf.constant([v], tf.float64) for v in (stored.offset, stored.gain))
+        offset, gain = (tf.constant(v[None], tf.float64) for v in (stored.offset, stored.gain))
     rank = len(card.output_axes)
     offset, gain = _expand(offset, rank), _expand(gain, rank)
     scaled = {name: tf.cast(y, tf.float64) * gain for name, y in results.items()}

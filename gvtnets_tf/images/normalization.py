@@ -58,7 +58,7 @@ class Affine:
         """Make the map that a file describes; `path` is its key there, for messages.
 
         Raises:
-            ValueError: unless there is one finite offset and one gain above zero per channel.
+            ValueError: unless there is one finite offset and one gain, not zero, per channel.
         """
         check_fits(isinstance(values, Mapping), path, values, "a mapping of offset, gain")
         for key in values:
@@ -67,8 +67,8 @@ class Affine:
             read_value(tuple[float, ...], values.get(key), f"{path}.{key}")
             for key in ("offset", "gain")
         ]
-        fits = "as many numbers as `offset`, above zero"
-        alike = len(lists[0]) == len(lists[1]) > 0 and min(lists[1]) > 0
+        fits = "as many numbers as `offset`, none of them 0"
+        alike = len(lists[0]) == len(lists[1]) > 0 and 0 not in lists[1]
         check_fits(alike, f"{path}.gain", lists[1], fits)
         return cls(*map(np.asarray, lists))
 

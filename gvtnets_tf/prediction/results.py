@@ -50,7 +50,8 @@ def to_images(
     channels = array.shape[-1] // (1 + uncertainty)
     axes = choose_axes(frame.axes, grid, channels)
     voxel_size = {a: size for a, size in frame.voxel_size.items() if a in axes}
-    about = {"axes": axes, "voxel_size": voxel_size, "channel_names": tuple(names)}
+    about = {"channel_names": tuple(names), "file_channels": ()}
+    about |= {"axes": axes, "voxel_size": voxel_size}
     parts = (array[..., :channels], array[..., channels:])[: 1 + uncertainty]
     return [replace(frame, array=rearrange(part, f"{grid}C", axes), **about) for part in parts]
 

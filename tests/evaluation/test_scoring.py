@@ -220,7 +220,7 @@ def test_a_report_prints_as_a_table():
     targets = truths(5, "CYX", (1, 16, 16), ("DNA",))
     report = evaluate(noisy(targets, 30), targets, baseline=noisy(targets, 90, seed=3))
     lines = {line.split()[0]: line.split() for line in str(report).splitlines()}
-    assert lines["DNA"][:5] == ["DNA", "mean", "sd", "median", "n"]
+    assert lines["channel"][:6] == ["channel", "DNA", "mean", "sd", "median", "n"]
     scores = report.overall["DNA"]
     assert float(lines["r"][1]) == pytest.approx(scores["scores"]["r"]["mean"], rel=1e-4)
     assert lines["r"][4] == "5"

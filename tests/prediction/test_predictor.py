@@ -355,7 +355,7 @@ ERRORS = {
     "rank": (bad(axes="YX"), r"`axes` must name each axis.*'YX' \(2 letters\).*3 axes"),
     "missing": (bad(noise(8, 8), "YX"), r"reads ZYX images, and the image lacks axis Z"),
     "empty": (bad(noise(0, 8, 8)), r"is empty. Received: shape=\(0, 8, 8\)"),
-    "channels": (bad(card=PAIR), r"reads 2 channels \(phase, DIC\), and the image has 1: select"),
+    "channels": (bad(card=PAIR), r"does not name its channels, .* reads 2 \(phase, DIC\)\."),
     "nan": (bad(NAN), r"the image holds 1 values that are NaN or infinite"),
     "nan, given": (
         bad(NAN, statistics=Affine(np.zeros(1), np.ones(1))),
@@ -443,7 +443,9 @@ def test_a_keras_model_is_called_for_inference_and_checks_its_channels():
     pixels = noise(2, 12, 15)
     # Fresh moving statistics are 0 and 1: only in training would anything change.
     np.testing.assert_allclose(predictor(pixels, "CYX", tile=8), pixels, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"reads 2 channels, and the image has 1: select its"):
+    with pytest.raises(
+        ValueError, match=r"reads 2 channels, and the image has 1 \(channel 0\): choose"
+    ):
         predictor(pixels[0], "YX")
 
 
@@ -773,7 +775,7 @@ def test_a_network_without_the_classes_its_card_promises_is_refused():
 
 def test_a_network_of_windows_counts_channels_without_its_scales():
     card = WINDOWS.changed(input_channels=("z0", "z1"))
-    with pytest.raises(ValueError, match=r"reads 2 channels \(z0, z1\), and the image has 1"):
+    with pytest.raises(ValueError, match=r"does not name its channels, .* reads 2 \(z0, z1\)\."):
         Predictor(Staining(three), card)(tens(8, 8))
 
 

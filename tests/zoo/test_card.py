@@ -76,7 +76,10 @@ def test_statistics_of_the_targets_go_before_the_rule_of_training():
 @pytest.mark.parametrize(
     "statistics, message",
     [
-        ({"offset": [1], "gain": [0]}, r"`target_statistics.gain` must be as many .* above zero"),
+        (
+            {"offset": [1], "gain": [0]},
+            r"target_statistics.gain` must be as many .* none of them 0",
+        ),
         ({"offset": [1, 2], "gain": [1]}, r"`target_statistics.gain` must be as many numbers as"),
         ({"offset": [float("nan")], "gain": [1]}, r"`target_statistics.offset` must be a list of"),
         ({"offset": [1]}, r"`target_statistics.gain` must be a list of numbers. Received: None"),

@@ -349,7 +349,7 @@ def test_the_summary_holds_the_same_for_machines(written):
 
 def test_bins_without_a_true_pixel_are_null_in_json_and_a_dash_in_the_table(dozen):
     found = scores.StainingReport({"0": dozen})
-    report = evaluate([FOUND], [TRUE], staining={"ranges": {"0": (0, 1)}})
+    report = evaluate([FOUND], [TRUE], staining={"ranges": {"channel 0": (0, 1)}})
     said = json.loads(report.json())["staining"]["channel 0"]["accuracy"]["prediction"]["bins"]
     assert said == [0.6, 0.5, *[None] * 7, pytest.approx(2 / 3)]
     assert str(report).endswith(str(found))
