@@ -77,11 +77,19 @@ def test_a_whole_job_from_training_to_scores(here, capfd):
     said = readers.read_metadata("out/0.tif")
     assert (said["model"], said["mode"], said["tile"]) == ("model", "tiles", [8, 16, 16])
 
+    assert (said["denormalize"], said["units"]) == ("input", "input")
+    line = "predict in/0.tif --model model --denormalize none --out score.tif"
+    said = refuse(capfd, f"{line} --dtype int16")
+    assert "model predicts normalized values, of which int16 would keep a few" in said
+    cli.main(line.split())
+    assert readers.read_metadata("score.tif")["units"] == "normalized"
+    capfd.readouterr()
+
     line = "evaluate --predictions out --targets gt --baseline in --out scores"
     cli.main([*line.split(), "--region", "X:8:72", "--json"])
     shown = capfd.readouterr()
     scores = json.loads(shown.out)
-    assert 0 < scores["channels"]["0"]["scores"]["r"]["mean"] < 1
+    assert 0 < scores["channels"]["channel 0"]["scores"]["r"]["mean"] < 1
     assert (scores["images"], scores["regions"]) == (2, {"X": [8, 72]})
     assert json.loads((here / "scores" / "summary.json").read_text()) == scores
     assert {p.name for p in (here / "scores").iterdir()} >= {"metrics.csv", "summary.json"}
@@ -89,7 +97,7 @@ def test_a_whole_job_from_training_to_scores(here, capfd):
     assert capfd.readouterr().out.startswith("channel 0")
     cli.main(["evaluate", "--predictions", "out/0.tif", "--targets", "gt/0.tif", "--json"])
     one = json.loads(capfd.readouterr().out, parse_constant=pytest.fail)  # JSON has no NaN
-    assert one["channels"]["0"]["scores"]["r"]["sd"] is None
+    assert one["channels"]["channel 0"]["scores"]["r"]["sd"] is None
 
     # The run goes on with its recipe, by the same words: there is nothing left to do.
     cli.main(["train", "r.yaml", "--out", "model", "--resume"])
@@ -99,11 +107,11 @@ def test_a_whole_job_from_training_to_scores(here, capfd):
 def test_scores_of_staining_stand_beside_the_usual_ones(here, capfd):
     line = "evaluate --predictions in --targets gt --out scores --json --staining 500"
     cli.main(line.split())
-    label = json.loads(capfd.readouterr().out)["staining"]["0"]
+    label = json.loads(capfd.readouterr().out)["staining"]["channel 0"]
     assert (label["images"], label["pixels"], label["pearson"]["prediction"]["n"]) == (2, 500, 30)
-    assert {p.name for p in (here / "scores").iterdir()} >= {"pearson.csv", "crops_0.png"}
+    assert {p.name for p in (here / "scores").iterdir()} >= {"pearson.csv", "crops_channel 0.png"}
     cli.main(["evaluate", "--predictions", "in", "--targets", "gt", "--staining"])
-    assert "staining 0: all 40960 pixels, images: 2" in capfd.readouterr().out
+    assert "staining channel 0: all 40960 pixels, images: 2" in capfd.readouterr().out
 
 
 def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
@@ -204,7 +212,7 @@ def test_series_that_a_glob_matches_are_predicted_and_both_files_of_each_are_pri
     predictor = Predictor(lambda x: np.concatenate([x, x], -1), card)
     monkeypatch.setattr("gvtnets_tf.prediction.loading.load", lambda *args, **kwargs: predictor)
     cli.main(["predict", "series/*", "--model", "any", "--out", "out", "--uncertainty"])
-    names = [f"out/embryo_{i}{ending}.tif" for i in (1, 2) for ending in ("", "_uncertainty")]
+    names = [f"out/{place}embryo_{i}.tif" for i in (1, 2) for place in ("", "uncertainty/")]
     assert capsys.readouterr().out.split() == names
     assert readers.read("out/embryo_1.tif").shape == (8, 32, 80)
 

@@ -69,7 +69,7 @@ def test_the_cheap_commands_of_the_readme_run(readme, monkeypatch, capfd):
     printed = capfd.readouterr().out
     assert "5 pairs, 0 findings" in printed
     assert "channel nuclei" in printed
-    assert (readme / "value_uncertainty.tif").is_file()
+    assert (readme / "uncertainty" / "value.tif").is_file()
     scores = {path.name for path in (readme / "scores").iterdir()}
     assert scores == {"metrics.csv", "summary.json", "box.png", *(f"{i}.png" for i in range(5))}
 

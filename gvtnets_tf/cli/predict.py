@@ -27,6 +27,10 @@ def add_arguments(parser):
     add("--blend", choices=["crop", "average", "ramp"], help="crop by default; of windows, average")
     add("--max-memory", metavar="SIZE", help="e.g. 4GiB")
     add("--batch-size", type=int, default=1, metavar="N", help="tiles or planes at a time")
+    add(
+        "--denormalize", choices=["input", "stored", "none"], help="units of the result: of the "
+        "input, of the training targets, or none; by default as the model says",
+    )  # fmt: skip
     add("--output-channels", **CHANNELS, help="names, or counted from 0")
     add("--flip-average", action="store_true", help="mean over 4 mirror images")
     add("--estimate", choices=["median", "mean"], default="median", help="of classes")

@@ -10,6 +10,7 @@ import numpy as np
 from gvtnets_tf.data.in_silico_labeling.file_names import LABELS, NEURITE
 from gvtnets_tf.data.pairing import match_pairs
 from gvtnets_tf.data.sources import Source, find, is_wells
+from gvtnets_tf.evaluation.units import give_target_units
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.metadata import file_stem
@@ -78,6 +79,8 @@ class Comparisons:
         images = {role: _open(x, self.axes, name) for role, x in row.items() if role != "target"}
         labels = self.target_channels or images["prediction"].channel_names
         images["target"] = _open(row["target"], self.axes, name, labels)
+        for role in [role for role in COMPARED if isinstance(row.get(role), Source)]:
+            images[role] = give_target_units(images[role], row[role])
         images = _select_channels(images, self.target_channels)
         _check_same_voxels(images, row)
         # The input is only shown: it may lack an axis, as that of a projection has one more.
@@ -141,7 +144,7 @@ def _index_by_name(sources):
 
 
 def _is_image(x):
-    return isinstance(x, (Image, np.ndarray))
+    return isinstance(x, Image) or hasattr(x, "__array__")
 
 
 def _are_files(role, spec):
@@ -173,7 +176,14 @@ def _select_channels(images, channels):
     """Select channels of the target, by name where the prediction has names it knows."""
     target, names = images["target"], images["prediction"].channel_names
     if channels is not None:
-        return images | {"target": target.select_channels(channels)}
+        images = images | {"target": target.select_channels(channels)}
+        if (baseline := images.get("baseline")) is not None:
+            asked = images["target"].channel_names
+            if set(asked) <= set(baseline.channel_names):
+                images["baseline"] = baseline.select_channels(asked)
+            elif baseline.sizes.get("C", 1) > len(channels):  # some are not compared
+                images["baseline"] = baseline.select_channels(channels)
+        return images
     if not names or len(set(names)) < len(names):
         return images
     # A baseline may show other labels besides, and in another order.
@@ -228,8 +238,8 @@ def _drop_missing_labels(images):
 
 def _channel_names(image):
     count = image.sizes.get("C", 1)
-    names = list(image.channel_names)
-    return names if len(set(names)) == len(names) == count else [str(i) for i in range(count)]
+    names = list(image.names)
+    return names if len(set(names)) == count else [f"channel {i}" for i in range(count)]
 
 
 def _make_unique(name, names):

@@ -90,6 +90,11 @@ def summarize_channels(rows: list[dict]) -> dict[str, dict]:
     return overall
 
 
+def call_channel(name: str) -> str:
+    """Return what to call a channel in a sentence: `channel DNA`, or `channel 3` without a name."""
+    return name if name.startswith("channel ") else f"channel {name}"
+
+
 def _column(rows, channel, score):
     return [row[score] for row in rows if row["channel"] == channel]
 
@@ -97,7 +102,7 @@ def _column(rows, channel, score):
 def _format_channel(channel, summary):
     """Return the scores of one channel as lines of text."""
     has_baseline = "baseline" in summary
-    header = [f"channel {channel}", "mean", "sd", "median", "n"]
+    header = [call_channel(channel), "mean", "sd", "median", "n"]
     rows = []
     for score, s in summary["scores"].items():
         rows.append([score, *(f"{s[key]:.5g}" for key in ("mean", "sd", "median")), str(s["n"])])

@@ -7,7 +7,7 @@ from pathlib import Path
 from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.evaluation.comparisons import Comparisons
-from gvtnets_tf.evaluation.report import Report, summarize_channels
+from gvtnets_tf.evaluation.report import Report, call_channel, summarize_channels
 from gvtnets_tf.evaluation.virtual_staining.scores import score_pixels
 
 # Headings of the figures, in the order of the columns.
@@ -38,7 +38,8 @@ def evaluate(
         axes: str. One letter of `TCZYX` per axis of plain arrays (`"YX"` or `"ZYX"` by default),
             or in place of what files say.
         target_channels: list of int or str. Channels of the targets that those of the
-            predictions are. `None`: by name if the target has all their names, else in order.
+            predictions are; of a baseline of more channels, or of these names, too. `None`:
+            by name if the target has all their names, else in order.
         regions: mapping from axis letter to `(start, stop)` in voxels: only this is scored.
         inputs: like `predictions` or `targets`, the inputs of the network; only shown.
         staining: bool, or mapping of arguments of `virtual_staining.scores.score_pixels`.
@@ -47,12 +48,13 @@ def evaluate(
 
     Raises:
         ValueError: naming the image, if files have no partner, shapes differ, values are NaN
-            or infinite, or a target is constant or has no label at all.
+            or infinite, a target is constant or has no label at all, or a file says that it is
+            normalized and not how (`Image` and arrays are compared as they are).
 
     Examples:
         >>> import numpy as np
         >>> report = evaluate([np.eye(8) + 2], [np.eye(8)])
-        >>> report.overall["0"]["scores"]["mae"]["mean"]
+        >>> report.overall["channel 0"]["scores"]["mae"]["mean"]
         2.0
     """
     from tqdm import tqdm
@@ -86,7 +88,7 @@ def _score(comparison):
             try:
                 scores = metrics.all_metrics(true, image)
             except ValueError as error:
-                where = f"{comparison.name}, channel {channel}, {role}"
+                where = f"{comparison.name}, {call_channel(channel)}, {role}"
                 raise ValueError(f"{where}: {error}") from error
             prefix = "" if role == "prediction" else f"{role}_"
             row |= {prefix + score: value for score, value in scores.items()}

@@ -93,10 +93,11 @@ def _predict(predictor, image):
 
 def _find_units(card):
     """Find offset and gain of the results, where they do not depend on the image."""
-    rule = {"stored": card.target_normalizer, "input": card.input_normalizer, "none": None}[
-        card.denormalize
-    ]
-    return (rule.offset, rule.gain) if rule and rule.kind == "fixed" else None
+    if card.denormalize == "stored":
+        return card.target_affine.offset, card.target_affine.gain
+    rule = card.input_normalizer
+    fixed = card.denormalize == "input" and rule.kind == "fixed"
+    return (rule.offset, rule.gain) if fixed else None
 
 
 def _write_examples(folder, card, image, result):
@@ -154,7 +155,7 @@ def _describe_output(card, channels):
 
 
 def _name_channels(names, count):
-    return list(names) or [f"channel{i}" for i in range(count)]
+    return list(names) or [f"channel {i}" for i in range(count)]
 
 
 def _describe_tensor(name, grid, channels):

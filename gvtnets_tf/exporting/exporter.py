@@ -235,6 +235,8 @@ def _describe(predictor, channels, format, quantize):
             "target": card.target_normalizer.to_dict(),
         },
         "denormalize": card.denormalize,
+        "units": card.units,
+        "target_statistics": dict(card.target_statistics),
         "training": dict(card.training),
         "provenance": card.provenance,
         "license": card.license,

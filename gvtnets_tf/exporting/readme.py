@@ -70,6 +70,9 @@ def format_page(predictor: Predictor, name: str) -> str:
         "stored": "those of the training targets, by stored values",
         "none": "none, as the network was trained",
     }
+    if card.target_statistics:
+        known = "multiply by {gain}, and add {offset}".format(**card.target_statistics)
+        units["none"] += f"; for those of the training targets, {known}"
     rows = {
         "network": f"`{type(predictor.model).__name__}` of gvtnets_tf {__version__}",
         "input": f"{_join(card.input_channels)}, axes {card.axes}, then channels",

@@ -149,8 +149,8 @@ def _denormalize(results, card, offset, gain):
     if card.denormalize == "none":
         return results
     if card.denormalize == "stored":
-        stored = card.target_normalizer
-        offset, gain = (tf.constant([v], tf.float64) for v in (stored.offset, stored.gain))
+        stored = card.target_affine
+        offset, gain = (tf.constant(v[None], tf.float64) for v in (stored.offset, stored.gain))
     rank = len(card.output_axes)
     offset, gain = _expand(offset, rank), _expand(gain, rank)
     scaled = {name: tf.cast(y, tf.float64) * gain for name, y in results.items()}

@@ -21,6 +21,7 @@ class Image:
             not calibrated has no entry.
         channel_names: tuple of str. Empty, or one per entry of axis `C`.
         name: str. Name of the file without its suffix, for tables and messages.
+        file_channels: tuple of str. `names` of all channels, where some of them were selected.
 
     Raises:
         ValueError: if `axes` does not name each axis of `array`.
@@ -40,6 +41,7 @@ class Image:
     voxel_size: Mapping = field(default_factory=dict)
     channel_names: tuple = ()
     name: str = ""
+    file_channels: tuple = ()
 
     def __post_init__(self):
         object.__setattr__(self, "axes", check_axes(self.axes, len(self.array.shape)))
@@ -58,9 +60,8 @@ class Image:
     def names(self) -> tuple[str, ...]:
         """Names of the channels: `channel_names`, or `channel 0`, `channel 1`, ..."""
         count = self.sizes.get("C", 1)
-        if self.channel_names and len(self.channel_names) == count:
-            return tuple(self.channel_names)
-        return tuple(f"channel {i}" for i in range(count))
+        named = self.channel_names if len(self.channel_names) == count else ("",) * count
+        return tuple(name or f"channel {i}" for i, name in enumerate(named))
 
     @property
     def missing(self) -> tuple[bool, ...]:
@@ -94,8 +95,8 @@ class Image:
     def select_channels(self, channels: Sequence[int | str] | None) -> "Image":
         """Select channels by index or name, in the given order; `None` selects all.
 
-        Neighboring channels in ascending order are not read yet. An empty sequence, or a channel
-        that the image lacks, is a `ValueError`.
+        They keep their `names`. Neighboring channels in ascending order are not read yet. An empty
+        sequence, or a channel that the image lacks, is a `ValueError`.
         """
         if channels is None:
             return self
@@ -104,23 +105,24 @@ class Image:
                 f"{self.name or 'The image'} is left with no channel: name at least one. "
                 f"Received: {channels!r}."
             )
-        count = self.sizes.get("C", 1)
-        names = list(self.channel_names)
+        names = list(self.names)
+        count = len(names)
         indices = [names.index(c) if c in names else c for c in channels]
         for channel in indices:
             if not isinstance(channel, (int, np.integer)) or not 0 <= channel < count:
                 raise ValueError(
                     f"{self.name or 'The image'} has no channel {channel!r}: it has {count} "
-                    f"({', '.join(names) or 'without names'}), counted from 0."
+                    f"({', '.join(names)}), counted from 0."
                 )
-        selected = tuple(names[i] for i in indices) if names else ()
-        if "C" not in self.axes:
-            return replace(self, channel_names=selected)
+        whole = self.file_channels or self.names
+        selected = replace(self, channel_names=(), file_channels=whole)
         first, stop = indices[0], indices[0] + len(indices)
-        if indices == list(range(first, stop)):
-            return replace(self.crop({"C": (first, stop)}), channel_names=selected)
-        array = np.take(self.array[...], indices, axis=self.axes.index("C"))
-        return replace(self, array=array, channel_names=selected)
+        if "C" in self.axes and indices == list(range(first, stop)):
+            selected = selected.crop({"C": (first, stop)})
+        elif "C" in self.axes:
+            array = np.take(self.array[...], indices, axis=self.axes.index("C"))
+            selected = replace(selected, array=array)
+        return replace(selected, channel_names=tuple(names[i] for i in indices))
 
     def split_along(self, letters: str) -> list["Image"]:
         """Split the image along those of the axes `letters` that it has, without reading it."""

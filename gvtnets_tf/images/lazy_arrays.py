@@ -8,44 +8,76 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike
 
 from gvtnets_tf.images.metadata import name_file_in_errors
 
 CACHE_BYTES = 512 * 2**20  # for the decoded pages of all files together
+BASIC = (int, np.integer, slice, type(...))  # indices that crop
 
 
-class LazyArray:
-    """A block of an array on disk: indexing crops it, `numpy.asarray` reads it.
+class LazyArray(NDArrayOperatorsMixin):
+    """A block of an array on disk: basic indexing crops it, all else reads it.
 
-    `array` is read by indexing: a Zarr array or `PagedArray`. `block` holds an int or a range per
-    axis of it; `None` is all of it. `path`, or a name, and `kind`, the format, are for messages.
+    It answers as a `numpy.ndarray` that cannot be written to: operators, functions of NumPy and
+    methods such as `max` read the block and return arrays. `array` is read by indexing: a Zarr
+    array or `PagedArray`. `block` holds an int or a range per axis of it; `None` is all of it.
+    `path`, or a name, and `kind`, the format, are for messages.
     """
 
     def __init__(self, path, array, kind, block=None):
         self.path, self.array, self.kind, self.dtype = path, array, kind, array.dtype
         self.block = tuple(range(n) for n in array.shape) if block is None else block
         self.shape = tuple(len(part) for part in self.block if isinstance(part, range))
-        self.ndim = len(self.shape)
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
 
     def __getitem__(self, index):
-        index = index if isinstance(index, tuple) else () if index is Ellipsis else (index,)
-        if len(index) > self.ndim:
-            raise IndexError(f"{len(index)} indices into {self.ndim} axes of {self.path}")
-        indices = iter((*index, *(slice(None),) * (self.ndim - len(index))))
+        index = index if isinstance(index, tuple) else (index,)
+        if not all(isinstance(i, BASIC) and not isinstance(i, bool) for i in index):
+            return self._read()[index]
+        index = index if ... in index else (*index, ...)
+        place, missing = index.index(...), self.ndim - len(index) + 1
+        if missing < 0 or index.count(...) > 1:
+            raise IndexError(f"{len(index) - 1} indices into {self.ndim} axes of {self.path}")
+        indices = iter((*index[:place], *(slice(None),) * missing, *index[place + 1 :]))
         block = (part[next(indices)] if isinstance(part, range) else part for part in self.block)
-        return LazyArray(self.path, self.array, self.kind, tuple(block))
+        part = LazyArray(self.path, self.array, self.kind, tuple(block))
+        return part if part.ndim else part._read()[()]
+
+    def __len__(self):
+        return self.shape[0]
 
     def __array__(self, dtype=None, copy=None):
+        # An array on disk is read forward.
+        parts = [p if not isinstance(p, range) or p.step > 0 else p[::-1] for p in self.block]
+        turns = [slice(None, None, np.sign(p.step)) for p in self.block if isinstance(p, range)]
         with name_file_in_errors(self.path, self.kind):
-            return np.asarray(self.array[tuple(map(_to_index, self.block))], dtype)
+            array = np.asarray(self.array[tuple(map(_to_index, parts))], dtype)
+        return array[(..., *turns)]
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **kwargs):
+        if any(isinstance(array, LazyArray) for array in out):
+            raise ValueError(f"{self.path} is read only: copy its pixels with `numpy.array`.")
+        inputs = (x._read() if isinstance(x, LazyArray) else x for x in inputs)
+        return getattr(ufunc, method)(*inputs, **kwargs, **({"out": out} if out else {}))
+
+    def __getattr__(self, name):
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"a {type(self).__name__} has no attribute {name!r}")
+        return getattr(self._read(), name)
+
+    def _read(self):
+        """Read the block as an array that cannot be written to: a change would be lost."""
+        array = np.asarray(self).view()
+        array.flags.writeable = False
+        return array
 
 
 def _to_index(part):
     if not isinstance(part, range):
         return part
-    if part.step < 1:
-        raise ValueError(f"an array on disk is not read backwards (step {part.step})")
     return slice(part.start, max(part.start, part.stop), part.step)
 
 

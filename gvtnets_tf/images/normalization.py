@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gvtnets_tf.checks import check_choice
+from gvtnets_tf.checks import check_choice, check_fits, read_value
 from gvtnets_tf.images.image import Image
 
 KINDS = ("percentile", "zscore", "unit", "fixed", "none")
@@ -42,6 +42,35 @@ class Affine:
     def undo(self, x: ArrayLike) -> np.ndarray:
         """Return a normalized array `(..., channels)` to the units of the image, in float32."""
         return (np.asarray(x, np.float32) * self.gain + self.offset).astype(np.float32)
+
+    def select_channels(self, channels: Sequence[int] | None) -> "Affine":
+        """Select the entries of some channels; `None`, or one entry for all channels, is kept."""
+        if channels is None or np.size(self.gain) == 1:
+            return self
+        return Affine(self.offset[list(channels)], self.gain[list(channels)])
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return offset and gain as a mapping for JSON, which `parse` reads."""
+        return {k: np.ravel(v).astype(float).tolist() for k, v in vars(self).items()}
+
+    @classmethod
+    def parse(cls, values: Mapping, path: str = "statistics") -> "Affine":
+        """Make the map that a file describes; `path` is its key there, for messages.
+
+        Raises:
+            ValueError: unless there is one finite offset and one gain, not zero, per channel.
+        """
+        check_fits(isinstance(values, Mapping), path, values, "a mapping of offset, gain")
+        for key in values:
+            check_choice(f"key of {path}", key, ("offset", "gain"))
+        lists = [
+            read_value(tuple[float, ...], values.get(key), f"{path}.{key}")
+            for key in ("offset", "gain")
+        ]
+        fits = "as many numbers as `offset`, none of them 0"
+        alike = len(lists[0]) == len(lists[1]) > 0 and 0 not in lists[1]
+        check_fits(alike, f"{path}.gain", lists[1], fits)
+        return cls(*map(np.asarray, lists))
 
 
 @dataclass(frozen=True)

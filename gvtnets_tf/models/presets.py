@@ -31,7 +31,8 @@ class Preset:
         source: str. Publication or code that the numbers come from.
         config: mapping. Keyword arguments of `model`.
         axes, output_axes: str. Spatial axes of one input and of its result.
-        training: mapping. The published recipe, keys as in `Recipe`.
+        training: mapping. The recipe, keys as in `Recipe`, published but for the units.
+        published: mapping. Keys of `training` that the publication has otherwise.
 
     Examples:
         >>> from gvtnets_tf.models import GVTNet, Preset
@@ -46,6 +47,7 @@ class Preset:
     axes: str = "ZYX"
     output_axes: str = "ZYX"
     training: Mapping = field(default_factory=dict)
+    published: Mapping = field(default_factory=dict)
 
     def build(self, **changes) -> keras.Model:
         """Build the network, with some of its arguments changed."""

@@ -32,8 +32,9 @@ def check_image(image: Image, model: Callable, card: Card, options: PredictionOp
     if expected not in (None, channels):
         named = f" ({', '.join(card.input_channels)})" if card.input_channels else ""
         raise ValueError(
-            f"The model reads {expected} channels{named}, and {name} has {channels}: select "
-            f"its channels. Received: axes={image.axes!r}, shape={image.shape}."
+            f"The model reads {expected} channels{named}, and {name} has {channels} "
+            f"({', '.join(image.names)}): choose with --input-channels (`input_channels`). "
+            f"Received: axes={image.axes!r}, shape={image.shape}."
         )
     given = isinstance(options.statistics, Affine)
     known = np.size(options.statistics.gain) if given else channels
@@ -46,7 +47,7 @@ def check_image(image: Image, model: Callable, card: Card, options: PredictionOp
         )
     if card.output_channels:
         if card.denormalize == "stored":
-            known = len(card.target_normalizer.gain)
+            known = np.size(card.target_affine.gain)
         check_units(card.denormalize, known, len(card.output_channels))
     _check_voxel_size(image, card.voxel_size, name)
 

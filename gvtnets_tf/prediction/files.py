@@ -12,7 +12,7 @@ from gvtnets_tf.images import display, writers
 from gvtnets_tf.prediction import time_series
 from gvtnets_tf.prediction.loading import load_models, name_models
 from gvtnets_tf.prediction.options import PredictionOptions, collect_options
-from gvtnets_tf.prediction.outputs import check_result, list_missing, plan_outputs
+from gvtnets_tf.prediction.outputs import check_dtype, check_result, list_missing, plan_outputs
 from gvtnets_tf.prediction.partial_results import keep_parts
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.prediction.results import merge_structures
@@ -49,7 +49,7 @@ def predict(
 
     Returns:
         List of the `Path` of every result, in the order of the inputs; each is followed by
-        that of its scale (with `uncertainty`; the stem ends in `_uncertainty`), or by a
+        that of its scale (with `uncertainty`; in a folder `uncertainty` beside it), or by a
         figure of several structures (`.png`), each the maximum over Z in its color. The GIF
         comes last. A channel of several models has the name that the model's card gives,
         with the model's name in front where two would be the same.
@@ -72,6 +72,8 @@ def predict(
     missing = list_missing(sources, outputs, options.dtype, resume=resume, force=force)
     if missing:
         predictors = load_models(named, options.precision)
+        for name, predictor in predictors.items():
+            check_dtype(predictor.card, options, name)
         run = _Run(predictors, options, gif_plane, colors, resume, force)
         many = progress and len(missing) > 1
         for source, one in tqdm(missing, desc="predict", unit="file", disable=not many):
@@ -150,7 +152,10 @@ class _Run:
                 f"({', '.join(names)}). Received: {list(self.colors)}."
             )
         colors = tuple(self.colors or display.choose_colors(len(names)))
-        models = [self._describe(name, info) for name, (_, info) in answers.items()]
+        models = [
+            self._describe(name, info) | {"channels": images[0].sizes.get("C", 1)}
+            for name, (images, info) in answers.items()
+        ]
         self._write([merged], outputs, {"models": models}, colors)
 
     def _describe(self, name, info):

@@ -9,9 +9,11 @@ from gvtnets_tf.images.writers import DTYPES
 from gvtnets_tf.prediction.memory import parse_size
 from gvtnets_tf.prediction.stitching import ESTIMATES
 from gvtnets_tf.prediction.tiling import BLENDS
+from gvtnets_tf.zoo.card import DENORMALIZE, Card
 
 # Values of the options that are words; `statistics` may be an `Affine` too.
 CHOICES = {
+    "denormalize": (None, *DENORMALIZE),
     "statistics": ("frame", "series"),
     "blend": (None, *BLENDS),
     "estimate": ESTIMATES,
@@ -29,6 +31,7 @@ class PredictionOptions:
         axes: str. Axes of the input, in place of what its file says.
         input_channels: list of int or str. The channels the network reads, in its order. By
             default those that its card names, where the image names them too.
+        denormalize: in place of the card's: `"input"`, `"stored"` or `"none"`, see `Card`.
         output_channels: list of int or str. Channels of the result, in this order; by default
             those that the training images had (`card.trained_channels`).
         voxel_size: micrometers in place of what the file says: a mapping from axis letter,
@@ -72,6 +75,7 @@ class PredictionOptions:
 
     axes: str | None = None
     input_channels: Sequence | None = None
+    denormalize: str | None = None
     output_channels: Sequence | None = None
     voxel_size: Mapping | Sequence | None = None
     resample: bool = False
@@ -106,6 +110,10 @@ class PredictionOptions:
             parse_size(self.max_memory)
         if self.dtype is not None:
             check_choice("dtype", str(self.dtype), DTYPES)
+
+    def choose_units(self, card: Card) -> Card:
+        """Return a card with the `denormalize` of these options; `ValueError` if it has not."""
+        return card if self.denormalize is None else card.changed(denormalize=self.denormalize)
 
     def resume_key(self) -> dict:
         """Return by name the options that a result depends on: those of a run that goes on."""

@@ -15,6 +15,7 @@ from gvtnets_tf.zoo.card import Card
 
 # Files that hold a channel per structure, with names and colors.
 SEVERAL = (".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr")
+UNCERTAINTY = "uncertainty"  # folder, beside the result, of the scale
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def plan_outputs(
     outputs = []
     for path in _plan_results(sources, out, several):
         stem = file_stem(path)
-        name = f"{stem}_uncertainty{path.name[len(stem) :]}"
-        scale = path.with_name(name) if uncertainty else None
+        # Not beside the result, where a glob or a folder would take it for another one.
+        scale = path.parent / UNCERTAINTY / path.name if uncertainty else None
         figure = path.with_name(f"{stem}.png") if several else None
         outputs.append(Outputs(path, scale, figure, gif))
     return outputs
@@ -69,6 +70,18 @@ def list_missing(
         check_no_parts(one.result, resume=resume, force=force)
         missing.append((source, one))
     return missing
+
+
+def check_dtype(card: Card, options: PredictionOptions, name: str) -> None:
+    """Refuse units that a model `name` lacks, and whole numbers for normalized values."""
+    card = options.choose_units(card)
+    if options.dtype in writers.INTEGERS and card.units == "normalized":
+        units = "input" if card.target_affine is None else "stored"
+        raise ValueError(
+            f"{name or 'The model'} predicts normalized values, of which {options.dtype} would "
+            f"keep a few whole numbers: leave out --dtype (`dtype`), or give the result units "
+            f"with --denormalize {units} (`denormalize={units!r}`)."
+        )
 
 
 def check_result(

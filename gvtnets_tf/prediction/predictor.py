@@ -75,7 +75,7 @@ class Predictor(TiledNetwork):
 
         It is normalized by statistics of the whole image (each frame of a time series by its own),
         padded by reflection, predicted whole or in tiles, cropped, and given its units by
-        `card.denormalize`. A network of planes predicts a stack plane by plane, with the
+        `denormalize`. A network of planes predicts a stack plane by plane, with the
         statistics of the stack.
 
         Args:
@@ -89,8 +89,9 @@ class Predictor(TiledNetwork):
             projection drops Z. Axis C stays where the input had it; where it had none, several
             channels stand in front of the spatial axes, as in `"TCZYX"`. With `uncertainty`,
             `result` is a tuple of two such images, location and scale. `info` is a mapping with
-            `mode` (`"whole"` or `"tiles"`), `tile`, `overlap`, `blend`, `denormalize`,
-            `statistics` (offset and gain of each frame) and, where the tiles matter, a `note`.
+            `mode` (`"whole"` or `"tiles"`), `tile`, `overlap`, `blend`, `denormalize`, `units`
+            (see `Card.units`; of `"normalized"` ones `target_statistics` too), `statistics`
+            (offset and gain of each frame) and, where the tiles matter, a `note`.
 
         Raises:
             ValueError: for an option that does not fit, axes or channels that the network does
@@ -121,7 +122,7 @@ class Predictor(TiledNetwork):
                 f"`precision` is chosen when a model is loaded: `load(model, "
                 f"precision={options.precision!r})`. Received: a predictor of {self.precision}."
             )
-        compatibility.check_image(image, self.model, self.card, options)
+        compatibility.check_image(image, self.model, options.choose_units(self.card), options)
         plan, channels = self._plan(image, options), self._output_indices(options)
         if options.max_memory is not None or (options.tile is None and not options.whole):
             self._check_memory(image, plan, channels, options)
@@ -135,6 +136,7 @@ class Predictor(TiledNetwork):
         Returned are the images of `results.to_images` and the mapping of `results.describe`.
         """
         plan, channels = self._plan(frame, options), self._output_indices(options)
+        card = options.choose_units(self.card)
         blend = options.blend or ("average" if self.card.tile else "crop")
         x = rearrange(frame.array, frame.axes, plan.grid + "C")
         if len(self.card.scales) == 1:  # several scales are reflected as they are cut
@@ -146,14 +148,14 @@ class Predictor(TiledNetwork):
         else:
             y = stitching.stitch(answers, plan, blend)
         y = tiling.crop(y, plan.select_output(plan.shape), plan.select_output(plan.divisor))
-        results.denormalize(y, affine, self.card, channels, options.uncertainty)
+        results.denormalize(y, affine, card, channels, options.uncertainty)
         names = self.card.output_channels
         if names and channels is not None:
             names = [names[i] for i in channels]
         operators = getattr(self.model, "operators", ())
         return (
             results.to_images(y, frame, plan, names, options.uncertainty),
-            results.describe(plan, self.card, options.estimate, blend, affine, operators),
+            results.describe(plan, card, channels, options.estimate, blend, affine, operators),
         )
 
     def bytes_per_voxel(self, channels: int = 1) -> float:

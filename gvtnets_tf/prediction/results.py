@@ -50,27 +50,40 @@ def to_images(
     channels = array.shape[-1] // (1 + uncertainty)
     axes = choose_axes(frame.axes, grid, channels)
     voxel_size = {a: size for a, size in frame.voxel_size.items() if a in axes}
-    about = {"axes": axes, "voxel_size": voxel_size, "channel_names": tuple(names)}
+    about = {"channel_names": tuple(names), "file_channels": ()}
+    about |= {"axes": axes, "voxel_size": voxel_size}
     parts = (array[..., :channels], array[..., channels:])[: 1 + uncertainty]
     return [replace(frame, array=rearrange(part, f"{grid}C", axes), **about) for part in parts]
 
 
+def describe_units(card: Card, chosen: tuple | None) -> dict:
+    """Describe the units of the `chosen` channels of a card, as `denormalize` gives them.
+
+    For `"normalized"` values the map to the units of the targets is told, if it is known.
+    """
+    info = {"denormalize": card.denormalize, "units": card.units}
+    if card.units == "normalized" and card.target_affine is not None:
+        info["target_statistics"] = card.target_affine.select_channels(chosen).to_dict()
+    return info
+
+
 def describe(
-    plan: Plan, card: Card, estimate: str, blend: str, affine: Affine, operators: Iterable
-) -> dict:
+    plan: Plan, card: Card, chosen: tuple | None, estimate: str, blend: str, affine: Affine,
+    operators: Iterable,
+) -> dict:  # fmt: skip
     """Describe how a frame was predicted, in values that JSON can hold.
 
     There is an `estimate` of distributions, and a `note` where the result depends on the tiles
     (or on operators, as `Predictor` reads them).
     """
-    whole, values = plan.whole and not card.tile, {"offset": affine.offset, "gain": affine.gain}
+    whole = plan.whole and not card.tile
     info = {
         "mode": "whole" if whole else "tiles",
         "tile": None if whole else list(plan.tile),
         "overlap": None if whole else list(plan.overlap),
         "blend": None if whole else blend,
-        "denormalize": card.denormalize,
-        "statistics": [{name: np.ravel(v).astype(float).tolist() for name, v in values.items()}],
+        **describe_units(card, chosen),
+        "statistics": [affine.to_dict()],
     }
     if card.classes:
         info["estimate"] = estimate
@@ -102,7 +115,7 @@ def merge_structures(results: Mapping) -> Image:
 
 def _channel_names(model, image):
     count = image.sizes.get("C", 1)
-    alone = [model] if count == 1 else [f"{model} {i}" for i in range(count)]
+    alone = [model] if count == 1 else [f"{model} {name}" for name in image.names]
     return list(image.channel_names) or alone
 
 
@@ -110,10 +123,7 @@ def _output_affine(affine, card, channels, chosen):
     """Return the map that gives a result with so many channels its units."""
     if card.denormalize == "none":
         return Affine(np.zeros(1), np.ones(1))
-    if card.denormalize == "stored":
-        rule = card.target_normalizer
-        affine = Affine(np.asarray(rule.offset), np.asarray(rule.gain))
-    if chosen is not None and np.size(affine.gain) > 1:
-        affine = Affine(affine.offset[list(chosen)], affine.gain[list(chosen)])
+    affine = card.target_affine if card.denormalize == "stored" else affine
+    affine = affine.select_channels(chosen)
     check_units(card.denormalize, np.size(affine.gain), channels)
     return affine

@@ -35,17 +35,21 @@ def open_input(source: Source | Image, options: PredictionOptions) -> Image:
 def select_channels(image: Image, card: Card, channels: Sequence | None = None) -> Image:
     """Select the channels that a network reads, as `PredictionOptions.input_channels` says."""
     names, count = card.input_channels, image.sizes.get("C", 1)
-    if channels is not None or not names or not image.channel_names:
+    if channels is not None or not names:
         return image.select_channels(channels)
-    missing = [name for name in names if name not in image.channel_names]
-    if not missing:
+    # Numbers tell channels without names only where there are as many as in training.
+    known = image.channel_names or (image.names if image.names == card.file_channels else ())
+    if set(names) <= set(known):
         return image.select_channels(list(names))
     if count == len(names):
         return image  # as many as it reads, under other names
+    missing = next(name for name in names if name not in known)
+    lacks = "has no channel" if image.channel_names else "does not name its channels, so none is"
+    trained = f", out of {', '.join(card.file_channels)}" if card.file_channels else ""
     raise ValueError(
-        f"{image.name or 'The image'} has no channel {missing[0]!r}, which the model reads: choose "
-        f"with --input-channels (`input_channels`) among its {count} "
-        f"({', '.join(image.channel_names)}). The model reads {len(names)} ({', '.join(names)})."
+        f"{image.name or 'The image'} {lacks} {missing!r}, which the model reads: choose "
+        f"with --input-channels (`input_channels`) among its {count} ({', '.join(image.names)}). "
+        f"The model reads {len(names)} ({', '.join(names)}{trained})."
     )
 
 

@@ -252,7 +252,7 @@ def _train_model(out, name, settings, progress):
         temporary.mkdir()
         # The volumes were z-scored before: an image as it was recorded is not.
         zscore = Normalizer("zscore")
-        card = card.changed(input_normalizer=zscore, target_normalizer=zscore)
+        card = card.changed(input_normalizer=zscore, target_normalizer=zscore, target_statistics={})
         model_folder.save_model(temporary, model, card)
         for file in ("recipe.yaml", "history.csv"):
             shutil.copy(run / file, temporary / file)

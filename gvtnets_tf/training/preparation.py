@@ -4,8 +4,10 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from gvtnets_tf.data.training_pairs import TrainingPair, open_pairs, split_pairs
-from gvtnets_tf.images.normalization import Normalizer
+from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.models.base import ImageModel
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.losses import CLASSES, MASKED, PROBABILISTIC
@@ -52,18 +54,14 @@ def prepare(recipe: Recipe) -> tuple[list[TrainingPair], list[TrainingPair], Car
             "No pair is left to train on: look at `data.regions`, `data.split` and "
             "`validation_split`."
         )
+    _check_units(recipe.normalize, *training[0].kind[:2])
     rules = _measure_rules(recipe, training)
-    pairs = [
-        [measured for pair in split for measured in _measure_pairs(pair, rules, recipe)]
-        for split in (training, validation)
+    groups = [
+        [_measure_pairs(pair, rules, recipe) for pair in split] for split in (training, validation)
     ]
-    inputs, targets, _ = pairs[0][0].kind
-    if recipe.normalize.denormalize == "input" and inputs not in (1, targets):
-        raise ValueError(
-            f"Results of {targets} channels cannot take the units of {inputs} input channels: set "
-            f"`normalize.denormalize` to 'stored' (the units of the targets) or 'none'."
-        )
-    return *pairs, _make_card(recipe, training, validation, pairs[0][0], rules)
+    statistics = _average([group[0].target_affine for group in groups[0]], training)
+    pairs = [[pair for group in split for pair in group] for split in groups]
+    return *pairs, _make_card(recipe, training, validation, pairs[0][0], rules, statistics)
 
 
 def _fit_to_loss(arguments, cls, loss):
@@ -81,13 +79,27 @@ def _fit_to_loss(arguments, cls, loss):
             )
 
 
+def _check_units(normalize, inputs, targets):
+    """Refuse units, or a target's normalization, by inputs of another number of channels."""
+    if normalize.target is None and inputs != targets:
+        raise ValueError(
+            f"Targets of {targets} channels cannot be normalized by the statistics of {inputs} "
+            f"input channels: set `normalize.target` to a rule of its own, such as 'percentile'. "
+            f"Received: 'input'."
+        )
+    if normalize.denormalize == "input" and inputs not in (1, targets):
+        raise ValueError(
+            f"Results of {targets} channels cannot take the units of {inputs} input channels: set "
+            f"`normalize.denormalize` to 'stored' (the units of the targets) or 'none'."
+        )
+
+
 def _measure_rules(recipe, training):
-    """Measure the rules over the whole data set, where they or the units ask for that."""
+    """Measure the rules over the whole data set, where they ask for that."""
     normalize = recipe.normalize
     rules = {"input": normalize.input, "target": normalize.target or Normalizer("none")}
     for role, rule in rules.items():
-        stored = role == "target" and normalize.denormalize == "stored"
-        if rule.kind != "fixed" and (stored or rule.scope == "dataset"):
+        if rule.kind != "fixed" and rule.scope == "dataset":
             images = [getattr(sample, role) for sample in training]
             rules[role] = rule.from_affine(rule.measure_images(images, f"the training {role}s"))
     return rules
@@ -104,16 +116,28 @@ def _measure_pairs(pair, rules, recipe):
     return [pair] if "Z" in recipe.axes else pair.split_along("Z")
 
 
-def _make_card(recipe, training, validation, pair, rules):
+def _average(affines, pairs):
+    """Average the maps of the targets of pairs, each channel over those that have it."""
+    there = ~np.array([pair.target.missing for pair in pairs])
+    offset, gain = (
+        np.ma.masked_array([getattr(a, name) for a in affines], ~there).mean(0).filled(default)
+        for name, default in (("offset", 0.0), ("gain", 1.0))
+    )
+    return Affine(offset, gain).to_dict()
+
+
+def _make_card(recipe, training, validation, pair, rules, statistics):
     return Card(
         axes=recipe.axes,
         output_axes=recipe.axes.replace("Z", "") if pair.projects else recipe.axes,
         input_normalizer=rules["input"],
         target_normalizer=rules["target"],
+        target_statistics=statistics,
         denormalize=recipe.normalize.denormalize,
         voxel_size={a: s for a, s in pair.input.voxel_size.items() if a in recipe.axes},
         input_channels=training[0].input.names,
         output_channels=training[0].target.names,
+        file_channels=training[0].input.file_channels or training[0].input.names,
         trained_channels=_trained_channels(recipe, training, validation),
         probabilistic=recipe.loss in PROBABILISTIC,
         scales=tuple(recipe.scales),

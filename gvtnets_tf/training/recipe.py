@@ -89,7 +89,8 @@ class NormalizeRecipe:
     Attributes:
         input, target: `Normalizer`. A target of `None` takes the statistics of the input (`input`
             in YAML), so that with `denormalize: input` predictions have the units of the target.
-        denormalize: `"input"`, `"stored"` or `"none"`, see `Card`.
+        denormalize: `"input"`, `"stored"` or `"none"`, see `Card`: of predictions only, which may
+            choose another.
     """
 
     input: Normalizer = field(default_factory=Normalizer)
@@ -98,11 +99,6 @@ class NormalizeRecipe:
 
     def __post_init__(self):
         check_choice("normalize.denormalize", self.denormalize, DENORMALIZE)
-        if self.target is None and self.denormalize == "stored":
-            raise ValueError(
-                "A target normalized by the numbers of its input has none of its own to store: "
-                "use `denormalize: input` with `target: input`."
-            )
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 
+import numpy as np
+
 from gvtnets_tf.checks import check_choice
-from gvtnets_tf.images.normalization import Normalizer
+from gvtnets_tf.images.normalization import Affine, Normalizer
 
 DENORMALIZE = ("input", "stored", "none")
 
@@ -16,12 +18,15 @@ class Card:
     Attributes:
         axes: str. Spatial axes of one input image, `"ZYX"` or `"YX"`; channels come last.
         output_axes: str. Spatial axes of the result; a projection drops `Z`.
-        input_normalizer, target_normalizer: `Normalizer`. With `denormalize="stored"` the second
-            is a `fixed` one, measured over the training targets.
+        input_normalizer, target_normalizer: `Normalizer`, as in training.
+        target_statistics: mapping of `offset` and `gain` to lists of float, one per output
+            channel: the mean over the training targets. Empty where they were not measured.
         denormalize: the map that gives a prediction its units: the `input`'s own, the `stored`
             one of the targets, or `none`.
         voxel_size: mapping from axis letter to micrometers of the training data.
         input_channels, output_channels: tuples of str, one name per channel.
+        file_channels: tuple of str. Names of all channels of a training file, of which the
+            network reads `input_channels`; empty where it is not known.
         trained_channels: tuple of str. Output channels that the training images had, where some
             were missing; the others, never learned, are predicted only if asked for.
         scales: tuple of float. Extents at which the network reads its input, see
@@ -36,7 +41,8 @@ class Card:
         provenance, license: str. Where the weights come from, and their terms.
 
     Raises:
-        ValueError: for an unknown `denormalize`, or `"stored"` without stored numbers.
+        ValueError: for an unknown `denormalize`, `"stored"` without stored numbers, or
+            `target_statistics` that are none.
 
     Examples:
         >>> Card.from_dict({"axis": "YX"})
@@ -49,10 +55,12 @@ class Card:
     output_axes: str = "ZYX"
     input_normalizer: Normalizer = field(default_factory=Normalizer)
     target_normalizer: Normalizer = field(default_factory=Normalizer)
+    target_statistics: Mapping = field(default_factory=dict)
     denormalize: str = "input"
     voxel_size: Mapping = field(default_factory=dict)
     input_channels: tuple = ()
     output_channels: tuple = ()
+    file_channels: tuple = ()
     trained_channels: tuple = ()
     scales: tuple = (1,)
     tile: tuple = ()
@@ -65,11 +73,34 @@ class Card:
 
     def __post_init__(self):
         check_choice("denormalize", self.denormalize, DENORMALIZE)
-        if self.denormalize == "stored" and self.target_normalizer.kind != "fixed":
+        if self.target_affine is None and self.denormalize == "stored":
             raise ValueError(
-                "`denormalize='stored'` needs a target normalization with stored values (kind "
-                f"'fixed'). Received: {self.target_normalizer.kind!r}."
+                "`denormalize='stored'` needs the statistics of the training targets, which this "
+                "model lacks: use 'none', for normalized values, or 'input'. Received: "
+                f"target_statistics={self.target_statistics}, target_normalizer of kind "
+                f"{self.target_normalizer.kind!r}."
             )
+
+    @property
+    def target_affine(self) -> Affine | None:
+        """The map between the units of the training targets and normalized values, if known."""
+        rule = self.target_normalizer
+        if self.target_statistics:
+            return Affine.parse(self.target_statistics, "target_statistics")
+        if rule.kind == "fixed":  # so it was stored before there were statistics
+            return Affine(np.asarray(rule.offset), np.asarray(rule.gain))
+        return None
+
+    @property
+    def units(self) -> str:
+        """What predictions count in: `"target"`, `"input"`, or `"normalized"` values."""
+        known, given = self.target_affine, self.denormalize
+        if given == "input" and self.input_normalizer.kind == "none" and known is not None:
+            given = "none"  # it changes nothing
+        if given == "none":
+            raw = known is not None and not known.offset.any() and (known.gain == 1).all()
+            return "target" if raw else "normalized"
+        return "target" if given == "stored" else "input"
 
     def to_dict(self) -> dict:
         """Return a mapping that JSON can hold."""

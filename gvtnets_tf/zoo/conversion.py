@@ -145,7 +145,7 @@ def _write(out, model, preset, normalize, force, kind, file, **about):
     digest = compute_digest(file).removeprefix("sha256:")
     provenance = f"converted from the {SOURCES[kind]} {file.name}, SHA-256 {digest}"
     published = PRESETS[preset]
-    rules = published.training["normalize"]
+    rules = published.published["normalize"]
     if normalize is not None:
         rules = {**rules, "input": normalize, "target": normalize}
     check_choice("normalize", rules["input"], ("none", "zscore", "percentile"))

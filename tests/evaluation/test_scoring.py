@@ -51,8 +51,8 @@ def test_a_row_holds_every_score_of_an_image():
     predictions = noisy(targets, 50)
     report = evaluate(predictions, targets)
     assert [(row["name"], row["channel"]) for row in report.rows] == [
-        ("cell_0", "0"),
-        ("cell_1", "0"),
+        ("cell_0", "channel 0"),
+        ("cell_1", "channel 0"),
     ]
     for row, prediction, target in zip(report.rows, predictions, targets):
         expected = metrics.all_metrics(target.array, prediction.array)
@@ -63,8 +63,10 @@ def test_overall_scores_are_means_over_images_not_over_voxels():
     generator = np.random.default_rng(0)
     small, large = generator.normal(size=(8, 8)), generator.normal(size=(40, 40))
     report = evaluate([small + 1, large + 3], [small, large])
-    assert report.overall["0"]["scores"]["mae"]["mean"] == pytest.approx(2.0)
-    assert report.overall["0"]["scores"]["mae"] == summarize([r["mae"] for r in report.rows])
+    assert report.overall["channel 0"]["scores"]["mae"]["mean"] == pytest.approx(2.0)
+    assert report.overall["channel 0"]["scores"]["mae"] == summarize(
+        [r["mae"] for r in report.rows]
+    )
 
 
 def test_channels_are_scored_by_themselves_under_their_names():
@@ -90,6 +92,26 @@ def test_target_channels_pick_what_the_prediction_shows():
     predictions = [Image(targets[0].array[[2, 1]], "CYX")]
     report = evaluate(predictions, targets, target_channels=["ER", 1])
     assert [(row["channel"], row["mae"]) for row in report.rows] == [("ER", 0), ("DNA", 0)]
+
+
+@pytest.mark.parametrize("names", [("BF", "DNA", "ER"), ()])
+@pytest.mark.parametrize("channels", [[2, 1], [1], [2]])
+def test_target_channels_pick_those_of_a_baseline_of_many_channels_too(names, channels):
+    (target,) = truths(1, "CYX", (3, 16, 16), names)
+    predictions = [Image(target.array[channels] + 1, "CYX")]
+    rows = evaluate(predictions, [target], baseline=[target], target_channels=channels).rows
+    assert [row["baseline_mae"] for row in rows] == [0] * len(channels)
+    # A baseline of the channels that are compared is taken as it is.
+    baseline = [Image(target.array[channels] + 2, "CYX")]
+    rows = evaluate(predictions, [target], baseline=baseline, target_channels=channels).rows
+    assert [row["baseline_mae"] for row in rows] == [2] * len(channels)
+
+
+def test_a_channel_without_a_name_has_its_number_in_the_file_everywhere():
+    (target,) = truths(1, "CYX", (4, 16, 16), ())
+    report = evaluate([target.array[3]], [target], target_channels=[3], axes="YX")
+    assert [row["channel"] for row in report.rows] == ["channel 3"]
+    assert str(report).startswith("channel 3 ")
 
 
 def test_channels_are_matched_by_name_where_both_have_names():
@@ -129,7 +151,7 @@ def test_a_label_that_was_not_taken_is_left_out(tmp_path, monkeypatch, names):
     predictions, worse = noisy(targets, 30), noisy(targets, 90)
     targets[1].array[1] = np.nan
     report = evaluate(predictions, targets, tmp_path / "out", baseline=worse)
-    labels = names or ("0", "1", "2")
+    labels = names or ("channel 0", "channel 1", "channel 2")
     assert [x["n"] for x in (report.overall[c]["scores"]["r"] for c in labels)] == [3, 2, 3]
     del expected[4]
     assert [(row["name"], row["channel"], row["r"]) for row in report.rows] == [
@@ -171,7 +193,7 @@ def test_a_baseline_is_scored_and_tested_on_the_same_images():
     targets = truths(6)
     better, worse = noisy(targets, 30), noisy(targets, 90, seed=2)
     report = evaluate(better, targets, baseline=worse)
-    found = report.overall["0"]
+    found = report.overall["channel 0"]
     column = lambda key: [row[key] for row in report.rows]
     assert found["baseline"]["r"] == summarize(column("baseline_r"))
     assert column("baseline_mse") == pytest.approx(
@@ -183,14 +205,14 @@ def test_a_baseline_is_scored_and_tested_on_the_same_images():
     assert found["tests"]["nrmse_fit"] == expected
     assert set(found["tests"]) == set(TESTED)
     assert all(test["p"] < 0.001 for test in found["tests"].values())
-    swapped = evaluate(worse, targets, baseline=better).overall["0"]["tests"]
+    swapped = evaluate(worse, targets, baseline=better).overall["channel 0"]["tests"]
     assert all(test["p"] > 0.999 for test in swapped.values())
 
 
 def test_four_images_are_too_few_for_a_test():
     targets = truths(4)
     report = evaluate(noisy(targets, 30), targets, baseline=noisy(targets, 90))
-    assert report.overall["0"]["tests"]["r"]["p"] is None
+    assert report.overall["channel 0"]["tests"]["r"]["p"] is None
     assert "n too small" in str(report)
 
 
@@ -230,7 +252,10 @@ def test_the_folder_holds_table_summary_and_figures(tmp_path):
         assert float(stored["baseline_psnr"]) == row["baseline_psnr"]
     summary = read_summary(out)
     assert summary["images"] == 2
-    assert summary["channels"]["0"]["scores"]["ssim"] == report.overall["0"]["scores"]["ssim"]
+    assert (
+        summary["channels"]["channel 0"]["scores"]["ssim"]
+        == report.overall["channel 0"]["scores"]["ssim"]
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["scores"]
 
 
@@ -255,7 +280,7 @@ def test_scores_that_are_not_numbers_are_null_in_json_and_spelled_in_the_table(t
     targets = truths(1)
     evaluate(targets, targets, tmp_path / "out")
     assert read_table(tmp_path / "out")[0]["psnr"] == "inf"
-    psnr = read_summary(tmp_path / "out")["channels"]["0"]["scores"]["psnr"]
+    psnr = read_summary(tmp_path / "out")["channels"]["channel 0"]["scores"]["psnr"]
     assert psnr == {"n": 1, "mean": None, "sd": None, "median": None}
 
 
@@ -264,8 +289,8 @@ def test_a_constant_prediction_has_no_correlation_and_the_mean_says_over_how_man
     flat = Image(np.ones(targets[0].shape), "ZYX")
     report = evaluate([flat, *noisy(targets[1:], 30)], targets, tmp_path / "out")
     assert math.isnan(report.rows[0]["r"])
-    assert report.overall["0"]["scores"]["r"]["n"] == 2
-    assert report.overall["0"]["scores"]["mae"]["n"] == 3
+    assert report.overall["channel 0"]["scores"]["r"]["n"] == 2
+    assert report.overall["channel 0"]["scores"]["mae"]["n"] == 3
 
 
 def test_images_of_one_name_keep_apart(tmp_path, blank):

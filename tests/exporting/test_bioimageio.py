@@ -121,7 +121,7 @@ def test_axes_tell_sizes_channels_and_voxels(tmp_path):
     flat = describe(predictor("unit"), tmp_path / "projection")["outputs"][0]["axes"]
     assert [axis.get("id") for axis in flat] == [None, "y", "x", None]
     scale = describe(predictor("zscore"), tmp_path / "scale")["outputs"][0]["axes"][-1]
-    assert scale["channel_names"] == ["channel0", "scale of channel0"]
+    assert scale["channel_names"] == ["channel 0", "scale of channel 0"]
 
 
 def test_a_package_has_all_that_people_look_for(tmp_path):

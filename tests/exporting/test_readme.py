@@ -30,6 +30,16 @@ def page(name="", **card):
         ),
         (
             {
+                "input_normalizer": Normalizer("zscore"),
+                "denormalize": "none",
+                "target_statistics": {"offset": [5.0], "gain": [2.0]},
+            },
+            "each image and channel gets mean 0 and standard deviation 1",
+            "none, as the network was trained; for those of the training targets, multiply by "
+            "[2.0], and add [5.0]",
+        ),
+        (
+            {
                 "input_normalizer": Normalizer("unit"),
                 "target_normalizer": FIXED,
                 "denormalize": "stored",

@@ -87,7 +87,7 @@ def test_no_channel_at_all_is_refused(image):
 def test_an_image_without_channels_has_one(noise):
     image = Image(noise(3, 4), "YX")
     assert image.select_channels([0]).shape == (3, 4)
-    with pytest.raises(ValueError, match=r"no channel 1: it has 1 \(without names\)"):
+    with pytest.raises(ValueError, match=r"no channel 1: it has 1 \(channel 0\)"):
         image.select_channels([1])
 
 
@@ -127,4 +127,16 @@ def test_one_voxel_per_channel_tells_what_is_missing():
 def test_channels_have_the_names_of_the_file_or_their_numbers():
     assert Image(np.zeros((2, 4, 4)), "CYX", channel_names=("DNA", "ER")).names == ("DNA", "ER")
     assert Image(np.zeros((2, 4, 4)), "CYX").names == ("channel 0", "channel 1")
+    assert Image(np.zeros((2, 4, 4)), "CYX", {}, ("DNA", "")).names == ("DNA", "channel 1")
     assert Image(np.zeros((4, 4)), "YX").names == ("channel 0",)
+
+
+@pytest.mark.parametrize("channels", [[3], [3, 1], [3, 4]])
+def test_a_channel_that_was_chosen_by_its_number_keeps_it(noise, channels):
+    image = Image(noise(5, 3, 4), "CYX")
+    part = image.select_channels(channels)
+    assert part.channel_names == part.names == tuple(f"channel {i}" for i in channels)
+    again = part.crop({"X": (1, 3)}).select_channels(["channel 3"])
+    np.testing.assert_array_equal(again.array[0], image.array[3, :, 1:3])
+    assert again.file_channels == image.names
+    assert image.file_channels == ()

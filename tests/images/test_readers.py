@@ -208,3 +208,33 @@ def test_a_real_series_of_png_is_sorted_by_its_depth(microscopy, tmp_path):
     assert image.sizes["Z"] == len(planes)
     last = max(planes, key=lambda p: int(p.name.split("z_depth-")[1].split(",")[0]))
     np.testing.assert_array_equal(image.array[-1], read(Path(last)).array)
+
+
+def save_all_formats(folder, pixels):
+    """Write the same planes in every format; return what `read` takes."""
+    image = Image(pixels, "ZYX")
+    names = ("a.tif", "a.ome.tif", "a.npy", "a.zarr")
+    paths = [write(folder / name, image) for name in names]
+    for kind in ("zlib", "none"):  # page by page, and mapped into memory
+        paths.append(folder / f"{kind}.tif")
+        options = {"compression": "zlib"} if kind == "zlib" else {}
+        tifffile.imwrite(paths[-1], pixels, photometric="minisblack", **options)
+    for z, plane in enumerate(pixels):
+        write(folder / "series" / f"{z}.png", Image(plane, "YX"))
+    return [*paths, folder / "series"]
+
+
+def test_an_array_answers_alike_whatever_the_format(tmp_path):
+    pytest.importorskip("zarr", reason="needs [zarr]")
+    pixels = counts(3, 8, 9)
+    for path in save_all_formats(tmp_path, pixels):
+        x = read(path, axes="ZYX").array
+        found = [x + 1, 2 * x / x.max(), x[1:, ..., ::-1], x[x > x.mean()], x.sum(0), len(x), -x]
+        y = pixels
+        wanted = [y + 1, 2 * y / y.max(), y[1:, ..., ::-1], y[y > y.mean()], y.sum(0), 3, -y]
+        for a, b in zip(found, wanted):
+            np.testing.assert_array_equal(np.asarray(a), b, err_msg=str(path))
+        with pytest.raises((ValueError, TypeError), match=r"read.only|item assignment"):
+            x[0, 0, 0] = 1
+        with pytest.raises(ValueError, match=r"read.only"):
+            x += 1

@@ -184,6 +184,19 @@ def test_a_preset_says_where_its_numbers_come_from_and_how_it_was_trained(name):
     assert bool(getattr(net, "classes", None)) == (loss in CLASSES)
 
 
+def test_presets_give_the_units_of_the_targets_and_keep_what_was_published():
+    for name, one in PRESETS.items():
+        rules, published = one.training["normalize"], one.published.get("normalize")
+        if name in ("label_free", "fnet"):
+            assert rules == {"input": "zscore", "target": "zscore", "denormalize": "stored"}
+            assert published == {**rules, "denormalize": "none"}
+        elif name in ("denoising", "projection"):
+            assert rules == {"input": "percentile", "target": "input", "denormalize": "input"}
+            assert published == {**rules, "target": "percentile"}
+        else:
+            assert published is None
+
+
 def test_a_preset_with_other_numbers_is_another_network():
     net = preset("label_free", filters=2, rank=2)
     assert (net.filters, net.rank, net.depth) == (2, 2, 4)

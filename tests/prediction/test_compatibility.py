@@ -40,7 +40,7 @@ def test_an_image_that_fits_is_let_through():
 def test_the_scales_of_a_window_are_no_channels_of_the_image():
     card, model = FLAT.changed(scales=(1, 2, 0.5)), Built(None, None, None, 6)
     compatibility.check_image(image(2, 4, 4, axes="CYX"), model, card, DEFAULT)
-    with pytest.raises(ValueError, match="The model reads 2 channels, and cells has 6: select"):
+    with pytest.raises(ValueError, match=r"reads 2 channels, and cells has 6 \(channel 0,"):
         compatibility.check_image(image(6, 4, 4, axes="CYX"), model, card, DEFAULT)
 
 
@@ -60,7 +60,7 @@ def test_uncertainty_is_of_scales_or_of_distributions(card):
         (
             image(4, 4, axes="YX"),
             FLAT.changed(input_channels=("z0", "z1")),
-            r"reads 2 channels \(z0, z1\), and cells has 1: select its channels",
+            r"reads 2 channels \(z0, z1\), and cells has 1 \(channel 0\): choose with --input-ch",
         ),
         (
             image(2, 4, 4, axes="CYX"),

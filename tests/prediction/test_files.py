@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gvtnets_tf.evaluation.scoring import evaluate
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
@@ -94,11 +95,11 @@ def test_a_stack_is_refused_for_png_before_it_is_predicted(tmp_path, pixels):
     def network(x):
         pytest.fail("the network must not run")
 
-    model = Predictor(network, Card(input_normalizer=Normalizer("none"), denormalize="none"))
+    model = Predictor(network, Card(input_normalizer=Normalizer("none")))
     path, out = put(tmp_path / "a.tif", pixels), tmp_path / "b.png"
     with pytest.raises(ValueError, match=r"b\.png would hold one plane: write \.tif.*Z 4"):
         predict(path, model, out, dtype="uint16", progress=False)
-    card = Card(output_axes="YX", input_normalizer=Normalizer("none"), denormalize="none")
+    card = Card(output_axes="YX", input_normalizer=Normalizer("none"))
     project = Predictor(lambda x: x.max(1), card)  # its result is a plane
     predict(path, project, out, dtype="uint16", progress=False)
     np.testing.assert_array_equal(readers.read(out).numpy(), pixels.max(0))
@@ -138,7 +139,8 @@ def test_inputs_of_one_stem_are_refused(tmp_path, pixels):
 def test_values_are_rounded_and_clipped_and_the_share_is_logged(tmp_path, model, caplog, capfd):
     x = np.array([[[-1, 0.2, 0.3, 40000]]], np.float32)
     path = put(tmp_path / "a.tif", x)
-    predict(path, model, tmp_path / "b.tif", dtype="uint16", progress=False)
+    options = {"dtype": "uint16", "denormalize": "input", "progress": False}
+    predict(path, model, tmp_path / "b.tif", **options)
     found = readers.read(tmp_path / "b.tif").numpy("ZYX")
     np.testing.assert_array_equal(found, [[[0, 0, 1, 65535]]])
     assert found.dtype == np.uint16
@@ -163,22 +165,31 @@ def test_a_run_that_stopped_writes_what_is_missing(tmp_path, model, pixels):
         put(tmp_path / "in" / f"{name}.tif", pixels)
     out, options = tmp_path / "out", {"uncertainty": True, "progress": False}
     predict(tmp_path / "in", model, out, **options)
-    before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
-    (out / "b_uncertainty.tif").unlink()
+    files = [out / place / f"{name}.tif" for name in "abc" for place in ("", "uncertainty")]
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.tif")}
+    (out / "uncertainty" / "b.tif").unlink()
     (out / "c.tif").unlink()
     found = predict(tmp_path / "in", model, out, resume=True, **options)
-    assert [p.name for p in found] == [f"{n}{s}.tif" for n in "abc" for s in ("", "_uncertainty")]
-    after = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
-    assert after.keys() == before.keys()
-    changed = {name for name in after if after[name] != before[name]}
-    assert changed == {"b.tif", "b_uncertainty.tif", "c.tif", "c_uncertainty.tif"}
+    assert found == files
+    after = {p: p.stat().st_mtime_ns for p in out.rglob("*.tif")}
+    assert after.keys() == before.keys() == set(files)
+    assert {path for path in after if after[path] != before[path]} == set(files[2:])
 
 
-def test_the_uncertainty_lies_beside_the_result(tmp_path, model, pixels):
+def test_the_uncertainty_lies_where_it_is_not_taken_for_a_result(tmp_path, model, pixels):
     path = put(tmp_path / "a.tif", pixels)
     found = predict(path, model, tmp_path / "b.ome.tif", uncertainty=True, progress=False)
-    assert found == [tmp_path / "b.ome.tif", tmp_path / "b_uncertainty.ome.tif"]
-    assert np.all(readers.read(tmp_path / "b_uncertainty.ome.tif").numpy() == 0.5)
+    assert found == [tmp_path / "b.ome.tif", tmp_path / "uncertainty" / "b.ome.tif"]
+    assert np.all(readers.read(found[1]).numpy() == 0.5)
+    targets = tmp_path / "truth"
+    for name in "ab":
+        put(targets / f"{name}.tif", pixels)
+        put(tmp_path / "in" / f"{name}.tif", pixels)
+    out = tmp_path / "out"
+    options = {"denormalize": "input", "uncertainty": True, "progress": False}
+    predict(tmp_path / "in", model, out, **options)
+    for spec in (out, f"{out}/*.tif"):
+        assert [row["name"] for row in evaluate(spec, targets).rows] == ["a", "b"]
 
 
 def test_the_result_says_how_it_was_made(tmp_path, pixels):
@@ -272,7 +283,9 @@ def test_a_series_that_stopped_goes_on_with_the_next_frame(tmp_path):
     with pytest.raises(ValueError, match=r"denormalize of the model was 'none', is 'input'\."):
         predict(path, other, out, resume=True, **options)
     written = predict(path, good, out, resume=True, batch_size=2, **options)
-    assert [p.name for p in written] == ["o.ome.tif", "o_uncertainty.ome.tif", "m.gif"]
+    names = [p.relative_to(out.parent).as_posix() for p in written[:2]]
+    assert names == ["o.ome.tif", "uncertainty/o.ome.tif"]
+    assert written[2].name == "m.gif"
     assert len(calls) == 2  # of four frames, two were there
     whole = predict(path, good, tmp_path / "w.ome.tif", uncertainty=True, progress=False)
     for a, b in zip(written, whole):
@@ -389,3 +402,97 @@ def test_a_thin_stack_is_predicted_and_that_is_said(tmp_path, pixels):
     with pytest.warns(UserWarning, match=r"a has 4 voxels along Z, fewer than 16, the least that"):
         predict(path, model, tmp_path / "o.tif", progress=False)
     np.testing.assert_array_equal(readers.read(tmp_path / "o.tif").numpy(), pixels)
+
+
+STATISTICS = {"offset": [1000.0], "gain": [50.0]}
+
+
+@pytest.mark.parametrize(
+    "statistics, advice", [(STATISTICS, "stored"), ({}, "input")], ids=["known", "unknown"]
+)
+def test_normalized_values_are_not_rounded(tmp_path, pixels, statistics, advice):
+    path, calls = put(tmp_path / "a.tif", pixels), []
+    card = Card(
+        input_normalizer=Normalizer("zscore"), denormalize="none", target_statistics=statistics
+    )
+    model = Predictor(lambda x: calls.append(1) or x, card)
+    text = (
+        r"The model predicts normalized values, of which uint16 would keep a few whole numbers: "
+        rf"leave out --dtype \(`dtype`\), or give the result units with --denormalize {advice} "
+        rf"\(`denormalize='{advice}'`\)\."
+    )
+    with pytest.raises(ValueError, match=text):
+        predict(path, model, tmp_path / "b.tif", dtype="uint16", progress=False)
+    assert not calls
+    options = {"dtype": "uint16", "denormalize": advice, "progress": False}
+    (out,) = predict(path, model, tmp_path / "b.tif", **options)
+    assert np.unique(readers.read(out).numpy()).size > 50
+    predict(path, model, tmp_path / "c.tif", dtype="float16", progress=False)
+
+
+def test_a_prediction_says_its_units_and_evaluate_reads_them(tmp_path, pixels):
+    path = put(tmp_path / "in" / "a.tif", pixels)
+    put(tmp_path / "truth" / "a.tif", 1000 + 50 * (pixels - pixels.mean()) / pixels.std())
+    card = Card(
+        input_normalizer=Normalizer("zscore"), denormalize="none", target_statistics=STATISTICS
+    )
+    for asked, units in ((None, "normalized"), ("stored", "target"), ("input", "input")):
+        out = tmp_path / units / "a.tif"
+        predict(path, Predictor(np.copy, card), out, denormalize=asked, progress=False)
+        info = readers.read_metadata(out)
+        assert info["units"] == units
+        assert info.get("target_statistics") == (STATISTICS if asked is None else None)
+        report = evaluate([out], [tmp_path / "truth" / "a.tif"])
+        assert (report.rows[0]["mae"] < 0.01) == (asked != "input")
+
+
+def test_several_models_say_the_units_of_each(tmp_path, pixels):
+    path = put(tmp_path / "in" / "a.tif", pixels)
+    z = (pixels - pixels.mean()) / pixels.std()
+    writers.write(tmp_path / "truth" / "a.tif", Image(np.stack([1000 + 50 * z, pixels]), "CZYX"))
+    card = Card(input_normalizer=Normalizer("zscore"))
+    models = {
+        "dye": Predictor(np.copy, card.changed(denormalize="none", target_statistics=STATISTICS)),
+        "light": Predictor(np.copy, card),
+    }
+    (out, _) = predict(path, models, tmp_path / "out" / "a.ome.tif", progress=False)
+    told = readers.read_metadata(out)["models"]
+    assert [(one["units"], one["channels"]) for one in told] == [("normalized", 1), ("input", 1)]
+    report = evaluate(out, tmp_path / "truth" / "a.tif")
+    assert max(row["mae"] for row in report.rows) < 0.01
+
+
+# Channels that are found again.
+
+FILE = ("channel 0", "channel 1", "channel 2")
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_channels_without_names_are_found_again_in_a_file_of_the_same_layout(tmp_path, number):
+    x = np.random.default_rng(0).random((3, 4, 8, 8), np.float32)
+    path = writers.write(tmp_path / "a.tif", Image(x, "CZYX"))
+    card = Card(
+        input_normalizer=Normalizer("none"), input_channels=(FILE[number],), file_channels=FILE
+    )
+    (out,) = predict(path, Predictor(np.copy, card), tmp_path / "b.tif", progress=False)
+    np.testing.assert_array_equal(readers.read(out).numpy("ZYX"), x[number])
+    # One channel, as many as it reads, is taken as it is.
+    path = writers.write(tmp_path / "one.tif", Image(x[1], "ZYX"))
+    (out,) = predict(path, Predictor(np.copy, card), tmp_path / "c.tif", progress=False)
+    np.testing.assert_array_equal(readers.read(out).numpy("ZYX"), x[1])
+
+
+@pytest.mark.parametrize("known", [FILE, ()], ids=["another layout", "an unknown one"])
+def test_in_another_layout_the_flag_and_the_channels_of_the_file_are_named(tmp_path, known):
+    path = writers.write(tmp_path / "a.tif", Image(np.ones((2, 4, 8, 8), "float32"), "CZYX"))
+    card = Card(
+        input_normalizer=Normalizer("none"), input_channels=("channel 0",), file_channels=known
+    )
+    trained = r", out of channel 0, channel 1, channel 2" if known else ""
+    text = (
+        r"a does not name its channels, so none is 'channel 0', which the model reads: choose with "
+        r"--input-channels \(`input_channels`\) among its 2 \(channel 0, channel 1\)\. "
+        rf"The model reads 1 \(channel 0{trained}\)\."
+    )
+    with pytest.raises(ValueError, match=text):
+        predict(path, Predictor(np.copy, card), tmp_path / "b.tif", progress=False)

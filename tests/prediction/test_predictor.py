@@ -276,6 +276,7 @@ def test_how_it_was_done_is_told_in_values_that_json_can_hold():
         "overlap": None,
         "blend": None,
         "denormalize": "none",
+        "units": "normalized",
         "statistics": [{"offset": [0.0], "gain": [1.0]}],
     }
     _, info = predictor.predict(image, tile=(8, 10, 10), overlap=(0, 3, 4), blend="average")
@@ -354,7 +355,7 @@ ERRORS = {
     "rank": (bad(axes="YX"), r"`axes` must name each axis.*'YX' \(2 letters\).*3 axes"),
     "missing": (bad(noise(8, 8), "YX"), r"reads ZYX images, and the image lacks axis Z"),
     "empty": (bad(noise(0, 8, 8)), r"is empty. Received: shape=\(0, 8, 8\)"),
-    "channels": (bad(card=PAIR), r"reads 2 channels \(phase, DIC\), and the image has 1: select"),
+    "channels": (bad(card=PAIR), r"does not name its channels, .* reads 2 \(phase, DIC\)\."),
     "nan": (bad(NAN), r"the image holds 1 values that are NaN or infinite"),
     "nan, given": (
         bad(NAN, statistics=Affine(np.zeros(1), np.ones(1))),
@@ -442,7 +443,9 @@ def test_a_keras_model_is_called_for_inference_and_checks_its_channels():
     pixels = noise(2, 12, 15)
     # Fresh moving statistics are 0 and 1: only in training would anything change.
     np.testing.assert_allclose(predictor(pixels, "CYX", tile=8), pixels, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"reads 2 channels, and the image has 1: select its"):
+    with pytest.raises(
+        ValueError, match=r"reads 2 channels, and the image has 1 \(channel 0\): choose"
+    ):
         predictor(pixels[0], "YX")
 
 
@@ -772,5 +775,41 @@ def test_a_network_without_the_classes_its_card_promises_is_refused():
 
 def test_a_network_of_windows_counts_channels_without_its_scales():
     card = WINDOWS.changed(input_channels=("z0", "z1"))
-    with pytest.raises(ValueError, match=r"reads 2 channels \(z0, z1\), and the image has 1"):
+    with pytest.raises(ValueError, match=r"does not name its channels, .* reads 2 \(z0, z1\)\."):
         Predictor(Staining(three), card)(tens(8, 8))
+
+
+# Units that are chosen for a prediction.
+
+MEASURED = FLAT.changed(
+    input_normalizer=Normalizer("zscore"),
+    output_channels=("a", "b"),
+    target_statistics={"offset": [100.0, 7.0], "gain": [10.0, 2.0]},
+)
+
+
+@pytest.mark.parametrize("kept", ["input", "stored", "none"])
+def test_the_units_of_a_result_are_those_that_are_asked_for(kept):
+    image = np.random.default_rng(0).poisson(50, (8, 8)).astype(float)
+    z = (image - image.mean()) / image.std()
+    predictor = Predictor(lambda x: np.concatenate([x, -x], -1), MEASURED.changed(denormalize=kept))
+    expected = {
+        "input": ("input", [image, 2 * image.mean() - image]),
+        "stored": ("target", [100 + 10 * z, 7 - 2 * z]),
+        "none": ("normalized", [z, -z]),
+    }
+    for asked, (units, arrays) in expected.items():
+        result, info = predictor.predict(Image(image, "YX"), denormalize=asked)
+        np.testing.assert_allclose(result.numpy("CYX"), arrays, rtol=1e-4, atol=1e-4)
+        assert (info["denormalize"], info["units"]) == (asked, units)
+        assert ("target_statistics" in info) == (asked == "none")
+    # Those of the channels that were chosen, in their order.
+    _, info = predictor.predict(Image(image, "YX"), denormalize="none", output_channels=["b", 0])
+    assert info["target_statistics"] == {"offset": [7.0, 100.0], "gain": [2.0, 10.0]}
+
+
+def test_units_that_a_model_lacks_are_refused_before_the_first_call():
+    model = Model(divisor=1)
+    with pytest.raises(ValueError, match="`denormalize='stored'` needs the statistics of the tra"):
+        Predictor(model, FLAT).predict(Image(np.eye(8), "YX"), denormalize="stored")
+    assert not model.shapes

@@ -235,6 +235,8 @@ def test_a_data_set_on_disk_is_resized_and_cropped_as_published(tmp_path, untrai
     assert shapes["test_03"] == shapes["test_04"] == (16, 32, 32)
     card = json.loads((out / "dna" / "fnet" / "model" / "model.json").read_text())
     assert card["input_normalizer"]["kind"] == card["target_normalizer"]["kind"] == "zscore"
+    # Of the z-scores that the volumes were prepared as, nothing leads to counts.
+    assert (card["target_statistics"], card["denormalize"]) == ({}, "none")
     label_free.run_label_free_study(tmp_path / "t", root, volumes=(2, 0, 1), crop=False, **settings)
     path = tmp_path / "t" / "dna" / "volumes" / "input" / "test_02.tif"
     assert readers.read(path).shape == (18, 34, 37)
@@ -257,7 +259,7 @@ def test_every_structure_has_a_recipe_with_the_published_numbers(tmp_path, name,
         assert (recipe.batch_size, recipe.steps, recipe.patch_size) == (batch, steps, (32, 64, 64))
         rules = recipe.normalize
         assert (rules.input.kind, rules.target.kind) == ("zscore", "zscore")
-        assert rules.denormalize == "none"
+        assert rules.denormalize == "stored"
         assert recipe.data.resize == tuple(known.resize)
     changed = label_free_data.make_recipe("dna", name, tmp_path, "a.csv", steps=7)
     assert (changed["steps"], changed["validation_split"]) == (7, 0)

@@ -193,10 +193,15 @@ def test_stored_units_are_those_of_the_targets(tmp_path):
         x = rng.poisson(30, (8, 32, 80)).astype(np.float32)
         writers.write(tmp_path / "in" / f"{i}.tif", Image(x, "ZYX"))
         writers.write(tmp_path / "gt" / f"{i}.tif", Image(1000 + 50 * x, "ZYX"))
-    rules = {"input": "zscore", "target": "zscore", "denormalize": "stored"}
+    target = {"kind": "zscore", "scope": "dataset"}
+    rules = {"input": "zscore", "target": target, "denormalize": "stored"}
     out = run(tmp_path / "run", recipe(tmp_path, normalize=rules, steps=1))
     card = load(out).card
     assert card.target_normalizer.kind == "fixed"
+    assert card.target_statistics == {
+        "offset": pytest.approx(card.target_normalizer.offset),
+        "gain": pytest.approx(card.target_normalizer.gain),
+    }
     truth = np.concatenate([readers.read(p).numpy()[..., :48] for p in (tmp_path / "gt").iterdir()])
     np.testing.assert_allclose(card.target_normalizer.offset, truth.mean(), rtol=1e-4)
     np.testing.assert_allclose(card.target_normalizer.gain, truth.std(), rtol=1e-4)
@@ -204,6 +209,22 @@ def test_stored_units_are_those_of_the_targets(tmp_path):
     # The network starts near the identity on z-scores, and so answers near the targets.
     assert np.corrcoef(y.ravel(), x.ravel())[0, 1] > 0.5
     assert abs(y.mean() - 2500) < 500
+
+
+def test_units_are_chosen_when_a_trained_network_predicts(tmp_path, data):
+    """Without retraining, whatever the recipe says."""
+    rules = {"input": "zscore", "target": "zscore", "denormalize": "none"}
+    predictor = load(run(tmp_path / "run", recipe(data, normalize=rules, steps=1)))
+    statistics = predictor.card.target_statistics
+    assert predictor.card.target_normalizer.kind == "zscore"
+    image = readers.read(data / "in" / "0.tif")
+    score, info = predictor.predict(image)
+    assert (info["units"], info["target_statistics"]) == ("normalized", statistics)
+    counts, info = predictor.predict(image, denormalize="stored")
+    assert (info["units"], "target_statistics" in info) == ("target", False)
+    (offset,), (gain,) = statistics["offset"], statistics["gain"]
+    np.testing.assert_allclose(counts.numpy(), score.numpy() * gain + offset, rtol=1e-5)
+    assert predictor.predict(image, denormalize="input")[1]["units"] == "input"
 
 
 def test_a_probabilistic_run_predicts_its_uncertainty(tmp_path, data):

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from small import MODEL, recipe, stacks
 
-from gvtnets_tf.training.preparation import build_network, open_splits
+from gvtnets_tf.images import writers
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.training.preparation import build_network, open_splits, prepare
 from gvtnets_tf.training.recipe import Recipe
 
 TINY = {"filters": 2, "growth": 2, "encoder_depths": [1], "bottom_depth": 1, "decoder_depths": [1]}
@@ -113,3 +116,72 @@ def test_training_and_validation_are_apart_by_a_gap_of_one_patch(tmp_path):
     # 80 voxels along X: 24 for validation, a gap of 24, and the rest.
     assert {pair.input.sizes["X"] for pair in training} == {32}
     assert {pair.input.sizes["X"] for pair in validation} == {24}
+
+
+def write_pairs(folder, inputs, targets, axes="ZYX"):
+    for i, pair in enumerate(zip(inputs, targets)):
+        for side, array in zip(("in", "gt"), pair):
+            writers.write(folder / side / f"{i}.tif", Image(array.astype("float32"), axes))
+    return recipe(folder, validation_split=0)
+
+
+RNG = np.random.default_rng(0)
+LIGHT = RNG.poisson(100, (2, 8, 16, 16))
+DYE = np.stack([1000 + 10 * LIGHT[0], 3000 + 30 * LIGHT[1]])  # another exposure each
+
+
+@pytest.mark.parametrize("denormalize", ["none", "stored", "input"])
+def test_statistics_of_the_targets_are_the_mean_of_those_they_are_trained_with(
+    tmp_path, denormalize
+):
+    values = write_pairs(tmp_path, LIGHT, DYE)
+    rules = {"input": "zscore", "target": "zscore", "denormalize": denormalize}
+    pairs, _, card = prepare(Recipe.parse({**values, "normalize": rules}))
+    # What the network is trained on is published, whatever units come out.
+    assert card.target_normalizer.kind == "zscore"
+    for pair, target in zip(pairs, DYE):
+        np.testing.assert_allclose(pair.target_affine.offset, target.mean(), rtol=1e-6)
+    expected = {"offset": DYE.mean((1, 2, 3)).mean(), "gain": DYE.std((1, 2, 3)).mean()}
+    for name, value in expected.items():
+        np.testing.assert_allclose(card.target_statistics[name], [value], rtol=1e-6)
+    assert card.denormalize == denormalize
+
+
+def test_a_label_counts_where_it_was_taken_and_one_never_taken_is_not_scaled(tmp_path):
+    targets = np.stack([DYE, 2 * DYE, DYE], axis=1).astype(float)
+    targets[0, 1] = targets[:, 2] = np.nan
+    values = write_pairs(tmp_path, np.stack([LIGHT] * 3, axis=1), targets, "CZYX")
+    values |= {"loss": "masked_mse", "normalize": {"target": "zscore", "denormalize": "stored"}}
+    statistics = prepare(Recipe.parse(values))[2].target_statistics
+    spread = DYE.std((1, 2, 3))
+    np.testing.assert_allclose(statistics["gain"], [spread.mean(), 2 * spread[1], 1], rtol=1e-6)
+    assert statistics["offset"][2] == 0
+
+
+def test_a_target_that_takes_the_statistics_of_its_input_has_them_stored(tmp_path):
+    values = write_pairs(tmp_path, LIGHT, DYE)
+    rules = {"input": "zscore", "target": "input", "denormalize": "stored"}
+    card = prepare(Recipe.parse({**values, "normalize": rules}))[2]
+    spread = LIGHT.std((1, 2, 3)).mean()
+    np.testing.assert_allclose(card.target_statistics["gain"], [spread], rtol=1e-6)
+
+
+def test_a_target_cannot_take_the_statistics_of_other_channels(tmp_path):
+    both = np.stack([LIGHT, LIGHT], axis=1)
+    values = write_pairs(tmp_path, both, both, "CZYX")
+    values["data"] |= {"target_channels": [1]}
+    text = (
+        "Targets of 1 channels cannot be normalized by the statistics of 2 input channels: set "
+        "`normalize.target` to a rule of its own, such as 'percentile'. Received: 'input'."
+    )
+    with pytest.raises(ValueError, match=text):
+        prepare(Recipe.parse({**values, "normalize": {"target": "input"}}))
+
+
+def test_the_card_keeps_the_channels_of_the_file_beside_those_that_are_read(tmp_path):
+    both = np.stack([LIGHT, DYE], axis=1)
+    values = write_pairs(tmp_path, both, both, "CZYX")
+    values["data"] |= {"input_channels": [1], "target_channels": [0]}
+    card = prepare(Recipe.parse(values))[2]
+    assert (card.input_channels, card.output_channels) == (("channel 1",), ("channel 0",))
+    assert card.file_channels == ("channel 0", "channel 1")

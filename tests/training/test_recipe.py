@@ -37,8 +37,9 @@ def test_a_preset_fills_in_its_published_numbers(name):
     assert made.patch_size == tuple(published["patch_size"])
     assert made.axes == PRESETS[name].axes
     rules = published["normalize"]
+    target = None if rules["target"] == "input" else Normalizer.parse(rules["target"])
     assert made.normalize == NormalizeRecipe(
-        Normalizer.parse(rules["input"]), Normalizer.parse(rules["target"]), rules["denormalize"]
+        Normalizer.parse(rules["input"]), target, rules["denormalize"]
     )
     rate = published["learning_rate"]
     expected = LearningRate(**rate) if isinstance(rate, Mapping) else LearningRate(rate)
@@ -58,8 +59,16 @@ def test_what_is_given_comes_before_the_preset():
     )
     assert made.loss == "mae"
     assert made.learning_rate == LearningRate(1.0, 0.7, 10_000)
-    assert made.normalize == NormalizeRecipe(Normalizer(), Normalizer(), "none")
+    assert made.normalize == NormalizeRecipe(Normalizer(), None, "none")
     assert made.optimizer == OptimizerRecipe(epsilon=1e-8, weight_decay=0.1)
+
+
+def test_restoration_keeps_the_counts_of_its_target_unless_the_published_way_is_asked_for():
+    for name in ("denoising", "projection", "unet"):
+        ours = Recipe.parse({"preset": name}).normalize
+        assert ours == NormalizeRecipe(Normalizer(), None, "input")
+        published = Recipe.parse({"preset": name, "normalize": {"target": "percentile"}}).normalize
+        assert published == NormalizeRecipe(Normalizer(), Normalizer(), "input")
 
 
 def test_a_learning_rate_that_is_a_number_is_constant():
@@ -196,7 +205,6 @@ IMPOSSIBLE = [
         "A preset has a class of its own: leave `model.class` out, or the preset. Received: "
         "preset='denoising', class='GVTNet'.",
     ),
-    ({"normalize": {"target": "input", "denormalize": "stored"}}, "has none of its own to store"),
     ({"normalize": {"input": {"low": 99, "high": 1}}}, "`normalize.input`: Percentiles must sat"),
     ({"steps": 0}, "`steps` must be at least 1. Received: steps=0"),
     ({"batch_size": 0}, "`batch_size` must be at least 1"),

@@ -53,6 +53,64 @@ def test_an_unknown_denormalize_is_named():
 
 def test_stored_units_need_stored_numbers():
     with pytest.raises(
-        ValueError, match=r"`denormalize='stored'` needs .*kind 'fixed'.*'percentile'"
+        ValueError,
+        match=r"`denormalize='stored'` needs the statistics of the training targets.*use 'none', "
+        r"for normalized values, or 'input'\. Received: target_statistics=\{\}, target_normalizer "
+        r"of kind 'percentile'",
     ):
         Card(denormalize="stored")
+
+
+STATISTICS = {"offset": [3.0, 4.0], "gain": [2.0, 5.0]}
+
+
+def test_statistics_of_the_targets_go_before_the_rule_of_training():
+    card = Card(target_statistics=STATISTICS, denormalize="stored")
+    np.testing.assert_array_equal(card.target_affine.gain, [2, 5])
+    assert Card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+    # A folder of before has them in its rule only.
+    np.testing.assert_array_equal(FULL.target_affine.offset, [3, 4])
+    assert Card().target_affine is None
+
+
+@pytest.mark.parametrize(
+    "statistics, message",
+    [
+        (
+            {"offset": [1], "gain": [0]},
+            r"target_statistics.gain` must be as many .* none of them 0",
+        ),
+        ({"offset": [1, 2], "gain": [1]}, r"`target_statistics.gain` must be as many numbers as"),
+        ({"offset": [float("nan")], "gain": [1]}, r"`target_statistics.offset` must be a list of"),
+        ({"offset": [1]}, r"`target_statistics.gain` must be a list of numbers. Received: None"),
+        ({"mean": [1]}, r"`key of target_statistics` cannot be 'mean'"),
+        ([1], r"`target_statistics` must be a mapping of offset, gain"),
+    ],
+)
+def test_statistics_that_are_none_are_refused(statistics, message):
+    with pytest.raises(ValueError, match=message):
+        Card(target_statistics=statistics)
+
+
+PLAIN, ZSCORE = Normalizer("none"), Normalizer("zscore")
+RAW = {"offset": [0.0], "gain": [1.0]}
+
+
+@pytest.mark.parametrize(
+    "units, changes",
+    [
+        ("input", {"denormalize": "input"}),
+        ("target", {"denormalize": "stored", "target_statistics": STATISTICS}),
+        ("target", {"denormalize": "stored", "target_normalizer": FULL.target_normalizer}),
+        ("normalized", {"denormalize": "none"}),
+        ("normalized", {"denormalize": "none", "target_statistics": STATISTICS}),
+        # Targets that were not normalized come out as they went in.
+        ("target", {"denormalize": "none", "target_statistics": RAW}),
+        # An input that is not normalized has no units to give.
+        ("normalized", {"input_normalizer": PLAIN, "target_statistics": STATISTICS}),
+        ("target", {"input_normalizer": PLAIN, "target_statistics": RAW}),
+        ("input", {"input_normalizer": PLAIN}),
+    ],
+)
+def test_a_card_says_what_predictions_count_in(units, changes):
+    assert Card(**changes).units == units

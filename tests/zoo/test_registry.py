@@ -33,7 +33,7 @@ def test_every_name_says_what_a_stranger_needs(name):
 def test_published_names_agree_with_the_preset_that_they_are(name):
     one, preset = PUBLISHED[name], PRESETS[PUBLISHED[name]["preset"]]
     assert (one["axes"], one["output_axes"]) == (preset.axes, preset.output_axes)
-    assert one["normalize"] == preset.training["normalize"]
+    assert one["normalize"] == preset.published["normalize"]
     assert one["voxel_size_um"] == VOXEL_SIZE.get(one["preset"], {})
     assert one["license"] == LICENSES["tf1"]
     assert one["path"].endswith("_pretrained/model.ckpt-pretrained")

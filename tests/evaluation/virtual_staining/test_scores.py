@@ -76,7 +76,7 @@ FOUND = np.array([[0.0, 0.05, 0.30, 0.05, 0.12, 0.1], [0.15, 0.25, 0.05, 0.95, 0
 
 @pytest.fixture
 def dozen():
-    return measure([FOUND], [TRUE], ranges={"0": (0, 1)}).labels["0"]
+    return measure([FOUND], [TRUE], ranges={"channel 0": (0, 1)}).labels["channel 0"]
 
 
 def test_the_confusion_of_a_dozen_pixels_by_hand(dozen):
@@ -135,7 +135,7 @@ def test_r_of_pooled_images_is_not_the_mean_over_images():
     bright, dark = np.eye(8) + 100, np.eye(8)
     flipped = [bright[:, ::-1], dark[:, ::-1]]  # the right level, the wrong place
     assert metrics.pearson(dark, dark[:, ::-1]) < 0
-    assert measure(flipped, [bright, dark]).labels["0"].r["prediction"][0] > 0.99
+    assert measure(flipped, [bright, dark]).labels["channel 0"].r["prediction"][0] > 0.99
 
 
 def test_all_models_are_compared_on_the_same_pixels():
@@ -225,7 +225,7 @@ def test_many_pixels_keep_only_the_ends_of_their_values():
 def test_a_label_of_few_bright_pixels_has_its_whole_range():
     true = np.zeros((100, 100))
     true[3, 4] = 9  # one pixel of 10,000 lies beyond both percentiles
-    assert measure([true], [true]).labels["0"].range == (0, 9)
+    assert measure([true], [true]).labels["channel 0"].range == (0, 9)
 
 
 def test_regions_limit_what_is_counted():
@@ -349,8 +349,8 @@ def test_the_summary_holds_the_same_for_machines(written):
 
 def test_bins_without_a_true_pixel_are_null_in_json_and_a_dash_in_the_table(dozen):
     found = scores.StainingReport({"0": dozen})
-    report = evaluate([FOUND], [TRUE], staining={"ranges": {"0": (0, 1)}})
-    said = json.loads(report.json())["staining"]["0"]["accuracy"]["prediction"]["bins"]
+    report = evaluate([FOUND], [TRUE], staining={"ranges": {"channel 0": (0, 1)}})
+    said = json.loads(report.json())["staining"]["channel 0"]["accuracy"]["prediction"]["bins"]
     assert said == [0.6, 0.5, *[None] * 7, pytest.approx(2 / 3)]
     assert str(report).endswith(str(found))
     lines = {line.split()[0]: line.split() for line in str(found).splitlines()}
