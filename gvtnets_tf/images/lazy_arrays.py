@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import DTypeLike
 
+from gvtnets_tf.images.limits import check_memory
 from gvtnets_tf.images.metadata import name_file_in_errors
 
 CACHE_BYTES = 512 * 2**20  # for the decoded pages of all files together
@@ -37,6 +38,7 @@ class LazyArray:
         return LazyArray(self.path, self.array, self.kind, tuple(block))
 
     def __array__(self, dtype=None, copy=None):
+        check_memory(self.path, math.prod(self.shape) * self.dtype.itemsize)
         with name_file_in_errors(self.path, self.kind):
             return np.asarray(self.array[tuple(map(_to_index, self.block))], dtype)
 
@@ -78,6 +80,8 @@ class PagedArray:
         page = self.read(number)
         if page.shape != self.page:
             raise ValueError(f"page {number} has shape {page.shape}, the first {self.page}")
+        if page.dtype != self.dtype:  # cast, its values would be lost
+            raise ValueError(f"page {number} holds {page.dtype}, the first {self.dtype}")
         return page
 
 
