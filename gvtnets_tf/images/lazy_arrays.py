@@ -80,7 +80,7 @@ class PagedArray:
         page = self.read(number)
         if page.shape != self.page:
             raise ValueError(f"page {number} has shape {page.shape}, the first {self.page}")
-        if page.dtype != self.dtype:  # cast, its values would be lost
+        if not np.can_cast(page.dtype, self.dtype):  # cast, its values would be lost
             raise ValueError(f"page {number} holds {page.dtype}, the first {self.dtype}")
         return page
 

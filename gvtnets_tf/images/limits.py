@@ -22,13 +22,13 @@ UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 def check_memory(path: str | Path, size: int, most: int | None = None) -> None:
     """Raise if an array of `size` bytes does not fit the memory.
 
-    Its limit is `most` bytes (the option `--max-memory`), else the environment variable `GVTNETS_MAX_MEMORY` (such as
-    `4GiB`), else what the machine has available.
+    Its limit is `most` bytes (the option `--max-memory`), else the environment variable
+    `GVTNETS_MAX_MEMORY` (such as `4GiB`), else what the machine has available.
 
     Examples:
         >>> check_memory("cells.tif", 3 * 2**30, most=2**30)
         Traceback (most recent call last):
-        ValueError: cells.tif takes 3.0 GiB when it is read, and 1.0 GiB may be used: ...
+        ValueError: cells.tif does not fit the memory: it takes 3.0 GiB when it is read, ...
     """
     if size <= FREE and most is None:
         return
@@ -39,8 +39,8 @@ def check_memory(path: str | Path, size: int, most: int | None = None) -> None:
         limit = parse_size(given) if given else measure_available()
     if size > limit:
         raise ValueError(
-            f"{path} takes {format_size(size)} when it is read, and {format_size(limit)} may be "
-            f"used: crop it, or allow more with {variable}."
+            f"{path} does not fit the memory: it takes {format_size(size)} when it is read, and "
+            f"{format_size(limit)} may be used. Crop it, or allow more with {variable}."
         )
 
 
@@ -134,5 +134,5 @@ def parse_size(text: str | float) -> int:
 
 def format_size(size: float) -> str:
     """Return bytes as text for people."""
-    power = min(max(int(np.log2(max(size, 1)) // 10), 0), 4)
+    power = min(max(int(np.log2(float(max(size, 1))) // 10), 0), 4)
     return f"{size / 1024**power:.{1 if power else 0}f} {['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}"

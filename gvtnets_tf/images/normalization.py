@@ -243,12 +243,8 @@ def _check_numbers(array, name):
             f"{name} holds {bad} values that are NaN or infinite, out of {array.size}: "
             f"replace them before training or prediction."
         )
-    limit = np.finfo(np.float32).max
-    if (
-        array.dtype.kind == "f"
-        and array.dtype.itemsize > 4
-        and (largest := abs(array).max()) > limit
-    ):
+    limit, wide = np.finfo(np.float32).max, array.dtype.kind == "f" and array.dtype.itemsize > 4
+    if wide and (largest := abs(array).max(initial=0)) > limit:
         raise ValueError(
             f"{name} holds values up to {largest:g}, and networks compute in float32, to "
             f"{limit:g}: scale it to smaller numbers."

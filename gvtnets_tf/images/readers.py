@@ -54,7 +54,7 @@ def read(path: str | Path, axes: str | None = None, strict: bool = False) -> Ima
     path = Path(path)
     reader, axes = _choose_reader(path), axes and check_axes(axes)
     image = reader(path, axes, strict) if reader in SPARSE else reader(path, axes)
-    _check_real(path, image.array)
+    _check_numbers(path, image.array)
     return image
 
 
@@ -126,7 +126,7 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
     stem = metadata.file_stem(path)
     names = [f"{stem}_{i}" for i in range(len(x))] if len(x) > 1 else [stem]
     for array in (x, y):
-        _check_real(path, array)
+        _check_numbers(path, array)
     return [
         (Image(a, axes, name=name), Image(b, y_axes, name=name)) for a, b, name in zip(x, y, names)
     ]
@@ -187,10 +187,10 @@ def _read_npy(path, axes):
     return metadata.restore_image(path, pixels, axes, {"axes": axes})
 
 
-def _check_real(path, array):
-    if np.dtype(array.dtype).kind not in "biuf" or 0 in array.shape:
+def _check_numbers(path, array):
+    if np.dtype(array.dtype).kind not in "biufc" or 0 in array.shape:
         raise ValueError(
-            f"{path} is not an image of real numbers. Received: {array.dtype} of shape "
+            f"{path} is not an image of numbers. Received: {array.dtype} of shape "
             f"{tuple(array.shape)}."
         )
 

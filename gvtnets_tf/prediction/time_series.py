@@ -20,12 +20,15 @@ from gvtnets_tf.prediction.results import choose_axes
 from gvtnets_tf.zoo.card import Card
 
 
-def open_input(source: Source | Image, options: PredictionOptions) -> Image:
-    """Open an input with the axes, the voxel size and the frames that the options name."""
+def open_input(source: Source | Image, options: PredictionOptions, strict: bool = False) -> Image:
+    """Open an input with the axes, the voxel size and the frames that the options name.
+
+    With `strict`, a file with pages or chunks without data is refused; see `readers.read`.
+    """
     if isinstance(source, Image):
         image = replace(source, axes=options.axes or source.axes)
     else:
-        image = source.open(options.axes)
+        image = source.open(options.axes, strict)
     if options.voxel_size is not None:
         voxel_size = _check_voxel_size(options.voxel_size, image)
         image = replace(image, voxel_size={**image.voxel_size, **voxel_size})

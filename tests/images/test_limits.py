@@ -68,3 +68,47 @@ def test_what_is_no_size_is_refused_by_name(text):
 )
 def test_sizes_are_written_for_people(size, text):
     assert limits.format_size(size) == text
+
+
+def test_memory_is_bounded_by_the_option_the_environment_and_the_machine(monkeypatch):
+    monkeypatch.setattr(limits, "measure_available", lambda: 1000 * MB)
+    limits.check_memory("a.tif", 999 * MB)
+    limits.check_memory("a.tif", 999, most=1000)
+    text = (
+        r"a\.tif does not fit the memory: "
+        r"it takes 1000 B when it is read, and 999 B may be used\. Crop it, or allow more"
+    )
+    with pytest.raises(ValueError, match=rf"{text} with --max-memory \(`max_memory`\)\.$"):
+        limits.check_memory("a.tif", 1000, most=999)
+    with pytest.raises(
+        ValueError, match=r"it takes 954\.6 MiB .*allow more with GVTNETS_MAX_MEMORY"
+    ):
+        limits.check_memory("a.tif", 1001 * MB)
+    monkeypatch.setenv("GVTNETS_MAX_MEMORY", "2GB")
+    limits.check_memory("a.tif", 2000 * MB)
+    monkeypatch.setenv("GVTNETS_MAX_MEMORY", "100MB")
+    with pytest.raises(ValueError, match=r"95\.4 MiB may be used.*GVTNETS_MAX_MEMORY"):
+        limits.check_memory("a.tif", 101 * MB)
+
+
+def test_small_arrays_measure_nothing(monkeypatch):
+    monkeypatch.setattr(limits, "measure_available", lambda: pytest.fail("measured"))
+    limits.check_memory("a.tif", limits.FREE)
+
+
+def test_what_stored_bytes_can_hold_is_bounded():
+    limits.check_capacity("page 1", 1100, 1, 1100)
+    text = r"^page 1 asks for 1\.1 KiB of pixels, and the 1 B that are stored cannot hold them$"
+    with pytest.raises(ValueError, match=text):
+        limits.check_capacity("page 1", 1101, 1, 1100)
+
+
+def test_gaps_are_logged_once_with_some_names(caplog):
+    limits.report_gaps("gaps.tif", [], 0, "of 9 pages", "zeros", True)
+    assert caplog.text == ""
+    for _ in range(2):
+        limits.report_gaps("gaps.tif", ["page 1", "page 2"], 5, "of 9 pages", "zeros", False)
+    assert len(caplog.records) == 1
+    assert "gaps.tif: 5 of 9 pages have no data and are read as zeros (page 1, page 2, ...)" in (
+        caplog.text
+    )

@@ -116,13 +116,12 @@ def _pixels(path, array, strict):
         folder, total = path / array.path, math.prod(grid)
         files = (file for file in folder.rglob("*") if file.is_file())
         stored = {file.relative_to(folder).as_posix() for file in files} - METADATA
-        if len(stored) < total:
-            # Among one more key than there are files, one is missing.
-            keys = map(array.metadata.encode_chunk_key, np.ndindex(*grid))
-            missing = (key for key in itertools.islice(keys, len(stored) + 3) if key not in stored)
-            names = list(itertools.islice(missing, 3))
-            parts, fill = f"of {total} chunks", str(array.fill_value)
-            report_gaps(path, names, total - len(stored), parts, fill, strict)
+        # Among three keys more than there are files, three are missing, or all that are.
+        corner = np.ndindex(*(min(n, len(stored) + 3) for n in grid))
+        keys = map(array.metadata.encode_chunk_key, corner)
+        names = list(itertools.islice((key for key in keys if key not in stored), 3))
+        count = max(total - len(stored), len(names))
+        report_gaps(path, names, count, f"of {total} chunks", str(array.fill_value), strict)
     return LazyArray(path, array, "Zarr")
 
 
