@@ -2,11 +2,16 @@
 
 import contextlib
 import csv
+import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+# The error of `ndarray.tofile`, which writes TIFF and .npy: NumPy does not ask the system why.
+SHORT = re.compile(r"\d+ requested and \d+ written")
 
 
 def check_writable(path: str | Path, force: bool = False) -> Path:
@@ -52,6 +57,8 @@ def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
 
 def describe_failed_write(path: str | Path, error: OSError) -> OSError:
     """Return an error of the same class that names the output and the reason of the system."""
+    if error.errno is None and SHORT.fullmatch(str(error)):
+        error = OSError(errno.ENOSPC, f"the disk or a quota is full ({error} elements)")
     if error.errno is None or error.strerror is None:  # such as a result of this function
         return error
     described = type(OSError(error.errno, ""))(

@@ -127,3 +127,16 @@ def test_a_folder_takes_the_place_of_a_file_and_a_file_that_of_a_folder(tmp_path
 def test_a_table_has_a_column_for_every_key(tmp_path):
     write_csv(tmp_path / "t.csv", [{"a": 1}, {"a": 2, "b": 3}])
     assert (tmp_path / "t.csv").read_text().split() == ["a,b", "1,", "2,3"]
+
+
+def test_a_short_write_of_numpy_is_said_with_the_path_and_the_reason(tmp_path):
+    path = tmp_path / "image.tif"
+    text = (
+        r"^Could not write .*image\.tif: the disk or a quota is full \(9 requested and 4 written "
+        r"elements\)\. Nothing was kept\.$"
+    )
+    with pytest.raises(OSError, match=text) as error, atomic_write(path):
+        raise OSError("9 requested and 4 written")
+    assert error.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match=r"^the server slept$"), atomic_write(path):
+        raise OSError("the server slept")

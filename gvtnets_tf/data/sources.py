@@ -30,9 +30,9 @@ class Source:
     def __str__(self):
         return self.name if self.well else str(self.path)
 
-    def open(self, axes: str | None = None) -> Image:
-        """Open the image, of a well its planes; see `images.readers.read`."""
-        return self.well.input() if self.well else read(self.path, axes)
+    def open(self, axes: str | None = None, strict: bool = False) -> Image:
+        """Open the image, of a well its planes (PNG); see `images.readers.read`."""
+        return self.well.input() if self.well else read(self.path, axes, strict)
 
 
 def find(spec: str | Path | Sequence) -> list[Source]:

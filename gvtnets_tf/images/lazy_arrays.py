@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike
 
+from gvtnets_tf.images.limits import check_memory
 from gvtnets_tf.images.metadata import name_file_in_errors
 
 CACHE_BYTES = 512 * 2**20  # for the decoded pages of all files together
@@ -50,6 +51,7 @@ class LazyArray(NDArrayOperatorsMixin):
         return self.shape[0]
 
     def __array__(self, dtype=None, copy=None):
+        check_memory(self.path, self.nbytes)
         # An array on disk is read forward.
         parts = [p if not isinstance(p, range) or p.step > 0 else p[::-1] for p in self.block]
         turns = [slice(None, None, np.sign(p.step)) for p in self.block if isinstance(p, range)]
@@ -110,6 +112,8 @@ class PagedArray:
         page = self.read(number)
         if page.shape != self.page:
             raise ValueError(f"page {number} has shape {page.shape}, the first {self.page}")
+        if not np.can_cast(page.dtype, self.dtype):  # cast, its values would be lost
+            raise ValueError(f"page {number} holds {page.dtype}, the first {self.dtype}")
         return page
 
 

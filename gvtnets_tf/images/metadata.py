@@ -103,15 +103,20 @@ def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:
 
 @contextlib.contextmanager
 def name_file_in_errors(path: Path | str, kind: str) -> Iterator[None]:
-    """Turn errors of a decoder into a `ValueError` with the path; those of the system pass."""
+    """Turn errors of a decoder into a `ValueError` with the path.
+
+    Those of the system pass, and those that begin with the path.
+    """
     try:
         yield
     except Exception as error:  # struct.error, zlib.error, and classes of the decoders
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+        ours = isinstance(error, ValueError) and str(error).startswith(str(path))
+        if ours or isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
             raise
         hint = " Install it: pip install 'gvtnets_tf[io]'." if "imagecodecs" in str(error) else ""
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise ValueError(
-            f"{path} cannot be read as {kind}; is it whole? Reason: {error}.{hint}"
+            f"{path} cannot be read as {kind}; is it whole? Reason: {reason}.{hint}"
         ) from error
 
 

@@ -37,11 +37,21 @@ class Affine:
     def apply(self, x: ArrayLike) -> np.ndarray:
         """Normalize an array `(..., channels)`; the result is float32."""
         # The offset is float64, so that large counts are subtracted exactly.
-        return ((np.asarray(x) - self.offset) / self.gain).astype(np.float32)
+        return self._to_float32((np.asarray(x) - self.offset) / self.gain)
 
     def undo(self, x: ArrayLike) -> np.ndarray:
         """Return a normalized array `(..., channels)` to the units of the image, in float32."""
-        return (np.asarray(x, np.float32) * self.gain + self.offset).astype(np.float32)
+        return self._to_float32(np.asarray(x, np.float32) * self.gain + self.offset)
+
+    def _to_float32(self, values):
+        with np.errstate(over="raise"):
+            try:
+                return values.astype(np.float32)
+            except FloatingPointError:
+                raise ValueError(
+                    f"Values up to {np.nanmax(np.abs(values)):g} are beyond float32, with offset "
+                    f"{self.offset} and gain {self.gain}: scale the image to smaller numbers."
+                ) from None
 
     def select_channels(self, channels: Sequence[int] | None) -> "Affine":
         """Select the entries of some channels; `None`, or one entry for all channels, is kept."""
@@ -261,4 +271,10 @@ def _check_numbers(array, name):
         raise ValueError(
             f"{name} holds {bad} values that are NaN or infinite, out of {array.size}: "
             f"replace them before training or prediction."
+        )
+    limit, wide = np.finfo(np.float32).max, array.dtype.kind == "f" and array.dtype.itemsize > 4
+    if wide and (largest := abs(array).max(initial=0)) > limit:
+        raise ValueError(
+            f"{name} holds values up to {largest:g}, and networks compute in float32, to "
+            f"{limit:g}: scale it to smaller numbers."
         )

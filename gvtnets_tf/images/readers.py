@@ -10,11 +10,12 @@ from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.formats import czi_nd2, ome_zarr, png, tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
+from gvtnets_tf.images.limits import DEFLATE, check_npy_header
 
 PLANES = (".png", ".tif", ".tiff")
 
 
-def read(path: str | Path, axes: str | None = None) -> Image:
+def read(path: str | Path, axes: str | None = None, strict: bool = False) -> Image:
     """Read an image; its pixels stay on disk where the format allows.
 
     Args:
@@ -25,6 +26,8 @@ def read(path: str | Path, axes: str | None = None) -> Image:
         axes: str. One letter of `TCZYX` per stored axis, in place of those of the file, e.g.
             `"TYX"` for a time series or `"YXC"` for a color image. With `None`, three axes
             without names are read as `ZYX`, with a warning.
+        strict: bool. Raise if pages of a TIFF or chunks of a Zarr array have no data. They are
+            read as zeros (as the fill value), with a warning, since a sparse file may mean it so.
 
     Returns:
         `Image` with the axes of the file, in its order. Its array is memory-mapped for `.npy`
@@ -35,8 +38,10 @@ def read(path: str | Path, axes: str | None = None) -> Image:
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        ValueError: naming the file, if it is empty, damaged or not an image, or if its axes are
-            unknown. A damaged page is reported when it is read.
+        ValueError: naming the file, if it is empty, damaged or not an image, if its axes are
+            unknown, if its pages differ in dtype, or if it asks for more than its bytes or the
+            memory hold. The memory is what the machine has available, or the environment variable
+            `GVTNETS_MAX_MEMORY`, e.g. `4GiB`. A damaged page is reported when it is read.
         ModuleNotFoundError: naming the extra that reads this format.
 
     Examples:
@@ -48,7 +53,10 @@ def read(path: str | Path, axes: str | None = None) -> Image:
         ('cells', {'C': 2, 'Y': 4, 'X': 5})
     """
     path = Path(path)
-    return _choose_reader(path)(path, axes and check_axes(axes))
+    reader, axes = _choose_reader(path), axes and check_axes(axes)
+    image = reader(path, axes, strict) if reader in SPARSE else reader(path, axes)
+    _check_numbers(path, image.array)
+    return image
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -106,6 +114,9 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
     ):
         if not {"X", "Y"} <= set(file.files):
             raise ValueError(f"it needs arrays X and Y and holds {', '.join(file.files)}")
+        for name in {"X.npy", "Y.npy", "axes.npy"} & set(file.zip.namelist()):
+            with file.zip.open(name) as member:
+                check_npy_header(member, path, file.zip.getinfo(name).compress_size, DEFLATE)
         x, y, axes = file["X"], file["Y"], file.get("axes")
     if axes is None:
         x, y, axes = x[None], y[None], np.array("SCZYX")
@@ -118,6 +129,8 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
     axes, y_axes = axes.replace("S", ""), y_axes.replace("S", "")
     stem = metadata.file_stem(path)
     names = [f"{stem}_{i}" for i in range(len(x))] if len(x) > 1 else [stem]
+    for array in (x, y):
+        _check_numbers(path, array)
     return [
         (Image(a, axes, name=name), Image(b, y_axes, name=name)) for a, b, name in zip(x, y, names)
     ]
@@ -159,6 +172,8 @@ def _choose_reader(path):
 def _check_exists(path):
     if not path.exists():
         raise FileNotFoundError(f"No such file or folder: {path}.")
+    if not (path.is_file() or path.is_dir()):  # a pipe would never end
+        raise ValueError(f"{path} is not a file but a pipe, a device or a socket: copy it first.")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes): write or copy it again.")
 
@@ -169,13 +184,22 @@ def _read_record(path):
 
 
 def _read_npy(path, axes):
-    with metadata.name_file_in_errors(path, ".npy"):
+    with metadata.name_file_in_errors(path, ".npy"), path.open("rb") as file:
+        check_npy_header(file, path, path.stat().st_size)
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     axes = axes or metadata.guess_axes(path, pixels.ndim)
     return metadata.restore_image(path, pixels, axes, {"axes": axes})
 
 
-def _read_series(folder, axes):
+def _check_numbers(path, array):
+    if np.dtype(array.dtype).kind not in "biufc" or 0 in array.shape:
+        raise ValueError(
+            f"{path} is not an image of numbers. Received: {array.dtype} of shape "
+            f"{tuple(array.shape)}."
+        )
+
+
+def _read_series(folder, axes, strict):
     planes = sorted((p for p in folder.iterdir() if _is_plane(p)), key=metadata.natural_key)
     kinds = sorted({p.suffix.lower() for p in planes})
     if not planes or len(kinds) > 1:
@@ -186,9 +210,9 @@ def _read_series(folder, axes):
     if axes is None:
         metadata.guess_axes(folder, 3)  # for its message
     plane_axes = axes and axes[1:]
-    first = read(planes[0], plane_axes)
+    first = read(planes[0], plane_axes, strict)
     for plane in planes:
-        image = read(plane, plane_axes)  # closed at once: there may be hundreds
+        image = read(plane, plane_axes, strict)  # closed at once: there may be hundreds
         same = (image.shape, image.array.dtype) == (first.shape, first.array.dtype)
         if not same or (axes is None and image.axes != "YX"):
             raise ValueError(
@@ -212,6 +236,7 @@ def _is_plane(path):
     return path.suffix.lower() in PLANES and not path.name.startswith(".")
 
 
+SPARSE = (tiff.read, ome_zarr.read, _read_series)  # readers of formats that may have gaps
 SIGNATURES = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff.read),  # "+" is BigTIFF
     b"\x89PNG\r\n\x1a\n": png.read,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.limits import format_size
 from gvtnets_tf.images.normalization import Affine
-from gvtnets_tf.prediction.memory import format_size
 from gvtnets_tf.prediction.options import PredictionOptions
 from gvtnets_tf.prediction.tiling import Plan
 from gvtnets_tf.zoo.card import Card

@@ -1,11 +1,9 @@
-"""Measure the memory that a prediction takes, and the memory that is available."""
+"""Measure the memory that a prediction takes."""
 
-import re
 import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -20,8 +18,6 @@ PROBE_VOXELS = 2**17
 # What TensorFlow's pool takes from the system per byte it hands out. Measured as 1.4 to 1.6
 # in fresh processes, with the published networks on 0.1 to 4 million voxels.
 POOL = 1.6
-UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
-UNITS |= {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 
 
 def measure_bytes_per_voxel(
@@ -99,62 +95,3 @@ def _tensorflow_peak(reset=False):
         return tf.config.experimental.get_memory_info(device)["peak"]
     except (ValueError, tf.errors.OpError):
         return 0  # Not every build keeps count; the resident memory remains.
-
-
-def measure_available(
-    groups: str | Path = "/sys/fs/cgroup", own: str | Path = "/proc/self/cgroup"
-) -> int:
-    """Measure the bytes that may still be taken: the machine's, or less in a container.
-
-    Counted is the limit of each control group (v1 or v2, mounted at `groups`) that encloses the
-    groups of this process, which the file `own` lists.
-    """
-    return min([psutil.virtual_memory().available, *_read_groups(Path(groups), Path(own))])
-
-
-def _read_groups(groups, own):
-    lines = own.read_text().splitlines() if own.is_file() else []
-    for _, controllers, path in (line.split(":", 2) for line in lines):
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        root = groups / "memory" if controllers else groups
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        limit, usage = names if controllers else ("memory.max", "memory.current")
-        inner = root / path.lstrip("/")
-        # A limit of an outer group holds too. Inside a container the path may be that
-        # of the host, and its files lie at the root.
-        for folder in [inner, *inner.parents]:
-            if folder.is_relative_to(root) and (folder / limit).is_file():
-                yield from _read_group(folder, limit, usage)
-
-
-def _read_group(folder, limit, usage):
-    most = (folder / limit).read_text().strip()
-    if not most.isdigit():
-        return  # "max": no limit.
-    used = int((folder / usage).read_text())
-    # The page cache counts as used, and is given up when memory is wanted.
-    stat = folder / "memory.stat"
-    cached = re.search(r"^inactive_file (\d+)", stat.read_text(), re.M) if stat.is_file() else None
-    yield max(0, int(most) - used + (int(cached[1]) if cached else 0))
-
-
-def parse_size(text: str | float) -> int:
-    """Return the bytes of a size such as `"4GiB"`, `"500 MB"` or a number of bytes.
-
-    KiB to TiB are powers of 1024, kB to TB powers of 1000; capitals do not matter.
-    """
-    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*", str(text), re.I)
-    size = int(float(match[1]) * UNITS.get(match[2].upper(), 0)) if match else 0
-    if size < 1:
-        raise ValueError(
-            f"A size in memory is a positive number with a unit, such as 4GiB or 500MB. "
-            f"Received: {text!r}."
-        )
-    return size
-
-
-def format_size(size: float) -> str:
-    """Return bytes as text for people."""
-    power = min(max(int(np.log2(max(size, 1)) // 10), 0), 4)
-    return f"{size / 1024**power:.{1 if power else 0}f} {['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}"

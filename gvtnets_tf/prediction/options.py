@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.images.limits import parse_size
 from gvtnets_tf.images.normalization import Affine
 from gvtnets_tf.images.writers import DTYPES
-from gvtnets_tf.prediction.memory import parse_size
 from gvtnets_tf.prediction.stitching import ESTIMATES
 from gvtnets_tf.prediction.tiling import BLENDS
 from gvtnets_tf.zoo.card import DENORMALIZE, Card
@@ -52,7 +52,8 @@ class PredictionOptions:
             `"average"`: the mean of the tiles (as published, with an overlap of 64);
             `"ramp"`: a linear cross-fade. By default `"crop"`, of windows `"average"`.
         estimate: `"median"` or `"mean"` of a distribution over classes.
-        max_memory: bytes, or str such as `"4GiB"`, that a call of the network may take.
+        max_memory: bytes, or str such as `"4GiB"`, that a call of the network may take, and the
+            pixels of an input, of a series those of a frame.
             By default 0.8 of what is available, unless `tile` or `whole` is given.
         batch_size: int. Tiles, or planes, predicted at a time.
         precision: `"float32"` or the faster, less exact `"bfloat16"`, of models loaded for the run.

@@ -7,6 +7,7 @@ import numpy as np
 
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data import multiscale
+from gvtnets_tf.images import limits
 from gvtnets_tf.images.axes import rearrange
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine
@@ -46,7 +47,7 @@ class Predictor(TiledNetwork):
         super().__init__(model, card)
         divisor = getattr(model, "divisor", 1)
         self.divisor = tiling.check_per_axis("model.divisor", divisor, card.axes)
-        self.memory = memory.measure_available()
+        self.memory = limits.measure_available()
         self._bytes_per_voxel = card.bytes_per_voxel
 
     def __call__(
@@ -202,7 +203,7 @@ class Predictor(TiledNetwork):
         small = math.prod(plan.tile) * batch_size <= memory.PROBE_VOXELS
         if max_memory is None and small and self._bytes_per_voxel is None:
             return  # To measure takes as much.
-        limit = SHARE * self.memory if max_memory is None else memory.parse_size(max_memory)
+        limit = SHARE * self.memory if max_memory is None else limits.parse_size(max_memory)
         per_voxel, band = self.bytes_per_voxel(image.sizes.get("C", 1)), 0
         if self.card.classes:
             count = len(self.card.output_channels) if channels is None else len(channels)

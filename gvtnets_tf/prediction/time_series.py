@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gvtnets_tf.data.sources import Source
-from gvtnets_tf.images import resampling
+from gvtnets_tf.images import limits, resampling
 from gvtnets_tf.images.axes import rearrange, spatial_axes
 from gvtnets_tf.images.frames import join_frames, select_frames
 from gvtnets_tf.images.image import Image
@@ -20,12 +20,15 @@ from gvtnets_tf.prediction.results import choose_axes
 from gvtnets_tf.zoo.card import Card
 
 
-def open_input(source: Source | Image, options: PredictionOptions) -> Image:
-    """Open an input with the axes, the voxel size and the frames that the options name."""
+def open_input(source: Source | Image, options: PredictionOptions, strict: bool = False) -> Image:
+    """Open an input with the axes, the voxel size and the frames that the options name.
+
+    With `strict`, a file with pages or chunks without data is refused; see `readers.read`.
+    """
     if isinstance(source, Image):
         image = replace(source, axes=options.axes or source.axes)
     else:
-        image = source.open(options.axes)
+        image = source.open(options.axes, strict)
     if options.voxel_size is not None:
         voxel_size = _check_voxel_size(options.voxel_size, image)
         image = replace(image, voxel_size={**image.voxel_size, **voxel_size})
@@ -99,6 +102,10 @@ def prepare(image: Image, card: Card, options: PredictionOptions) -> Series:
 
     Models of one rule of normalization, voxel size and channels can share the `Series`.
     """
+    if options.max_memory is not None:
+        voxels = math.prod(n for letter, n in image.sizes.items() if letter != "T")
+        size = voxels * np.dtype(image.array.dtype).itemsize
+        limits.check_memory(image.name, size, limits.parse_size(options.max_memory))
     if "T" not in image.axes:  # A series may be larger than memory; one frame is read once.
         image = replace(image, array=np.asarray(image.array[...]))
     if options.resample and not card.voxel_size:

@@ -69,3 +69,13 @@ def test_a_folder_of_the_labeling_data_set_stands_for_its_wells(tmp_path):
     assert not is_wells(sources[0].path) and not is_wells([tmp_path])
     assert find(sources[0].path)[0].well is None
     assert len(find([tmp_path, sources[0].path])) == 3
+
+
+def test_a_source_is_opened_strictly_if_asked_for(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    path = tmp_path / "gaps.zarr"
+    zarr.create_array(str(path), shape=(2, 4, 5), chunks=(1, 4, 5), dtype="uint16")
+    (source,) = find(path)
+    assert not source.open("ZYX").numpy().any()
+    with pytest.raises(ValueError, match=r"gaps\.zarr: 2 of 2 chunks have no data"):
+        source.open("ZYX", strict=True)

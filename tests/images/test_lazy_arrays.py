@@ -157,3 +157,23 @@ def test_it_is_not_written_to():
         array[0] = 1
     with pytest.raises(AttributeError, match="a LazyArray has no attribute 'maximum'"):
         array.maximum()
+
+
+def test_a_page_of_another_dtype_is_not_cast():
+    pages = PagedArray(lambda _: np.full((6, 7), 0.5), (2, 6, 7), (6, 7), "uint16")
+    array = LazyArray("a.tif", pages, "TIFF")
+    with pytest.raises(ValueError, match=r"a\.tif.*page 0 holds float64, the first uint16"):
+        np.asarray(array)
+    pages = PagedArray(lambda _: PIXELS[0, 0], (2, 6, 7), PIXELS.shape[-2:], "float64")
+    assert np.asarray(LazyArray("a.tif", pages, "TIFF")).dtype == "float64"  # nothing is lost
+
+
+def test_more_than_the_memory_is_refused_before_a_page_is_decoded(monkeypatch):
+    pages = PagedArray(lambda _: pytest.fail("decoded"), (10**6, 600, 700), (600, 700), "uint16")
+    monkeypatch.setenv("GVTNETS_MAX_MEMORY", "1GiB")
+    text = (
+        r"^a\.tif does not fit the memory: "
+        r"it takes 782\.3 GiB when it is read, and 1\.0 GiB may be used"
+    )
+    with pytest.raises(ValueError, match=text):
+        np.asarray(LazyArray("a.tif", pages, "TIFF"))

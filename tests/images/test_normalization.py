@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from gvtnets_tf.images import normalization
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.normalization import Normalizer
+from gvtnets_tf.images.normalization import Affine, Normalizer
 
 MEASURED = ("percentile", "zscore", "unit")
 images = arrays.arrays(
@@ -260,3 +260,20 @@ def test_images_that_differ_in_their_channels_are_not_measured_together(other):
 def test_no_image_at_all_is_refused():
     with pytest.raises(ValueError, match="nothing to measure: targets is an empty list"):
         Normalizer().measure_images([], name="targets")
+
+
+def test_numbers_beyond_float32_are_refused_by_name():
+    x = np.array([[1.0], [-1e39], [3.0]])
+    text = r"cells holds values up to 1e\+39, and networks compute in float32, to 3\.4\d*e\+38: sc"
+    with pytest.raises(ValueError, match=text):
+        Normalizer("none").measure(x, "cells")
+    Normalizer("none").measure(x / 10, "cells")
+
+
+@pytest.mark.parametrize("way", ["apply", "undo"])
+def test_a_normalization_that_overflows_is_an_error(way):
+    gain = {"apply": 1e-20, "undo": 1e20}[way]
+    affine, x = Affine(np.array([0.0]), np.array([gain])), np.float32([[1e20], [1.0]])
+    text = r"Values up to 1e\+40 are beyond float32, with offset \[0\.\] and gain \[1\.e.20\]: sca"
+    with pytest.raises(ValueError, match=text):
+        getattr(affine, way)(x)

@@ -1,3 +1,5 @@
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -238,3 +240,91 @@ def test_an_array_answers_alike_whatever_the_format(tmp_path):
             x[0, 0, 0] = 1
         with pytest.raises(ValueError, match=r"read.only"):
             x += 1
+
+
+# Files that are made to deceive.
+
+
+def npy(shape, descr="'<u2'"):
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(100)
+
+
+@pytest.mark.parametrize(
+    "shape, text",
+    [
+        ("(1000000000, 1000000000)", r"its header asks for \d+\.\d TiB of pixels, and the \d+ B"),
+        ("(4611686018427387904, 4, 5)", r"its header asks for \d+\.\d TiB of pixels"),
+        ("(60, 2)", r"its header asks for 240 B of pixels, and the 1\d\d B that are stored"),
+        ("(-1, 5)", ""),
+        ("(1.5, 4)", "shape is not valid"),
+        ("(" * 6000 + "1" + ")" * 6000, r"Header info length \(\d+\) is large.*\.$"),
+        ("[" * 300, ""),
+    ],
+)
+def test_an_npy_header_is_checked_before_it_is_believed(tmp_path, shape, text):
+    (tmp_path / "a.npy").write_bytes(npy(shape))
+    with pytest.raises(ValueError, match=rf"a\.npy cannot be read as \.npy.*{text}") as error:
+        read(tmp_path / "a.npy")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("descr", ["'<U4'", "'V16'", "[('a', '<u2')]", "'<M8[s]'"])
+def test_what_is_no_number_is_no_image(tmp_path, descr):
+    (tmp_path / "a.npy").write_bytes(npy("(2, 3)", descr))
+    text = r"a\.npy is not an image of numbers\. Received: .* of shape \(2, 3\)"
+    with pytest.raises(ValueError, match=text):
+        read(tmp_path / "a.npy")
+
+
+def test_an_image_without_pixels_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((0, 4, 5)))
+    text = r"a\.npy is not an image of numbers\. Received: float64 of shape \(0, 4, 5\)"
+    with pytest.raises(ValueError, match=text):
+        read(tmp_path / "a.npy")
+
+
+def test_text_in_an_npz_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", X=np.full((1, 2, 3, 4), "a"), Y=np.zeros((1, 2, 3, 4)))
+    with pytest.raises(ValueError, match=r"a\.npz is not an image of numbers.*<U1"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_an_npz_larger_than_its_bytes_or_the_memory_is_not_unpacked(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        for name in "XY":
+            file.writestr(f"{name}.npy", npy("(1, 2000, 30000, 30000)"))
+    text = r"a\.npz cannot be read as npz.*its header asks for 3\.3 TiB of pixels, and the \d+ B"
+    with pytest.raises(ValueError, match=text):
+        read_npz(tmp_path / "a.npz")
+    blank = np.zeros((1, 50, 1000, 1000), "uint16")
+    np.savez_compressed(tmp_path / "b.npz", X=blank, Y=blank[..., :2])
+    monkeypatch.setenv("GVTNETS_MAX_MEMORY", "90MB")
+    with pytest.raises(
+        ValueError,
+        match=r"^\S*b\.npz does not fit the memory: it takes 95\.4 MiB when it is read, and 85\.8",
+    ):
+        read_npz(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy", ".npz"])
+def test_a_pipe_is_not_waited_for(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    os.mkfifo(path)
+    text = rf"a{suffix} is not a file but a pipe, a device or a socket: copy it first"
+    with pytest.raises(ValueError, match=text):
+        (read_npz if suffix == ".npz" else read)(path)
+
+
+def test_planes_of_a_series_are_read_strictly_too(tmp_path, caplog):
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", counts(8, 9), compression="zlib", metadata=None)
+    content = bytearray((tmp_path / "b.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "b.tif") as tif:
+        place = tif.pages[0].tags["StripByteCounts"].valueoffset
+    content[place : place + 4] = bytes(4)
+    (tmp_path / "b.tif").write_bytes(content)
+    read(tmp_path, "ZYX")
+    assert "b.tif: 1 of 1 pages have no data" in caplog.text
+    with pytest.raises(ValueError, match=r"b\.tif: 1 of 1 pages have no data"):
+        read(tmp_path, "ZYX", strict=True)

@@ -215,3 +215,17 @@ def test_a_process_killed_while_it_writes_leaves_nothing_under_the_name(tmp_path
     assert [p.name.endswith(path.name) and p.name[0] == "." for p in tmp_path.iterdir()] == [True]
     write(path, Image(np.ones((2, 8, 9), np.uint16), "ZYX"))
     assert read(path).shape == (2, 8, 9)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif", ".npy", ".zarr", ".png"])
+def test_a_disk_that_fills_while_an_image_is_written_is_said_with_the_path(tmp_path, suffix):
+    resource = pytest.importorskip("resource")
+    image = Image(counts(300, 400), "YX")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"^Could not write .*a{suffix}: .*Nothing was kept\.$"):
+            write(tmp_path / f"a{suffix}", image)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

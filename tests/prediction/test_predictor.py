@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy import ndimage, special
 
 from gvtnets_tf.data import multiscale
+from gvtnets_tf.images import limits
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
-from gvtnets_tf.prediction import memory
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo.card import Card
 
@@ -310,7 +310,7 @@ def test_what_does_not_fit_is_known_before_the_first_call_and_says_which_tile_do
 
 def test_memory_is_measured_once_on_a_probe_and_never_on_the_image(monkeypatch):
     model = Model(divisor=4)
-    monkeypatch.setattr(memory, "measure_available", lambda: 10_000)
+    monkeypatch.setattr(limits, "measure_available", lambda: 10_000)
     predictor, image = Predictor(model, PLAIN), noise(64, 64, 64)
     for _ in range(2):
         with pytest.raises(ValueError, match="--tile"):
@@ -322,22 +322,22 @@ def test_memory_is_measured_once_on_a_probe_and_never_on_the_image(monkeypatch):
 
 
 def test_memory_that_a_call_has_left_with_the_process_does_not_look_taken(monkeypatch):
-    monkeypatch.setattr(memory, "measure_available", lambda: 10**9)
+    monkeypatch.setattr(limits, "measure_available", lambda: 10**9)
     predictor = Predictor(Model(), PLAIN.changed(bytes_per_voxel=100.0))
-    monkeypatch.setattr(memory, "measure_available", lambda: 10_000)
+    monkeypatch.setattr(limits, "measure_available", lambda: 10_000)
     for _ in range(2):
         predictor(noise(4, 8, 8))
 
 
 def test_a_small_image_is_checked_too_where_nothing_need_be_measured(monkeypatch):
-    monkeypatch.setattr(memory, "measure_available", lambda: 10_000)
+    monkeypatch.setattr(limits, "measure_available", lambda: 10_000)
     with pytest.raises(ValueError, match="does not fit the memory"):
         Predictor(Model(), PLAIN.changed(bytes_per_voxel=100.0))(noise(4, 8, 8))
 
 
 def test_an_image_no_larger_than_the_probe_is_not_measured_first(monkeypatch):
     model = Model()
-    monkeypatch.setattr(memory, "measure_available", lambda: 10**9)
+    monkeypatch.setattr(limits, "measure_available", lambda: 10**9)
     Predictor(model, PLAIN)(noise(32, 64, 64))
     assert model.shapes == [(1, 32, 64, 64, 1)]
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from gvtnets_tf.images.image import Image
+from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.prediction import time_series
 from gvtnets_tf.prediction.options import PredictionOptions
@@ -270,3 +271,16 @@ def test_a_killed_run_goes_on_with_the_next_frame(tmp_path):
     whole = json.loads(python(tmp_path / "b.tif", 9).stdout)
     assert (whole[0], whole[2]) == (5, info)
     np.testing.assert_array_equal(found, whole[1])
+
+
+def test_an_input_beyond_the_memory_is_refused_before_it_is_read(tmp_path):
+    pages = PagedArray(lambda _: pytest.fail("read"), (9, 100, 100), (100, 100), "uint16")
+    for axes, size in (("ZYX", "175.8 KiB"), ("TYX", "19.5 KiB")):
+        image = Image(LazyArray("cells.tif", pages, "TIFF"), axes, name="cells")
+        card = Card(axes="ZYX" if axes == "ZYX" else "YX")
+        text = (
+            r"cells does not fit the memory: "
+            rf"it takes {size} when it is read, and 19\.0 KiB may be used.*--max-memory"
+        )
+        with pytest.raises(ValueError, match=text):
+            time_series.prepare(image, card, PredictionOptions(max_memory="19KiB"))

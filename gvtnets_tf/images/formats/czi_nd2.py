@@ -1,5 +1,6 @@
 """CZI of Zeiss, read by bioio, and ND2 of Nikon."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from gvtnets_tf.checks import import_optional
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
+from gvtnets_tf.images.limits import check_memory
 from gvtnets_tf.images.metadata import convert_step, log_once, name_file_in_errors, restore_image
 
 
@@ -71,6 +73,7 @@ def _make_image(path, kind, array, letters, axes, sizes, names):
         "channel_names": names,
     }
     first = letters.index("Y")  # axis of a page
+    check_memory(path, math.prod(array.shape[first:]) * array.dtype.itemsize)
 
     def read_page(number):
         return np.asarray(array[tuple(map(int, np.unravel_index(number, array.shape[:first])))])

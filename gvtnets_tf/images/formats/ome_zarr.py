@@ -1,5 +1,7 @@
 """OME-Zarr, https://ngff.openmicroscopy.org/0.5/: 0.4 and 0.5 are read, 0.5 is written."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,11 +11,13 @@ from gvtnets_tf.checks import import_optional
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray
+from gvtnets_tf.images.limits import check_memory, report_gaps
 from gvtnets_tf.images.metadata import KEY, convert_step, name_file_in_errors, restore_image
 
 CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}  # 4 MiB of uint16
 LEVELS = 5  # at most
 SMALLEST = 128  # voxels along Y and X of the last level
+METADATA = {"zarr.json", ".zarray", ".zattrs"}  # files of an array beside its chunks
 KINDS = {"T": "time", "C": "channel"}
 UNITS = {"T": "second", "Z": "micrometer", "Y": "micrometer", "X": "micrometer"}
 
@@ -23,11 +27,11 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def read(path: Path, axes: str | None = None) -> Image:
+def read(path: Path, axes: str | None = None, strict: bool = False) -> Image:
     """Read level 0 of an OME-Zarr image, or a bare array; see `readers.read`."""
     node = _open(path)
     if not hasattr(node, "shape"):
-        return _read_image(path, node, axes)
+        return _read_image(path, node, axes, strict)
     names = getattr(node.metadata, "dimension_names", None) or ()
     letters = axes or "".join(str(name) for name in names).upper()
     if set(letters) - set(ORDER) or len(letters) != len(node.shape):
@@ -35,7 +39,7 @@ def read(path: Path, axes: str | None = None) -> Image:
             f"{path} is a Zarr array of shape {node.shape} without OME axes: name them with "
             f"--axes, e.g. --axes {ORDER[-len(node.shape) :]}. Received: axes={letters!r}."
         )
-    return restore_image(path, LazyArray(path, node, "Zarr"), letters, {})
+    return restore_image(path, _pixels(path, node, strict), letters, {})
 
 
 def read_record(path: Path) -> dict:
@@ -62,9 +66,13 @@ def write(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ())
         ome["omero"] = _omero(image, pixels, colors)
     attributes = {"ome": ome, KEY: record["metadata"]}
     group = zarr.create_group(str(path), zarr_format=3, attributes=attributes)
+    # A chunk has a checksum, and is there if it is blank too: one that is not there was lost.
+    codecs = zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()
+    kept = {"compressors": codecs, "config": {"write_empty_chunks": True}}
     for number, level in enumerate(levels):
         chunks = tuple(min(CHUNK[letter], n) for letter, n in zip(order, level.shape))
-        group.create_array(str(number), data=level, chunks=chunks, dimension_names=order.lower())
+        names = order.lower()
+        group.create_array(str(number), data=level, chunks=chunks, dimension_names=names, **kept)
 
 
 def _open(path):
@@ -78,7 +86,7 @@ def _ome_attributes(node):
     return node.attrs.get("ome", dict(node.attrs))
 
 
-def _read_image(path, group, axes):
+def _read_image(path, group, axes, strict):
     multiscales = _ome_attributes(group).get("multiscales")
     if not multiscales:
         members = ", ".join(sorted(name for name, _ in group.members())) or "nothing"
@@ -96,7 +104,25 @@ def _read_image(path, group, axes):
         record = read_record(path)
     letters = axes or "".join(names).upper()
     record["voxel_size"] = {k: convert_step(k, f, u) for k, f, u in zip(letters, factors, units)}
-    return restore_image(path, LazyArray(path, array, "Zarr"), letters, record)
+    return restore_image(path, _pixels(path, array, strict), letters, record)
+
+
+def _pixels(path, array, strict):
+    """Return the pixels of an array on disk; of chunks that are not there, some are named."""
+    with name_file_in_errors(path, "Zarr"):
+        outer = array.shards or array.chunks
+        check_memory(path, math.prod(outer) * array.dtype.itemsize)
+        grid = [math.ceil(n / step) for n, step in zip(array.shape, outer)]
+        folder, total = path / array.path, math.prod(grid)
+        files = (file for file in folder.rglob("*") if file.is_file())
+        stored = {file.relative_to(folder).as_posix() for file in files} - METADATA
+        # Among three keys more than there are files, three are missing, or all that are.
+        corner = np.ndindex(*(min(n, len(stored) + 3) for n in grid))
+        keys = map(array.metadata.encode_chunk_key, corner)
+        names = list(itertools.islice((key for key in keys if key not in stored), 3))
+        count = max(total - len(stored), len(names))
+        report_gaps(path, names, count, f"of {total} chunks", str(array.fill_value), strict)
+    return LazyArray(path, array, "Zarr")
 
 
 def _scale(entry, ndim):

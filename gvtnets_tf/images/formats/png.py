@@ -1,6 +1,7 @@
 """PNG: one plane per file, gray."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
+from gvtnets_tf.images.limits import DEFLATE, check_capacity, check_memory
 from gvtnets_tf.images.metadata import KEY, name_file_in_errors, parse_record, restore_image
 
 COLORS = ("RGB", "RGBA", "LA", "P", "PA")  # modes of Pillow
@@ -29,6 +31,9 @@ def read(path: Path, axes: str | None = None) -> Image:
         depth = raw.read(25)[24]  # of the header chunk, which comes first in every PNG
     if file.mode in COLORS and depth == 16:  # Pillow would round them to 8 bits without a warning
         raise ValueError(f"{path} has colors of 16 bits, which are not read: convert it to TIFF.")
+    with name_file_in_errors(path, "PNG"):
+        size = file.height * file.width * depth // 8
+        check_capacity("its header", size, path.stat().st_size, DEFLATE)
     return restore_image(path, _pixels(path, file, mode), axes or "YX", record)
 
 
@@ -67,4 +72,5 @@ def _pixels(path, file, mode):
 
     pixel = np.asarray(Pillow.new(mode, (1, 1)))
     shape = (file.height, file.width, *pixel.shape[2:])
+    check_memory(path, math.prod(shape) * pixel.itemsize)
     return LazyArray(path, PagedArray(decode, shape, shape, pixel.dtype), "PNG")

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ import tifffile
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
+from gvtnets_tf.images.limits import DEFLATE, check_capacity, check_memory, report_gaps
 from gvtnets_tf.images.metadata import (
     KEY,
     convert_step,
@@ -30,16 +32,24 @@ IMAGEJ_BYTES = 2**32 - 2**25  # hyperstacks have 32-bit offsets
 OME_DTYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float64", "float32")
 # Kinds whose pages are planes in order; others (LSM, NDPI, ...) are read at once.
 PAGED = ("ome", "imagej", "shaped", "uniform", "generic")
+# Bytes that a stored byte can become, by compression, as blank pixels show: none, LZW, Deflate
+# (of Adobe, of others), PackBits, LZMA, Zstandard. The others have no such bound.
+RATIOS = {1: 1, 5: 1500, 8: DEFLATE, 32946: DEFLATE, 32773: 64, 34925: 10_000, 50000: 40_000}
 FAULT = re.compile("missing|failed|incomplete|corrupt|out of range|expected", re.IGNORECASE)
 
 
-def read(path: Path, axes: str | None = None) -> Image:
+def read(path: Path, axes: str | None = None, strict: bool = False) -> Image:
     """Read the first series of a TIFF file; see `readers.read`."""
-    with name_file_in_errors(path, "TIFF"), _faults() as faults, tifffile.TiffFile(path) as tif:
-        _check_length(tif)
+    with _open(path) as (tif, pages, faults):
         series, record = tif.series[0], _parse_metadata(tif)
+        _check_members(path, series, pages)
         shape, letters = _layout(series, axes)
-        pixels = _pixels(path, series, shape)
+        if faults:
+            raise ValueError(faults[0])
+        blank = [page.index for page in pages if _is_blank(page)]
+        names = [f"page {number}" for number in blank[:3]]
+        report_gaps(path, names, len(blank), f"of {len(pages)} pages", "zeros", strict)
+        pixels = _pixels(path, series, shape, blank)
         if faults:
             raise ValueError(faults[0])
         if len(tif.series) > 1:
@@ -51,7 +61,7 @@ def read(path: Path, axes: str | None = None) -> Image:
 
 def read_record(path: Path) -> dict:
     """Read the record of a TIFF file, with its `"colors"`; see `metadata.describe_image`."""
-    with name_file_in_errors(path, "TIFF"), _faults(), tifffile.TiffFile(path) as tif:
+    with _open(path) as (tif, _, _):
         return _parse_metadata(tif)
 
 
@@ -114,6 +124,19 @@ def _save(path, pixels, **kwargs):
 
 
 @contextlib.contextmanager
+def _open(path):
+    """Open a file, and yield it with its pages and with the faults that tifffile logs."""
+    with name_file_in_errors(path, "TIFF"), _faults() as faults, tifffile.TiffFile(path) as tif:
+        _check_chain(tif)
+        pages = list(tif.pages)
+        for page in pages:
+            _check_page(page, path)
+        if tif.is_ome:
+            _check_ome(tif, pages)
+        yield tif, pages, faults
+
+
+@contextlib.contextmanager
 def _faults():
     """Collect faults that tifffile only logs, such as planes replaced by zeros."""
     faults, handler = [], logging.Handler()
@@ -148,22 +171,98 @@ def _layout(series, axes):
     return {len(s): s for s in (shape, series.shape)}.get(len(axes), stored[0]), axes
 
 
-def _check_length(tif):
-    end = tif.filehandle.size
-    for page in tif.pages:
-        last = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
-        if last > end:
-            raise ValueError(f"page {page.index} ends at byte {last}, the file at byte {end}")
+def _check_chain(tif):
+    """Raise if the chain of pages leads back into itself: tifffile would follow it for hours."""
+    file, form, offsets, offset = tif.filehandle, tif.tiff, set(), tif.pages.first.offset
+    while 0 < offset < file.size:
+        if offset in offsets:
+            raise ValueError(f"page {len(offsets)} is an earlier page again, without an end")
+        offsets.add(offset)
+        file.seek(offset)
+        (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+        file.seek(offset + form.tagnosize + count * form.tagsize)
+        following = file.read(form.offsetsize)
+        if len(following) < form.offsetsize:
+            break  # tifffile logs it
+        (offset,) = struct.unpack(form.offsetformat, following)
 
 
-def _pixels(path, series, shape):
+def _check_page(page, path):
+    """Raise if a page lies beyond the file, or claims more than its bytes or the memory hold."""
+    name, end = f"page {page.index}", page.parent.filehandle.size
+    offsets, counts = page.dataoffsets, page.databytecounts
+    last = max((o + n for o, n in zip(offsets, counts)), default=0)
+    if last > end:
+        raise ValueError(f"{name} ends at byte {last}, the file at byte {end}")
+    if 0 < len(offsets) < math.prod(page.chunked):
+        needed = math.prod(page.chunked)
+        raise ValueError(f"{name} has {len(offsets)} strips or tiles and needs {needed}")
+    check_memory(path, page.nbytes)
+    if page.compression in RATIOS and not _is_blank(page):
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else 1
+        stored = end if page.compression == 1 else sum(counts)
+        check_capacity(name, page.size * bits // 8, stored, RATIOS[page.compression])
+
+
+def _is_blank(page):
+    """Tell whether strips or tiles of a page have no bytes in the file."""
+    offsets, counts = page.dataoffsets, page.databytecounts
+    # Where all strips lie in a row, tifffile reads them whatever their counts.
+    return page.size and (not offsets or 0 in offsets or (0 in counts and not page.is_contiguous))
+
+
+def _check_ome(tif, pages):
+    """Raise if OME-XML counts more voxels or planes than its files have: tifffile makes a list."""
+    root, folder = ElementTree.fromstring(tif.ome_metadata), Path(tif.filehandle.dirname)
+    voxels, planes = sum(page.size for page in pages), len(pages)
+    names = {m.get("FileName") for m in root.iterfind(".//{*}UUID")} - {None, tif.filename}
+    for file in (folder / name for name in sorted(names)):
+        if file.exists():  # tifffile logs it if not
+            if not file.is_file():
+                raise ValueError(f"it names {file.name}, which is not a file")
+            with tifffile.TiffFile(file) as other:
+                _check_chain(other)
+                sizes = [page.size for page in other.pages]
+            voxels, planes = voxels + sum(sizes), planes + len(sizes)
+    for pixels in root.iterfind(".//{*}Pixels"):
+        sizes = {letter: int(pixels.get(f"Size{letter}", 1)) for letter in "TCZYX"}
+        if math.prod(sizes.values()) > voxels:
+            text = ", ".join(f"{letter} {size}" for letter, size in sizes.items())
+            raise ValueError(f"its OME-XML counts {text}, and its pages hold {voxels} voxels")
+        for data in pixels.iterfind("{*}TiffData"):
+            count = max(int(data.get(key, 0)) for key in ("PlaneCount", "NumPlanes"))
+            if count > planes:
+                raise ValueError(f"its OME-XML counts {count} planes, and there are {planes} pages")
+
+
+def _check_members(path, series, pages):
+    """Raise if planes of a series are missing, or differ in dtype from its first."""
+    if series.kind == "ome":
+        members = list(series)
+        if None in members:
+            raise ValueError(f"{members.count(None)} of {len(members)} planes are not in the file")
+        # Pages of other files are compared when they are read.
+        pages = [pages[m.index] for m in members if m.parent is pages[0].parent]
+    elif series.kind == "shaped" and len(series.parent.series) > 1:
+        return  # images of their own
+    first = series.keyframe
+    for page in pages:
+        if page.shape == first.shape and page.dtype != first.dtype:
+            raise ValueError(
+                f"{path} has pages of several dtypes: page {page.index} holds {page.dtype}, page "
+                f"{first.index} {first.dtype}. Save each dtype to a file of its own."
+            )
+
+
+def _pixels(path, series, shape, blank):
     """Return the pixels of a series in a shape, on disk where that is possible."""
-    if series.dataoffset is not None:
+    if series.dataoffset is not None and not blank:
         return tifffile.memmap(path, mode="r").reshape(shape)
     pages, first = list(series), series.keyframe
     leading = shape[: len(shape) - len(first.shape)]
     fits = (*leading, *first.shape) == shape and math.prod(leading) == len(pages)
     if None in pages or not fits or series.kind not in PAGED:
+        check_memory(path, series.nbytes)
         return series.asarray().reshape(shape)
     first.decode(None, 0)  # raises if there is no decoder, without reading
     places = [(page.parent.filehandle.path, page.offset) for page in pages]
@@ -175,7 +274,10 @@ def _read_page(path, offset):
     """Decode the page whose description begins at `offset`."""
     with _faults() as faults, tifffile.TiffFile(path) as tif:
         tif.filehandle.seek(offset)
-        pixels = tifffile.TiffPage(tif, index=0).asarray()
+        page = tifffile.TiffPage(tif, index=0)
+        if page.is_contiguous and 0 in page.dataoffsets:  # tifffile would show the file's header
+            return np.zeros(page.shape, page.dtype)
+        pixels = page.asarray()
         if faults:
             raise ValueError(faults[0])
     return pixels

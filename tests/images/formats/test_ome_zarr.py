@@ -90,3 +90,67 @@ def test_ome_zarr_has_levels_with_their_voxel_size(tmp_path):
     assert level.shape == (2, 150, 256)
     assert level[1, 3, 5] == np.rint(pixels[1, 6:8, 10:12].mean())
     assert level.metadata.dimension_names == ("z", "y", "x")
+
+
+def write_chunks(path):
+    """An OME-Zarr of chunks 0 and 1 along Z, the first of which is blank."""
+    pixels = np.repeat(np.uint16([0, 7]), 32)[:, None, None] * np.ones((1, 8, 9), "uint16")
+    return write(path, Image(pixels, "ZYX")), pixels
+
+
+def test_a_blank_chunk_is_written_too_and_a_chunk_that_is_gone_is_named(tmp_path, caplog):
+    path, pixels = write_chunks(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(read(path, strict=True).numpy(), pixels)
+    assert caplog.text == ""
+    (path / "0" / "c" / "1" / "0" / "0").unlink()
+    assert not read(path).numpy().any()
+    assert "a.zarr: 1 of 2 chunks have no data and are read as 0 (c/1/0/0). A" in caplog.text
+    with pytest.raises(ValueError, match=r"a\.zarr: 1 of 2 chunks.*with --strict \(`strict`\) it"):
+        read(path, strict=True)
+
+
+@pytest.mark.parametrize("separator", [".", "/"])
+def test_missing_chunks_of_other_programs_are_named_too(tmp_path, caplog, separator):
+    import zarr
+
+    keys = {"name": "v2", "separator": separator}
+    options = {"chunks": (1, 8, 9), "zarr_format": 2, "chunk_key_encoding": keys}
+    zarr.create_array(str(tmp_path / "a.zarr"), data=counts(6, 8, 9) + 1, **options)
+    for z in (0, 2, 3, 5):
+        (tmp_path / "a.zarr" / f"{z}{separator}0{separator}0").unlink()
+    read(tmp_path / "a.zarr", "ZYX")
+    names = ", ".join(f"{z}{separator}0{separator}0" for z in (0, 2, 3))
+    assert f"4 of 6 chunks have no data and are read as 0 ({names}, ...)" in caplog.text
+
+
+def test_a_flipped_bit_of_a_chunk_is_an_error(tmp_path):
+    path, _ = write_chunks(tmp_path / "a.zarr")
+    chunk = path / "0" / "c" / "1" / "0" / "0"
+    for place in range(len(chunk.read_bytes())):
+        whole = bytearray(chunk.read_bytes())
+        whole[place] ^= 1
+        chunk.write_bytes(whole)
+        with pytest.raises(ValueError, match=r"a\.zarr cannot be read as Zarr.*checksum do not"):
+            read(path).numpy()
+        whole[place] ^= 1
+        chunk.write_bytes(whole)
+
+
+def test_an_array_without_an_end_is_opened_at_once_and_never_read_whole(tmp_path):
+    import zarr
+
+    shape = (10**7, 10**7, 10**6)
+    zarr.create_array(str(tmp_path / "a.zarr"), shape=shape, chunks=(1, 1, 1), dtype="uint8")
+    image = read(tmp_path / "a.zarr", "ZYX")
+    assert image.crop({letter: (0, 2) for letter in "ZYX"}).numpy().shape == (2, 2, 2)
+    with pytest.raises(
+        ValueError,
+        match=r"a\.zarr does not fit the memory: it takes \d+\.\d TiB when it is read, and",
+    ):
+        image.numpy()
+    zarr.create_array(str(tmp_path / "b.zarr"), shape=shape, chunks=shape, dtype="uint8")
+    with pytest.raises(
+        ValueError,
+        match=r"b\.zarr does not fit the memory: it takes \d+\.\d TiB when it is read, and",
+    ):
+        read(tmp_path / "b.zarr", "ZYX")

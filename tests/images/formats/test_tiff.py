@@ -1,3 +1,6 @@
+import os
+import struct
+
 import numpy as np
 import pytest
 import tifffile
@@ -278,3 +281,201 @@ def test_a_stack_too_large_for_imagej_is_written_with_its_axes(tmp_path, monkeyp
     assert read_metadata(path) == METADATA
     with pytest.raises(ValueError, match="GiB of uint16 cannot hold channel colors"):
         write(tmp_path / "b.tif", stack(), colors=COLORS)
+
+
+# Files that are damaged, or made to deceive.
+
+
+def tagged(tif, number, name):
+    """Place and form of the number in a tag of a page."""
+    tag = tif.pages[number].tags[name]
+    return tag.valueoffset, tif.byteorder + {3: "H", 4: "I"}[int(tag.dtype)]
+
+
+def stack_with(path, changes, pages=3, **options):
+    """A TIFF of planes (8, 9) of uint16, with other numbers in its tags."""
+    options = {"photometric": "minisblack", "metadata": None, **options}
+    tifffile.imwrite(path, counts(pages, 8, 9), **options)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        for (number, name), value in changes.items():
+            place, form = tagged(tif, number, name)
+            struct.pack_into(form, content, place, value)
+    path.write_bytes(content)
+    return path
+
+
+def ome_with(path, old, new):
+    tifffile.imwrite(path, counts(2, 8, 9), metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(path) as tif:
+        xml = tif.ome_metadata
+    assert old in xml
+    tifffile.tiffcomment(path, xml.replace(old, new).encode())
+    return path
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "int16"])
+def test_pages_of_several_dtypes_are_refused_and_not_cast(tmp_path, dtype, compression):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for kind in ("uint16", "uint16", dtype):
+            options = {"photometric": "minisblack", "compression": compression}
+            tif.write(counts(8, 9, dtype=kind), metadata=None, **options)
+    text = rf"a\.tif has pages of several dtypes: page 2 holds {dtype}, page 0 uint16\. Save each"
+    with pytest.raises(ValueError, match=text):
+        read(path, "ZYX")
+
+
+@pytest.mark.parametrize("kind", ["ome", "imagej", "shaped"])
+def test_a_page_of_another_dtype_is_refused_in_a_file_with_axes_too(tmp_path, kind):
+    options = {"metadata": {"axes": "ZYX"}, "compression": "zlib", "ome": kind == "ome"}
+    options |= {"imagej": True} if kind == "imagej" else {}
+    # 2 is a signed integer: the page has the size of the others.
+    path = stack_with(tmp_path / "a.tif", {(1, "BitsPerSample"): 8}, **options)
+    with pytest.raises(ValueError, match=r"page 1 holds uint8, page 0 uint16"):
+        read(path)
+
+
+def test_images_of_a_file_may_differ_in_dtype(tmp_path):
+    for name in ("a.ome.tif", "a.tif"):
+        with tifffile.TiffWriter(tmp_path / name) as tif:
+            for dtype in ("uint16", "float32"):
+                options = {"photometric": "minisblack", "metadata": {"axes": "ZYX"}}
+                tif.write(counts(2, 8, 9, dtype=dtype), **options)
+        np.testing.assert_array_equal(read(tmp_path / name, "ZYX").numpy(), counts(2, 8, 9))
+
+
+@pytest.mark.parametrize("tag", ["StripByteCounts", "StripOffsets"])
+@pytest.mark.parametrize("ome", [True, False])
+def test_pages_without_data_are_named_and_refused_if_strict(tmp_path, caplog, tag, ome):
+    options = {"metadata": {"axes": "ZYX"}, "ome": True} if ome else {}
+    changes = dict.fromkeys([(1, tag), (3, tag)], 0)
+    path = stack_with(tmp_path / "a.tif", changes, 5, compression="zlib", **options)
+    image = read(path, "ZYX")
+    text = "a.tif: 2 of 5 pages have no data and are read as zeros (page 1, page 3). A sparse file"
+    assert text in caplog.text
+    assert "--strict (`strict`) refuses it" in caplog.text
+    assert (image.numpy()[[1, 3]] == 0).all()
+    np.testing.assert_array_equal(image.numpy()[[0, 2, 4]], counts(5, 8, 9)[[0, 2, 4]])
+    with pytest.raises(ValueError, match=r"a\.tif: 2 of 5 pages have no data.*it is refused\.$"):
+        read(path, "ZYX", strict=True)
+
+
+def test_an_uncompressed_page_without_a_place_does_not_show_other_bytes(tmp_path, caplog):
+    path = stack_with(tmp_path / "a.tif", {(1, "StripOffsets"): 0})
+    assert (read(path, "ZYX").numpy()[1] == 0).all()
+    assert "1 of 3 pages have no data and are read as zeros (page 1)" in caplog.text
+
+
+def test_a_whole_file_is_read_strictly_without_a_word(tmp_path, caplog):
+    path = stack_with(tmp_path / "a.tif", {}, compression="zlib")
+    np.testing.assert_array_equal(read(path, "ZYX", strict=True).numpy(), counts(3, 8, 9))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("kind", ["pages", "imagej", "ome"])
+@pytest.mark.parametrize("back_to", [0, 1, 2])
+def test_a_looping_chain_of_pages_ends(tmp_path, kind, back_to):
+    path = tmp_path / "a.tif"
+    words = None if kind == "pages" else {"axes": "ZYX"}
+    options = {"imagej": kind == "imagej", "ome": kind == "ome", "compression": "zlib"}
+    tifffile.imwrite(path, counts(3, 8, 9), photometric="minisblack", metadata=words, **options)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        last, target = tif.pages[2], tif.pages[back_to].offset
+        place = last.offset + 2 + 12 * len(last.tags)
+        struct.pack_into(f"{tif.byteorder}I", content, place, target)
+    path.write_bytes(content)
+    for function in (read, read_metadata):
+        with pytest.raises(ValueError, match=r"a\.tif cannot.*page 3 is an earlier page again"):
+            function(path)
+
+
+@pytest.mark.parametrize(
+    "old, new, text",
+    [
+        ('SizeZ="2"', 'SizeZ="1000000000"', "counts T 1, C 1, Z 1000000000, Y 8, X 9, and its"),
+        ('SizeX="9"', 'SizeX="1000000000"', "counts T 1, C 1, Z 2, Y 8, X 1000000000, and its"),
+        ('SizeC="1"', 'SizeC="3"', "pages hold 144 voxels"),
+        ('PlaneCount="2"', 'PlaneCount="1000000000000"', "counts 1000000000000 planes, and there"),
+        ('SizeZ="2"', 'SizeZ="two"', "invalid literal for int"),
+    ],
+)
+def test_ome_xml_that_counts_more_than_there_is_is_refused(tmp_path, old, new, text):
+    path = ome_with(tmp_path / "a.ome.tif", old, new)
+    with pytest.raises(ValueError, match=rf"a\.ome\.tif cannot be read as TIFF.*{text}"):
+        read(path)
+
+
+def test_a_plane_that_ome_xml_lacks_is_not_read_as_zeros(tmp_path):
+    path = ome_with(tmp_path / "a.ome.tif", 'PlaneCount="2"', 'PlaneCount="1"')
+    with pytest.raises(ValueError, match=r"a\.ome\.tif.*1 of 2 planes are not in the file"):
+        read(path)
+
+
+def test_a_pipe_that_ome_xml_names_is_not_opened(tmp_path):
+    text = '<UUID FileName="b.ome.tif">urn:uuid:1</UUID>'
+    plane = '<TiffData IFD="0" PlaneCount="2"'
+    path = ome_with(tmp_path / "a.ome.tif", f"{plane}/>", f"{plane}>{text}</TiffData>")
+    os.mkfifo(tmp_path / "b.ome.tif")
+    with pytest.raises(ValueError, match=r"a\.ome\.tif.*it names b\.ome\.tif, which is not a file"):
+        read(path)
+
+
+def test_the_files_of_an_ome_set_are_read_together(tmp_path):
+    names = ("a.ome.tif", "b.ome.tif")
+    pixels = '<Pixels ID="P:0" DimensionOrder="XYZCT" Type="uint16" SizeX="9" SizeY="8" SizeZ="2" '
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
+        for z, name in enumerate(names)
+    )
+    for z, name in enumerate(names):
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{z}">'
+            f'<Image ID="I:0">{pixels}SizeC="1" SizeT="1">{planes}</Pixels></Image></OME>'
+        )
+        plane, options = counts(2, 8, 9)[z], {"metadata": None, "compression": "zlib"}
+        tifffile.imwrite(tmp_path / name, plane, description=xml, **options)
+    np.testing.assert_array_equal(read(tmp_path / names[0]).numpy(), counts(2, 8, 9))
+    tifffile.imwrite(tmp_path / names[1], counts(8, 9, dtype="int16"), metadata=None)
+    with pytest.raises(ValueError, match=r"a\.ome\.tif.*page 1 holds int16, the first uint16"):
+        read(tmp_path / names[0]).numpy()
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({(1, "ImageWidth"): 60_000}, r"page 1 asks for 937\.5 KiB of pixels, and the 1\d\d B"),
+        ({(0, "ImageLength"): 60_000}, "page 0 has 1 strips or tiles and needs 7500"),
+    ],
+)
+def test_a_page_larger_than_its_bytes_can_hold_is_refused_when_it_is_opened(
+    tmp_path, changes, text
+):
+    path = stack_with(tmp_path / "a.tif", changes, compression="zlib")
+    with pytest.raises(ValueError, match=rf"a\.tif cannot be read as TIFF.*{text}"):
+        read(path, "ZYX")
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "lzma", "packbits"])
+def test_blank_pages_are_never_too_well_compressed(tmp_path, compression):
+    pytest.importorskip("imagecodecs")
+    pixels, path = np.zeros((2000, 2000), "uint16"), tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, compression=compression, rowsperstrip=2000)
+    np.testing.assert_array_equal(read(path).numpy(), pixels)
+
+
+def test_a_page_beyond_the_memory_is_refused_when_it_is_opened(tmp_path, monkeypatch):
+    sides = dict.fromkeys([(0, "ImageWidth"), (0, "ImageLength"), (0, "RowsPerStrip")], 60_000)
+    # JPEG 2000, whose bytes say nothing about the pixels.
+    changes = sides | {(0, "Compression"): 34712}
+    path = stack_with(tmp_path / "a.tif", changes, 1, compression="zlib")
+    monkeypatch.setenv("GVTNETS_MAX_MEMORY", "2GiB")
+    text = (
+        r"^\S*a\.tif does not fit the memory: "
+        r"it takes 6\.7 GiB when it is read, and 2\.0 GiB may be used\. Crop it, or allow"
+    )
+    with pytest.raises(ValueError, match=text):
+        read(path, "ZYX")
