@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from gvtnets_tf.checks import (
+    DEEPEST,
     check_at_least,
     check_choice,
     check_file_size,
@@ -333,12 +334,19 @@ class Recipe:
 class _StrictLoader(yaml.SafeLoader):
     """Safe YAML without aliases, and without a key given twice, of which one would be ignored."""
 
+    depth = 0
+
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):  # a few lines of them stand for billions of values
             raise yaml.YAMLError(
                 f"`*{self.peek_event().anchor}` stands for a value elsewhere: write the value"
             )
-        return super().compose_node(parent, index)
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"it nests mappings and lists more than {DEEPEST} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node, deep=False):
         names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))

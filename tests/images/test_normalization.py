@@ -260,3 +260,10 @@ def test_images_that_differ_in_their_channels_are_not_measured_together(other):
 def test_no_image_at_all_is_refused():
     with pytest.raises(ValueError, match="nothing to measure: targets is an empty list"):
         Normalizer().measure_images([], name="targets")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["offset", "gain"])
+def test_stored_numbers_are_finite(name, value):
+    with pytest.raises(ValueError, match=r"`offset` and `gain` must be finite numbers\. Received"):
+        Normalizer("fixed", **{"offset": 0.0, "gain": 1.0, name: value})
