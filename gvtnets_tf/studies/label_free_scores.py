@@ -50,8 +50,8 @@ def read_scores(folder: str | Path) -> list[dict]:
     types = {"r": float, "normalized_l2": float, "seconds": float, "parameters": int}
     _, rows = read_csv(path)
     try:
-        return [{k: types.get(k, str)(v) for k, v in row.items()} for row in rows]
-    except (TypeError, ValueError) as error:
+        return [{**row, **{k: kind(row[k]) for k, kind in types.items()}} for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not as it was written ({cut(error)}): remove it.") from error
 
 
