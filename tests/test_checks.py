@@ -11,11 +11,16 @@ from gvtnets_tf.checks import (
     check_choice,
     check_divisible,
     check_same_settings,
+    cut,
     describe_type,
     format_table,
     import_optional,
     nearest_name,
+    parse_json,
+    quote,
+    read_csv,
     read_dataclass,
+    read_json,
     wrong_type,
 )
 
@@ -180,8 +185,129 @@ def test_text_that_looks_like_a_number_comes_with_its_spelling(text, advice):
 
 def test_a_long_value_is_cut():
     message = str(wrong_type("rate", "x" * 1000, "a number"))
-    assert len(message) < 150
+    assert len(message) < 250
     assert message.endswith("xxx....")
+
+
+def alias_bomb(width=9, depth=9):
+    """A list of `width ** depth` entries, which a file of a few lines can hold."""
+    value = ["x"] * width
+    for _ in range(depth - 1):
+        value = [value] * width
+    return value
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        ("a", "'a'"),
+        ({"b": [1, 2.5, None]}, "{'b': [1, 2.5, None]}"),
+        ("two\nlines", "'two\\nlines'"),
+        (10**5000, "int too large to show"),
+        (nested(5000), "[[[[[...]]]]]"),
+    ],
+    ids=["text", "mapping", "lines", "number", "nested"],
+)
+def test_what_came_in_is_quoted_in_one_line(value, text):
+    assert quote(value) == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 10**6, [10**9 + i for i in range(10**5)], b"x" * 10**5, alias_bomb()],
+    ids=["text", "list", "bytes", "aliases"],
+)
+def test_a_quotation_is_short_and_soon_made(value):
+    text = quote(value)
+    assert len(text) == 200
+    assert text.endswith("...")
+    with pytest.raises(ValueError, match="`loss` cannot be ") as error:
+        check_choice("loss", value, ["mse", "mae"])
+    assert len(str(error.value)) < 300
+    with pytest.raises(ValueError, match="other settings: a was 1, is ") as error:
+        check_same_settings({"a": value}, {"a": 1}, "The run", "Stop.")
+    assert len(str(error.value)) < 300
+
+
+def test_the_text_of_an_error_becomes_one_short_line():
+    assert cut(ValueError("first\n    second")) == "first second"
+    assert cut("x" * 201) == "x" * 197 + "..."
+
+
+def test_a_choice_that_cannot_be_looked_up_is_named():
+    with pytest.raises(ValueError, match=r"`loss` cannot be \['mse'\]\. Did you mean 'mse'"):
+        check_choice("loss", ["mse"], {"mae": 1, "mse": 2}.keys())
+
+
+# Files.
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"name": "a", "shape": [1', "is not JSON: it is truncated or damaged (Expecting"),
+        ("[]", "must hold a JSON object. Received: list."),
+        ("[" * 200_000, "is not JSON: it is truncated or damaged (mappings and lists lie inside"),
+        ('{"name": 3}', "is not as it was written: `name` must be text. Received: 3."),
+        ('{"nam": "a"}', "is not as it was written: `key of it` cannot be 'nam'. Did you mean"),
+        ("{}", "is not as it was written: `name` is missing: it must be text."),
+        (" " * 2**20 + "{}", "is larger than 1048576 bytes, the most that is read of such a file."),
+        ("1" * 5000, "is not JSON: it is truncated or damaged (Exceeds the limit"),
+    ],
+)
+def test_a_json_file_is_read_strictly_or_named(tmp_path, text, message):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError) as error:
+        read_json(tmp_path / "a.json", Microscope)
+    assert str(error.value).startswith(f"{tmp_path / 'a.json'} {message}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_json_file_becomes_a_mapping_or_a_dataclass(tmp_path):
+    (tmp_path / "a.json").write_text('{"name": "a", "shape": [1, 2]}')
+    assert read_json(tmp_path / "a.json") == {"name": "a", "shape": [1, 2]}
+    assert read_json(tmp_path / "a.json", Microscope) == Microscope("a", shape=(1, 2))
+
+
+@pytest.mark.parametrize("depth, fits", [(32, True), (33, False)])
+def test_json_may_nest_32_deep(depth, fits):
+    text = '{"a":' * (depth - 1) + "[]" + "}" * (depth - 1)
+    if fits:
+        assert parse_json(text)
+    else:
+        with pytest.raises(ValueError, match="lie inside each other, more than 32 deep"):
+            parse_json(text)
+
+
+def test_a_table_is_read_with_its_names(tmp_path):
+    (tmp_path / "a.csv").write_text('\ufeffinput, split\n"a, b.tif", test\n')
+    assert read_csv(tmp_path / "a.csv") == (
+        ["input", "split"],
+        [{"input": "a, b.tif", "split": "test"}],
+    )
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"a,b\n" + b"x" * 200_000, "field larger than field limit"),
+        (b'a,b\n"open,2\nc,3\n', "unexpected end of data"),
+        (b"a,b\n\xff,2\n", "'utf-8' codec can't decode"),
+    ],
+)
+def test_what_is_no_table_is_named(tmp_path, data, reason):
+    (tmp_path / "a.csv").write_bytes(data)
+    message = r"a\.csv is not a table: it must be CSV in UTF-8, with a header \(" + reason
+    with pytest.raises(ValueError, match=message) as error:
+        read_csv(tmp_path / "a.csv")
+    assert "\n" not in str(error.value)
 
 
 def test_types_have_words():

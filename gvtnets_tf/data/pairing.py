@@ -1,14 +1,14 @@
 """Pair input files with target files: by name, by wildcard, by order, or by a table."""
 
-import csv
 import glob
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gvtnets_tf.checks import check_choice
+from gvtnets_tf.checks import check_choice, cut, quote, read_csv
 from gvtnets_tf.data.sources import find
 from gvtnets_tf.images.metadata import file_stem
 
@@ -102,7 +102,7 @@ def read_pairs_csv(path: str | Path, root: str | Path | None = None) -> list[Pai
         List of `PairPaths`. Without a column `split` all are `"train"`.
 
     Raises:
-        FileNotFoundError, ValueError: naming the row, or what the table lacks.
+        FileNotFoundError, ValueError: naming the row, what the table lacks, or that it is none.
 
     Examples:
         >>> import tempfile
@@ -115,15 +115,12 @@ def read_pairs_csv(path: str | Path, root: str | Path | None = None) -> list[Pai
     root = path.parent if root is None else Path(root)
     if not path.is_file():
         raise FileNotFoundError(f"No such table of pairs: {path}.")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        reader.fieldnames = names = [name.strip() for name in reader.fieldnames or ()]
-        rows = list(reader)
+    names, rows = read_csv(path)
     columns = next((pair for pair in COLUMNS if set(pair) <= set(names)), None)
     if columns is None:
         known = " or ".join(",".join(columns) for columns in COLUMNS)
         raise ValueError(
-            f"{path} must have the columns {known}. Received: {','.join(names) or 'nothing'}."
+            f"{path} must have the columns {known}. Received: {cut(','.join(names)) or 'nothing'}."
         )
     if not rows:
         raise ValueError(f"{path} has a header and no rows.")
@@ -181,8 +178,8 @@ def _parse_row(where, row, columns, root):
     if empty := [name for name in columns if not cells[name]]:
         raise ValueError(f"{where} has nothing under {', '.join(empty)}.")
     files = [root / cells[name] for name in columns if not name.startswith("channel")]
-    if missing := [file for file in files if not file.exists()]:
-        raise FileNotFoundError(f"{where} names a file that is not there: {missing[0]}.")
+    if missing := [file for file in files if not os.path.exists(file)]:  # nor can be there
+        raise FileNotFoundError(f"{where} names a file that is not there: {cut(missing[0])}.")
     try:
         split = check_choice("split", cells.get("split") or "train", SPLITS)
         channels = [_parse_channel(cells.get(f"channel_{side}")) for side in ("signal", "target")]
@@ -192,6 +189,6 @@ def _parse_row(where, row, columns, root):
 
 
 def _parse_channel(text):
-    if text and not text.isdecimal():
-        raise ValueError(f"channels are counted 0, 1, 2... Received: {text!r}.")
+    if text and not (text.isdecimal() and len(text) < 10):
+        raise ValueError(f"channels are counted 0, 1, 2... Received: {quote(text)}.")
     return int(text) if text else None

@@ -10,12 +10,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gvtnets_tf.checks import cut, parse_json, read_value
 from gvtnets_tf.images.axes import check_axes, rearrange
 from gvtnets_tf.images.image import Image
 
 logger = logging.getLogger("gvtnets_tf")
 
 KEY = "gvtnets"  # of the record, in every format
+# What a record holds, and the types of it.
+RECORD = {
+    "axes": str,
+    "voxel_size": Mapping[str, float],
+    "channel_names": tuple[str, ...],
+    "metadata": Mapping[str, Any],
+}
 SUFFIXES = re.compile(r"(\.ome)?\.(tiff?|png|npy|npz|zarr|czi|nd2)$", re.IGNORECASE)
 
 # OME-XML, OME-Zarr and ImageJ each write units in their own way.
@@ -73,12 +81,16 @@ def describe_image(image: Image, metadata: Mapping | None = None) -> dict[str, A
 
 
 def parse_record(text: str | None) -> dict[str, Any]:
-    """Parse the text of a record; text that is not a JSON mapping gives an empty record."""
-    try:
-        values = json.loads(text)
-    except (TypeError, ValueError):
+    """Parse the text of a record, empty where there is none; `ValueError` where it was damaged."""
+    if text is None:
         return {}
-    return values if isinstance(values, dict) else {}
+    try:
+        values = read_value(Mapping[str, Any], parse_json(text), "the record")
+        record = {key: read_value(RECORD[key], values[key], key) for key in RECORD if key in values}
+        check_axes(record.get("axes", ""))
+    except ValueError as error:
+        raise ValueError(f"its record of gvtnets_tf was damaged: {cut(error)}") from error
+    return record
 
 
 def restore_image(path: Path, array: Any, axes: str, record: Mapping) -> Image:

@@ -132,6 +132,11 @@ class Normalizer:
                 f"A fixed normalization needs one offset and one gain per channel. "
                 f"Received: offset={self.offset}, gain={self.gain}."
             )
+        if not np.isfinite((*self.offset, *self.gain)).all():
+            raise ValueError(
+                f"`offset` and `gain` must be finite numbers. Received: offset={self.offset}, "
+                f"gain={self.gain}."
+            )
         if 0 in self.gain:
             raise ValueError(f"`gain` must not be zero. Received: gain={self.gain}.")
 

@@ -2,15 +2,22 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gvtnets_tf.atomic_files import atomic_write, remove
-from gvtnets_tf.checks import check_same_settings
+from gvtnets_tf.checks import check_same_settings, read_json
 from gvtnets_tf.images import readers, writers
 
 SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class _Part:
+    files: tuple[str, ...]  # names in the folder
+    info: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,8 @@ class Parts:
         about = self._file(number)
         if not about.is_file():
             return None
-        part = json.loads(about.read_text())
-        return [readers.read(self.folder / name) for name in part["files"]], part["info"]
+        part = read_json(about, _Part)
+        return [readers.read(self.folder / Path(name).name) for name in part.files], part.info
 
     def put(self, number: int, images: list, info: dict) -> None:
         """Keep the images of a part, and the mapping that says how they were made."""
@@ -73,7 +80,7 @@ def keep_parts(
     check_no_parts(out, resume=resume, force=force)
     folder, settings = parts_folder(out), json.loads(json.dumps(settings, default=_plain))
     file = folder / SETTINGS
-    before = json.loads(file.read_text()) if resume and file.is_file() else None
+    before = read_json(file) if resume and file.is_file() else None
     if before is None or (force and before != settings):
         remove(folder)
     elif not force:

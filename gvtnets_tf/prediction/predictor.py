@@ -96,7 +96,8 @@ class Predictor(TiledNetwork):
 
         Raises:
             ValueError: for an option that does not fit, axes or channels that the network does
-                not read, NaN, a constant image, or an image that does not fit the memory.
+                not read, NaN, a constant image, an image that does not fit the memory, or a result
+                that is not finite.
 
         Reference:
             Order of the steps, padding and average as in Wang, Xie & Ji (2021).
@@ -150,6 +151,7 @@ class Predictor(TiledNetwork):
             y = stitching.stitch(answers, plan, blend)
         y = tiling.crop(y, plan.select_output(plan.shape), plan.select_output(plan.divisor))
         results.denormalize(y, affine, card, channels, options.uncertainty)
+        results.check_finite(y, frame.name)
         names = self.card.output_channels
         if names and channels is not None:
             names = [names[i] for i in channels]

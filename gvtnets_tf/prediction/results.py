@@ -42,6 +42,17 @@ def denormalize(
             plane[..., channels:] *= affine.gain
 
 
+def check_finite(y: np.ndarray, name: str) -> None:
+    """Raise `ValueError` if a result `(*grid, channels)` of an image holds NaN or infinity."""
+    # Plane by plane, so that no mask of the whole is made.
+    if bad := y.size - sum(np.count_nonzero(np.isfinite(plane)) for plane in y):
+        raise ValueError(
+            f"The prediction of {name or 'the image'} holds {bad} values that are NaN or infinite, "
+            f"out of {y.size}. Nothing is kept: are the intensities, axes and channels of the "
+            f"image those that the network was trained on?"
+        )
+
+
 def to_images(
     array: np.ndarray, frame: Image, plan: Plan, names: Sequence, uncertainty: bool
 ) -> list[Image]:

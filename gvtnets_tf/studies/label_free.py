@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from gvtnets_tf.atomic_files import atomic_write, remove, write_csv
-from gvtnets_tf.checks import check_choice, check_same_settings
+from gvtnets_tf.checks import check_choice, check_same_settings, read_json
 from gvtnets_tf.data import pairing
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import writers
@@ -202,7 +202,7 @@ def _check_folder(out, settings):
         return
     check_same_settings(
         json.loads(json.dumps(asdict(settings))),  # lists for tuples
-        json.loads((out / SETTINGS).read_text()),
+        read_json(out / SETTINGS),
         f"The study in {out}",
         "Continue with the same, or choose another folder.",
     )

@@ -12,7 +12,6 @@ Reference:
     Factors and numbers of rows: divelab/GVTNets @ 66e1007.
 """
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from gvtnets_tf.atomic_files import check_writable, write_csv
-from gvtnets_tf.checks import check_choice
+from gvtnets_tf.checks import check_choice, read_csv
 from gvtnets_tf.data import pairing
 from gvtnets_tf.data.synthetic import cells
 from gvtnets_tf.images import writers
@@ -220,8 +219,7 @@ def _read_rows(path):
             f"There is no table {path}: the data set has a folder per structure, with train.csv "
             f"and test.csv."
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, skipinitialspace=True))
+    _, rows = read_csv(path)
     for i, row in enumerate(rows, 1):
         if empty := [column for column in COLUMNS if not row.get(column)]:
             raise ValueError(f"{path}, row {i} has nothing under {', '.join(empty)}.")

@@ -1,6 +1,5 @@
 """Score the networks of the label-free study: volume by volume, then as one table."""
 
-import csv
 import math
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gvtnets_tf.atomic_files import atomic_write, write_csv
-from gvtnets_tf.checks import format_table
+from gvtnets_tf.checks import cut, format_table, read_csv
 from gvtnets_tf.data import pairing
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.evaluation.statistics import paired_t_test, summarize
@@ -48,10 +47,12 @@ def read_scores(folder: str | Path) -> list[dict]:
     path = Path(folder) / SCORES
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
     types = {"r": float, "normalized_l2": float, "seconds": float, "parameters": int}
-    return [{k: types.get(k, str)(v) for k, v in row.items()} for row in rows]
+    _, rows = read_csv(path)
+    try:
+        return [{**row, **{k: kind(row[k]) for k, kind in types.items()}} for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not as it was written ({cut(error)}): remove it.") from error
 
 
 def write_table(out: Path, structures: Sequence[str], models: Sequence[str]) -> list[dict]:

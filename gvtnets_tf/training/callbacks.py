@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -9,10 +11,25 @@ import numpy as np
 import tensorflow as tf
 
 from gvtnets_tf.atomic_files import atomic_write, write_csv
+from gvtnets_tf.checks import check_at_least, read_json
 from gvtnets_tf.images.display import contrast_limits
 from gvtnets_tf.zoo import model_folder
 
 STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
+LARGEST_PROGRESS = 2**26  # bytes; an epoch has a hundred
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, as `progress.json` holds it; `None` is a number that is not finite."""
+
+    epoch: int
+    best: float | None
+    seed: int
+    history: tuple[Mapping[str, int | float | None], ...]
+
+    def __post_init__(self):
+        check_at_least("epoch", self.epoch, 1)
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -61,10 +78,11 @@ class Backup(keras.callbacks.Callback):
         place.mkdir(exist_ok=True)
         new = place / STATE.format(epoch + 1)
         model_folder.write_weights(new, collect_state(self.model))
-        progress = {"epoch": epoch + 1, "best": self.keep.best, "seed": self.seed}
+        rows = [{name: _finite(value) for name, value in row.items()} for row in self.rows]
+        progress = {"epoch": epoch + 1, "best": _finite(self.keep.best), "seed": self.seed}
         # From here on the new state counts: a kill finds the one or the other, whole.
         with atomic_write(place / PROGRESS, force=True) as beside:
-            beside.write_text(json.dumps({**progress, "history": self.rows}))
+            beside.write_text(json.dumps({**progress, "history": rows}))
         for old in {*place.iterdir()} - {new, place / PROGRESS}:  # also what a kill left
             old.unlink()
         write_csv(self.path / HISTORY, self.rows)
@@ -77,18 +95,28 @@ def collect_state(model: keras.Model) -> dict[str, keras.Variable]:
     return {f"{i:04d}": variable for i, variable in enumerate(variables)}
 
 
+def _finite(number):
+    """Return a number as JSON has it; `None` for NaN and infinity."""
+    return number if math.isfinite(number) else None
+
+
 def restore(path: Path, model: keras.Model) -> dict:
-    """Set a network and its optimizer to the end of a run's last epoch; return its progress."""
+    """Set a network and its optimizer to the end of a run's last epoch; return its progress.
+
+    `ValueError` names the file of `resume/` that was damaged, and what is wrong in it.
+    """
     place = path / "resume"
     if not (place / PROGRESS).is_file():
         raise FileNotFoundError(
             f"{path} holds no run to continue: it stopped before its first epoch was over. Begin "
             f"again with --force (`force=True`)."
         )
-    progress = json.loads((place / PROGRESS).read_text())
+    progress = read_json(place / PROGRESS, Progress, LARGEST_PROGRESS)
     model.optimizer.build(model.trainable_variables)
-    model_folder.read_weights(place / STATE.format(progress["epoch"]), collect_state(model))
-    return progress
+    model_folder.read_weights(place / STATE.format(progress.epoch), collect_state(model))
+    rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in progress.history]
+    best = math.inf if progress.best is None else progress.best
+    return {"epoch": progress.epoch, "best": best, "seed": progress.seed, "history": rows}
 
 
 class Images(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import yaml
 
 from gvtnets_tf.checks import (
+    DEEPEST,
     check_at_least,
     check_choice,
+    check_file_size,
     check_fits,
+    cut,
     describe_type,
     read_dataclass,
     read_value,
@@ -23,14 +27,13 @@ from gvtnets_tf.data.pairing import SPLITS
 from gvtnets_tf.data.patch_sampling import SAMPLING
 from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.models.gvtnet import GVTNet
+from gvtnets_tf.models.argument_checks import check_arguments
 from gvtnets_tf.models.losses import CLASSES, LOSSES
 from gvtnets_tf.models.presets import MODELS, PRESETS
-from gvtnets_tf.models.projection import SurfaceProjection
 from gvtnets_tf.zoo.card import DENORMALIZE
 
-PARTS = {"projection": SurfaceProjection, "restoration": GVTNet}  # of a `ProjectionGVTNet`
 MOST_SCALE = 64
+LARGEST = 2**18  # bytes of a recipe; a real one has a thousand
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,7 @@ class Recipe:
                 f"A preset has a class of its own: leave `model.class` out, or the preset. "
                 f"Received: preset={self.preset!r}, class={name!r}."
             )
-        _check_arguments("model", self.model_class, self.arguments)
+        check_arguments("model", self.model_class, self.arguments)
         check_fits(self._rank in (2, 3), "model.rank", self._rank, "2 or 3")
 
     @classmethod
@@ -276,10 +279,11 @@ class Recipe:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no recipe at {path}.")
+        check_file_size(path, LARGEST)
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-        except (yaml.YAMLError, ValueError) as error:  # also text that is no UTF-8, or no date
-            raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+            values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        except Exception as error:  # also text that is no UTF-8, no date, or nests too deep
+            raise ValueError(f"{path} is not YAML: {cut(error)}") from error
         recipe = cls.parse(values)
         root = path.parent / os.path.expanduser(recipe.data.root)
         return replace(recipe, data=replace(recipe.data, root=str(root)))
@@ -328,13 +332,27 @@ class Recipe:
         return {k: v for k, v in self.model.items() if k != "class"}
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, of which the first would be ignored."""
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML without aliases, and without a key given twice, of which one would be ignored."""
+
+    depth = 0
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):  # a few lines of them stand for billions of values
+            raise yaml.YAMLError(
+                f"`*{self.peek_event().anchor}` stands for a value elsewhere: write the value"
+            )
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"it nests mappings and lists more than {DEEPEST} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node, deep=False):
-        names = [key.value for key, _ in node.value]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.YAMLError(f"`{twice[0]}` is given twice")
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise yaml.YAMLError(f"`{cut(twice[0])}` is given twice")
         return super().construct_mapping(node, deep)
 
 
@@ -354,22 +372,6 @@ def _expand_rule(role, value):
     fits = f"a kind such as percentile, or {describe_type(Normalizer)}"
     check_fits(isinstance(value, str | Mapping | Normalizer), f"normalize.{role}", value, fits)
     return {"kind": value} if isinstance(value, str) else value
-
-
-def _check_arguments(path, cls, values):
-    """Raise `ValueError` for arguments that a network does not have, or of another type."""
-    parameters = inspect.signature(cls).parameters
-    known = parameters.keys() - {"kwargs"}
-    for key, value in values.items():
-        # `class` is not an argument, but what is meant by `clas`.
-        check_choice(f"key of {path}", key, ["class", *known] if path == "model" else known)
-        default, place = parameters[key].default, f"{path}.{key}"
-        if key in PARTS and value is not None:
-            check_fits(isinstance(value, Mapping), place, value, "a mapping")
-            _check_arguments(place, PARTS[key], value)
-        elif isinstance(default, bool | int | float | str) and value is not None:
-            for item in value if isinstance(value, list | tuple) else [value]:
-                read_value(type(default), item, place)
 
 
 def _is_span(value):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pooch
 
+from gvtnets_tf.checks import parse_json
 from gvtnets_tf.download import compute_digest
 from gvtnets_tf.zoo.registry import read_entry
 
@@ -71,7 +72,7 @@ def find_fault(folder: Path) -> str:
     if (folder / DIGESTS).stat().st_size > LARGEST_DIGESTS:
         return f"{DIGESTS} is larger than {LARGEST_DIGESTS} bytes"
     try:
-        digests = json.loads((folder / DIGESTS).read_text())
+        digests = parse_json((folder / DIGESTS).read_text())
     except ValueError:
         return f"{DIGESTS} is not JSON"
     for name in FILES:

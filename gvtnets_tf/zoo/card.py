@@ -1,13 +1,15 @@
 """The card of a trained network: axes, normalization, units and provenance."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from gvtnets_tf.checks import check_choice
+from gvtnets_tf.checks import check_choice, check_fits, read_dataclass
 from gvtnets_tf.images.normalization import Affine, Normalizer
 
+AXES = ("ZYX", "YX")
 DENORMALIZE = ("input", "stored", "none")
 
 
@@ -41,8 +43,8 @@ class Card:
         provenance, license: str. Where the weights come from, and their terms.
 
     Raises:
-        ValueError: for an unknown `denormalize`, `"stored"` without stored numbers, or
-            `target_statistics` that are none.
+        ValueError: for unknown axes or an unknown `denormalize`, `"stored"` without stored
+            numbers, `target_statistics` that are none, and sizes that are not above 0.
 
     Examples:
         >>> Card.from_dict({"axis": "YX"})
@@ -57,22 +59,31 @@ class Card:
     target_normalizer: Normalizer = field(default_factory=Normalizer)
     target_statistics: Mapping = field(default_factory=dict)
     denormalize: str = "input"
-    voxel_size: Mapping = field(default_factory=dict)
-    input_channels: tuple = ()
-    output_channels: tuple = ()
-    file_channels: tuple = ()
-    trained_channels: tuple = ()
-    scales: tuple = (1,)
-    tile: tuple = ()
+    voxel_size: Mapping[str, float] = field(default_factory=dict)
+    input_channels: tuple[str, ...] = ()
+    output_channels: tuple[str, ...] = ()
+    file_channels: tuple[str, ...] = ()
+    trained_channels: tuple[str, ...] = ()
+    scales: tuple[float, ...] = (1,)
+    tile: tuple[int, ...] = ()
     classes: int | None = None
     probabilistic: bool = False
     bytes_per_voxel: float | None = None
-    training: Mapping = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
     provenance: str = ""
     license: str = ""
 
     def __post_init__(self):
         check_choice("denormalize", self.denormalize, DENORMALIZE)
+        for name in ("axes", "output_axes"):
+            check_choice(name, getattr(self, name), AXES)
+        for letter in self.voxel_size:
+            check_choice("key of voxel_size", letter, tuple("TZYX"))
+        for name in ("voxel_size", "scales", "tile", "classes", "bytes_per_voxel"):
+            value = getattr(self, name)
+            numbers = value.values() if isinstance(value, Mapping) else np.atleast_1d(value)
+            above = all(number is None or number > 0 for number in numbers)
+            check_fits(above, name, value, "above 0")
         if self.target_affine is None and self.denormalize == "stored":
             raise ValueError(
                 "`denormalize='stored'` needs the statistics of the training targets, which this "
@@ -108,12 +119,8 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "Card":
-        """Make the card that `to_dict` described; `ValueError` names a key that is not known."""
-        types = {f.name: f.type for f in fields(cls)}
-        for key in values:
-            check_choice("key of the model card", key, types)
-        makers = {tuple: tuple, Normalizer: Normalizer.parse}
-        return cls(**{k: makers.get(types[k], lambda x: x)(v) for k, v in values.items()})
+        """Make the card that `to_dict` described; an error names the key, and what fits there."""
+        return read_dataclass(cls, values, whole="the model card")
 
     def changed(self, **changes) -> "Card":
         """Return a copy with other values."""

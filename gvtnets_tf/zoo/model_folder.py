@@ -9,14 +9,17 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 
 from gvtnets_tf.atomic_files import atomic_write
-from gvtnets_tf.checks import check_choice
+from gvtnets_tf.checks import check_at_least, check_choice, cut, read_json, read_value
+from gvtnets_tf.download import compute_digest
 from gvtnets_tf.layers.base import arguments
+from gvtnets_tf.models.argument_checks import check_arguments
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import MODELS
 from gvtnets_tf.zoo.card import Card
@@ -29,7 +32,6 @@ FORMAT_1 = {
 }  # fmt: skip
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 MODEL, WEIGHTS = "model.json", "weights.h5"
-LARGEST_JSON = 2**20  # bytes; a real one has a few thousand
 HARMLESS = 2**24  # weights that a network may have whatever its file holds: 64 MiB
 
 
@@ -55,7 +57,11 @@ def write_model(path: str | Path, model: keras.Model, card: Card, force: bool = 
 
 
 def save_model(folder: str | Path, model: keras.Model, card: Card) -> None:
-    """Put `model.json` and `weights.h5` into an existing folder, each whole or not at all."""
+    """Put `model.json` and `weights.h5` into an existing folder, each whole or not at all.
+
+    `model.json` holds the SHA-256 of the weights, and of those they replace: it is written first,
+    and a run that is killed before the second is renamed leaves a folder that loads.
+    """
     check_choice("class", type(model).__name__, MODELS)
     description = {
         "format": FORMAT,
@@ -64,10 +70,13 @@ def save_model(folder: str | Path, model: keras.Model, card: Card) -> None:
         "channels": model.get_build_config()["input_shape"][-1],
         **card.to_dict(),
     }
-    folder = Path(folder)
-    write_weights(folder / WEIGHTS, named_weights(model))
-    with atomic_write(folder / MODEL, force=True) as file:
-        file.write_text(json.dumps(description, indent=2) + "\n")
+    file = Path(folder) / WEIGHTS
+    replaced = [_digest(file)] if file.is_file() else []
+    with atomic_write(file, force=True) as weights:
+        _store(weights, named_weights(model))
+        description["sha256"] = list(dict.fromkeys([_digest(weights), *replaced]))
+        with atomic_write(file.with_name(MODEL), force=True) as beside:
+            beside.write_text(json.dumps(description, indent=2) + "\n")
 
 
 def read_model(path: str | Path, precision: str = "float32") -> tuple[keras.Model, Card]:
@@ -94,13 +103,23 @@ def read_model(path: str | Path, precision: str = "float32") -> tuple[keras.Mode
             raise FileNotFoundError(f"{path} is not a model folder: it has no {name}.")
     description = _read_description(path / MODEL)
     try:
+        digests = read_value(tuple[str, ...], description.pop("sha256", ()), "sha256")
         model_class = MODELS[check_choice("class", description.pop("class"), MODELS)]
-        config, channels = description.pop("arguments"), description.pop("channels")
+        config = read_value(Mapping[str, Any], description.pop("arguments"), "arguments")
+        check_arguments("arguments", model_class, config)
+        channels = read_value(int, description.pop("channels"), "channels")
+        check_at_least("channels", channels, 1)
+        card = Card.from_dict(description)
         _check_size(path / WEIGHTS, model_class, config, channels)
         model = _build(model_class, config, channels, POLICIES[precision])
-        card = Card.from_dict(description)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path / MODEL} does not describe a network: {error}") from error
+    except Exception as error:  # also of Keras, for numbers that do not fit together
+        raise ValueError(f"{path / MODEL} does not describe a network: {cut(error)}") from error
+    if digests and _digest(path / WEIGHTS) not in digests:
+        raise ValueError(
+            f"{path / WEIGHTS} is not the file that {MODEL} was written for: its SHA-256 is not "
+            f"among `sha256` there. It was damaged or replaced: copy or fetch the folder again. If "
+            f"you changed the weights yourself, remove `sha256`."
+        )
     read_weights(path / WEIGHTS, named_weights(model))
     return model, card
 
@@ -130,64 +149,100 @@ def _check_size(file, model_class, config, channels):
         )
 
 
+def _digest(file):
+    return compute_digest(file).removeprefix("sha256:")
+
+
 def write_weights(file: str | Path, named: Mapping) -> None:
-    """Write variables by name into a flat HDF5 file, whole or not at all."""
-    with atomic_write(file, force=True) as beside, h5py.File(beside, "w") as store:
+    """Write variables by name into a flat HDF5 file, whole or not at all.
+
+    `ValueError` names a variable that is not finite, as those of a training that has diverged.
+    """
+    with atomic_write(file, force=True) as beside:
+        _store(beside, named)
+
+
+def _store(file, named):
+    with h5py.File(file, "w") as store:
         for name, variable in named.items():
-            store[name] = np.asarray(variable)
+            value = np.asarray(variable)
+            if fault := _find_value({name: value}):
+                raise ValueError(f"The weights are not written: {fault}. Lower `learning_rate`.")
+            store[name] = value
 
 
 def read_weights(file: str | Path, named: Mapping) -> None:
     """Assign the arrays of a file of `write_weights`, float32 or float16, by name.
 
     Nothing is assigned before all were checked: every array has a place, and every place one.
+    `ValueError` names the file and its fault.
     """
     try:
         with h5py.File(file, "r") as store:
-            names = []
-            store.visit(names.append)
-            datasets = {n: store[n] for n in names if isinstance(store[n], h5py.Dataset)}
-            _check_weights(file, datasets, named)
-            values = {name: datasets[name][()] for name in named}
-    except OSError as error:
+            arrays = _list_arrays(store, named)
+            fault = _find_fault(arrays, named)
+            values = {} if fault else {name: arrays[name][()] for name in named}
+            fault = fault or _find_value(values, ": ")
+    except Exception as error:  # of damaged files: OSError, RuntimeError, KeyError, TypeError...
         raise ValueError(
-            f"{file} cannot be read as HDF5: it is truncated or damaged ({error}). Copy or "
+            f"{file} cannot be read as HDF5: it is truncated or damaged ({cut(error)}). Copy or "
             f"fetch it again."
         ) from error
+    if fault:
+        raise ValueError(f"{file}{fault}.")
     for name, variable in named.items():
         variable.assign(values[name])
 
 
-def _check_weights(file, datasets, named):
-    missing = sorted(named.keys() - datasets.keys())
-    left = sorted(datasets.keys() - named.keys())
+def _list_arrays(store, named, path=""):
+    """List what a group holds by name; other groups than those of `named` are not looked into."""
+    arrays = {}
+    for key in store:
+        name = f"{path}{key}"
+        if store.get(key, getclass=True, getlink=True) is not h5py.HardLink:
+            continue  # such as a link into another file
+        elif any(other.startswith(f"{name}/") for other in named):
+            arrays |= _list_arrays(store[key], named, f"{name}/")
+        else:
+            arrays[name] = store[key]
+    return arrays
+
+
+def _find_fault(arrays, named):
+    """Say how arrays differ from variables in names, shapes and types; empty where they do not."""
+    missing, left = sorted(named.keys() - arrays.keys()), sorted(arrays.keys() - named.keys())
     if missing or left:
-        raise ValueError(
-            f"{file} does not belong to this network: {len(missing)} weights are missing "
-            f"({', '.join(missing[:3])}), {len(left)} have no place ({', '.join(left[:3])})."
+        return (
+            f" does not belong to this network: {len(missing)} weights are missing "
+            f"({cut(', '.join(missing[:3]))}), {len(left)} have no place "
+            f"({cut(', '.join(left[:3]))})"
         )
     for name, variable in named.items():
-        data = datasets[name]
+        data, needed = arrays[name], tuple(variable.shape)
+        if not isinstance(data, h5py.Dataset):
+            return f": {name} is no array, but the network needs {needed} numbers"
         numbers = data.dtype.kind in "fiu" and data.dtype.itemsize <= 8
-        if data.shape != tuple(variable.shape) or not numbers:
-            raise ValueError(
-                f"{file}: {name} has shape {data.shape} and type {data.dtype}, but the network "
-                f"needs {tuple(variable.shape)} numbers."
+        if data.shape != needed or not numbers:
+            return (
+                f": {name} has shape {data.shape} and type {cut(data.dtype)}, but the network "
+                f"needs {needed} numbers"
             )
         if data.external or data.is_virtual:
-            raise ValueError(f"{file}: {name} points into another file, which is not read.")
+            return f": {name} points into another file, which is not read"
+    return ""
+
+
+def _find_value(values, start=""):
+    """Say which array holds values that are no numbers; empty where none does."""
+    for name, value in values.items():
+        if bad := value.size - np.count_nonzero(np.isfinite(value)):
+            return f"{start}{name} holds {bad} values that are NaN or infinite, out of {value.size}"
+    return ""
 
 
 def _read_description(file):
     """Read `model.json` with the keys of the present format, without `format` itself."""
-    if file.stat().st_size > LARGEST_JSON:
-        raise ValueError(f"{file} is larger than {LARGEST_JSON} bytes: it is not a model.json.")
-    try:
-        description = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not JSON: it is truncated or damaged ({error}).") from error
-    if not isinstance(description, dict):
-        raise ValueError(f"{file} must hold a JSON object. Received: {type(description).__name__}.")
+    description = read_json(file)
     version = description.pop("format", None)
     if version not in (1, FORMAT):
         raise ValueError(

@@ -1,13 +1,12 @@
 """The state of a torch network, read as names and arrays: no file is asked to run code."""
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.checks import check_choice, import_optional
+from gvtnets_tf.checks import check_choice, cut, import_optional
 
 LARGEST = 2**31  # bytes; the largest published file, with its optimizer's memory, has 0.3e9
 
@@ -34,27 +33,26 @@ def check_size(file: str | Path, size: int) -> None:
 def _read_npz(file):
     try:
         with zipfile.ZipFile(file) as members:
-            check_size(file, sum(member.file_size for member in members.infolist()))
-        return _load_arrays(file)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            size = sum(member.file_size for member in members.infolist())
+    except Exception as error:  # also struct.error, NotImplementedError
         raise _describe_damage(file, error) from error
-
-
-def _load_arrays(file):
+    check_size(file, size)
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except ValueError as error:
         raise ValueError(
-            f"{file} must hold plain arrays, as numpy.savez writes them ({error})."
+            f"{file} must hold plain arrays, as numpy.savez writes them ({cut(error)})."
         ) from error
+    except Exception as error:  # of zipfile, zlib and tokenize, and what they do not catch
+        raise _describe_damage(file, error) from error
 
 
 def _read_safetensors(file):
     numpy = import_optional("safetensors.numpy", "safetensors")
     try:
         return numpy.load_file(file)
-    except import_optional("safetensors", "safetensors").SafetensorError as error:
+    except Exception as error:  # SafetensorError, KeyError or TypeError for a type unknown to NumPy
         raise _describe_damage(file, error) from error
 
 
@@ -82,7 +80,7 @@ def _read_torch(file):
 
 
 def _describe_damage(file, error):
-    return ValueError(f"{file} cannot be read: it is truncated or damaged ({error}).")
+    return ValueError(f"{file} cannot be read: it is truncated or damaged ({cut(error)}).")
 
 
 READERS = {".npz": _read_npz, ".safetensors": _read_safetensors}

@@ -195,3 +195,32 @@ def test_a_table_says_which_row_is_wrong(tmp_path, text, error, message):
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No such table of pairs: .*none\.csv"):
         read_pairs_csv(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    "text, error, message",
+    [
+        ("input,target\n" + "x" * 200_000, ValueError, r"is not a table: .*field larger than"),
+        ('input,target\na.tif,"b.tif\n', ValueError, r"is not a table: .*unexpected end of data"),
+        ("input,target\na.tif," + "x" * 9_999, FileNotFoundError, "row 1 names a file that is not"),
+        ("input,target\na.tif,b\0.tif", FileNotFoundError, "row 1 names a file that is not there"),
+        ("x" * 99_999 + "\n1\n", ValueError, r"must have the columns .*Received: xxx.*xxx\.\.\."),
+        (
+            "path_czi,channel_signal,channel_target\nc.czi,1," + "1" * 5000,
+            ValueError,
+            r"row 1: channels are counted 0, 1, 2\.\.\. Received: '111",
+        ),
+    ],
+    ids=["field", "quote", "path", "null", "columns", "channel"],
+)
+def test_a_table_of_anything_is_one_short_line(tmp_path, text, error, message):
+    with pytest.raises(error, match=message) as said:
+        read_pairs_csv(table(tmp_path, text))
+    assert "\n" not in str(said.value)
+    assert len(str(said.value)) < 500
+
+
+def test_a_table_in_another_encoding_is_said_to_be_so(tmp_path):
+    table(tmp_path, "").write_bytes(b"input,target\n\xff\xfe.tif,b.tif\n")
+    with pytest.raises(ValueError, match=r"pairs\.csv is not a table: it must be CSV in UTF-8"):
+        read_pairs_csv(tmp_path / "pairs.csv")

@@ -277,3 +277,10 @@ def test_a_normalization_that_overflows_is_an_error(way):
     text = r"Values up to 1e\+40 are beyond float32, with offset \[0\.\] and gain \[1\.e.20\]: sca"
     with pytest.raises(ValueError, match=text):
         getattr(affine, way)(x)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["offset", "gain"])
+def test_stored_numbers_are_finite(name, value):
+    with pytest.raises(ValueError, match=r"`offset` and `gain` must be finite numbers\. Received"):
+        Normalizer("fixed", **{"offset": 0.0, "gain": 1.0, name: value})

@@ -78,3 +78,42 @@ def test_a_part_that_was_cut_off_counts_as_missing(stopped):
         assert kept.get(0) is None
         kept.put(0, [IMAGE], {})
         assert kept.get(0) is not None
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("000000.json", '{"files', "is not JSON: it is truncated or damaged"),
+        ("000000.json", "[]", "must hold a JSON object"),
+        (
+            "000000.json",
+            '{"files": "a.tif", "info": {}}',
+            "is not as it was written: `files` must be a",
+        ),
+        ("000000.json", '{"files": []}', "is not as it was written: `info` is missing"),
+        (
+            "000000.json",
+            '{"files": [], "info": 3}',
+            "is not as it was written: `info` must be a mapp",
+        ),
+        ("settings.json", "3", "must hold a JSON object. Received: int"),
+    ],
+)
+def test_parts_that_were_damaged_are_named(stopped, name, text, message):
+    (partial_results.parts_folder(stopped) / name).write_text(text)
+    with (
+        pytest.raises(ValueError, match=rf"{name} {message}"),
+        partial_results.keep_parts(stopped, {"tile": 8}, resume=True) as kept,
+    ):
+        kept.get(0)
+
+
+def test_a_part_is_read_from_its_own_folder_only(stopped):
+    folder = partial_results.parts_folder(stopped)
+    (folder / "000000.json").write_text('{"files": ["../outside.tif"], "info": {}}')
+    (folder.parent / "outside.tif").write_bytes(b"II*\0")
+    with (
+        pytest.raises(FileNotFoundError, match=r"\.parts/outside\.tif"),
+        partial_results.keep_parts(stopped, {"tile": 8}, resume=True) as kept,
+    ):
+        kept.get(0)

@@ -361,6 +361,14 @@ ERRORS = {
         bad(NAN, statistics=Affine(np.zeros(1), np.ones(1))),
         r"the image holds 1 values that are NaN",
     ),
+    "result nan": (
+        bad(model=Model(lambda x: np.where(x > x.min(), x, np.float32(np.nan)))),
+        r"The prediction of the image holds \d+ values that are NaN or infinite, out of 256\. Noth",
+    ),
+    "result infinite": (
+        bad(model=Model(lambda x: x + np.float32(np.inf)), tile=4),
+        r"holds 256 values that are NaN or infinite, out of 256\. .*are the intensities, axes and",
+    ),
     "constant": (
         bad(np.ones((2, 4, 4)), card=Card()),
         r"constant.*: there is nothing to normalize",

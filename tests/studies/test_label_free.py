@@ -310,3 +310,20 @@ def test_bad_words_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch,
     said = capsys.readouterr().err.splitlines()[-1]
     assert (end.value.code, said.startswith("gvtnets: "), message in said) == (2, True, True), said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("split,r\ntest,0.5\n", r"scores\.csv is not as it was written \('normalized_l2'\)"),
+        (
+            "r,normalized_l2,seconds,parameters\nx,1,1,1\n",
+            r"could not convert string to float: 'x'",
+        ),
+        ('r,"open\n', r"scores\.csv is not a table"),
+    ],
+)
+def test_scores_that_were_damaged_are_named(tmp_path, text, message):
+    (tmp_path / "scores.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        label_free_scores.read_scores(tmp_path)

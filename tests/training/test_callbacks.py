@@ -149,3 +149,50 @@ def test_a_loss_that_is_no_number_says_what_to_do(loss):
     stop.on_train_batch_end(0, {"loss": 1.0})
     with pytest.raises(ValueError, match=rf"loss became {loss} at step 8 .* rate of 0\.01: lower"):
         stop.on_train_batch_end(7, {"loss": loss})
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", r"progress\.json is not JSON: it is truncated or damaged"),
+        ("[1]", r"progress\.json must hold a JSON object\. Received: list"),
+        ("{}", r"progress\.json is not as it was written: `epoch` is missing: it must be a whole"),
+        ({"epoch": "1"}, "`epoch` must be a whole number. Received: '1'. Leave out the quotes: 1."),
+        ({"epoch": 0}, "`epoch` must be at least 1. Received: epoch=0."),
+        ({"epoch": "../../x"}, "`epoch` must be a whole number"),
+        ({"best": []}, r"`best` must be a number or null. Received: \[\]\."),
+        ({"history": {}}, "`history` must be a list of a mapping. Received: {}"),
+        ({"history": [{"loss": "low"}]}, "`history` must be a list of a mapping. Received: "),
+        ({"ebest": 1}, "`key of it` cannot be 'ebest'. Did you mean 'best'"),
+    ],
+)
+def test_progress_that_was_damaged_is_named(saved, text, message):
+    _, path = saved
+    file = path / "resume" / "progress.json"
+    if isinstance(text, dict):
+        text = json.dumps({**json.loads(file.read_text()), **text})
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        callbacks.restore(path, compiled(seed=1))
+    assert str(error.value).startswith(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_that_are_not_finite_are_null_in_the_file_and_come_back(saved):
+    model, path = saved
+    backup(path, model, best=math.inf).on_epoch_end(0, {"loss": 1.5, "val_loss": math.nan})
+    text = (path / "resume" / "progress.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["best"] is None
+    run = callbacks.restore(path, compiled(seed=1))
+    assert (run["best"], run["history"][0]["epoch"]) == (math.inf, 1)
+    assert math.isnan(run["history"][0]["val_loss"])
+
+
+def test_weights_that_are_not_finite_are_not_kept(saved):
+    model, path = saved
+    before = (path / "resume" / "progress.json").read_text()
+    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    with pytest.raises(ValueError, match=r"not written: 0000 holds \d+ values that are NaN or inf"):
+        backup(path, model).on_epoch_end(1, {"loss": 1.0})
+    assert (path / "resume" / "progress.json").read_text() == before
+    assert callbacks.restore(path, compiled(seed=1))["epoch"] == 1

@@ -114,3 +114,37 @@ RAW = {"offset": [0.0], "gain": [1.0]}
 )
 def test_a_card_says_what_predictions_count_in(units, changes):
     assert Card(**changes).units == units
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"axes": 3}, "`axes` must be text. Received: 3."),
+        ({"axes": "TYX"}, "`axes` cannot be 'TYX'. Did you mean 'YX'?"),
+        ({"output_axes": "QQ"}, "`output_axes` cannot be 'QQ'. Choose one of ['YX', 'ZYX']."),
+        ({"voxel_size": {"Q": 1.0}}, "`key of voxel_size` cannot be 'Q'. Choose one of ['T', 'X'"),
+        ({"voxel_size": {"Z": 0}}, "`voxel_size` must be above 0. Received: {'Z': 0.0}."),
+        ({"scales": [1, -2]}, "`scales` must be above 0. Received: (1.0, -2.0)."),
+        ({"tile": [0, 8]}, "`tile` must be above 0. Received: (0, 8)."),
+        ({"tile": [8.5]}, "`tile` must be a list of whole numbers. Received: [8.5]."),
+        ({"classes": 0}, "`classes` must be above 0. Received: 0."),
+        ({"classes": "x"}, "`classes` must be a whole number or null. Received: 'x'."),
+        ({"bytes_per_voxel": -1}, "`bytes_per_voxel` must be above 0. Received: -1.0."),
+        ({"bytes_per_voxel": float("inf")}, "`bytes_per_voxel` must be a number or null. Received"),
+        ({"probabilistic": "yes"}, "`probabilistic` must be true or false. Received: 'yes'."),
+        ({"output_channels": "DNA"}, "`output_channels` must be a list of texts. Received: 'DNA'."),
+        ({"training": 3}, "`training` must be a mapping. Received: 3."),
+        ({"input_normalizer": 3}, "`input_normalizer` must be a mapping of kind, low, high, "),
+        ({"input_normalizer": {"low": "1"}}, "`input_normalizer.low` must be a number. Received: "),
+        (
+            {"input_normalizer": {"kind": "unti"}},
+            "`input_normalizer`: `normalize` cannot be 'unti'. Did you mean 'unit'?",
+        ),
+        ([], "`the model card` must be a mapping of axes, output_axes, "),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_what_does(values, message):
+    with pytest.raises(ValueError) as error:
+        Card.from_dict(values)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -479,3 +479,39 @@ def test_a_damaged_or_unsafe_file_is_named(monkeypatch, tmp_path):
     # Packed small, unpacked large.
     np.savez_compressed(file, a=np.zeros(100_000))
     refused(ValueError, "holds 800128 bytes, more than")
+
+
+@pytest.mark.parametrize("part", ["name", "method", "magic", "header", "shape", "directory"])
+def test_a_damaged_state_is_one_line_whatever_part_of_it(tmp_path, part):
+    file = tmp_path / "state.npz"
+    np.savez(file, **small_state()[0])
+    data = bytearray(file.read_bytes())
+    places = {
+        "name": data.index(b".npy"),
+        "method": data.index(b"PK\x01\x02") + 10,
+        "magic": data.index(b"\x93NUMPY"),
+        "header": data.index(b"{'descr'"),
+        "shape": data.index(b"'shape': (") + 10,
+        "directory": data.rindex(b"PK\x05\x06") + 16,
+    }
+    data[places[part] : places[part] + 2] = b"((" if part in ("header", "shape") else b"\x63\x63"
+    file.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"state\.npz (cannot be read: it is trunc|must hold plain)"
+    ):
+        convert_fnet(file, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_errors_of_a_state_have_one_line(tmp_path):
+    file = tmp_path / "state.npz"
+    np.savez(file, **small_state()[0])
+    whole, rng = file.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), 40):
+            data[place] ^= 1 << rng.integers(8)
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match=r"state\.npz") as error:
+            torch_state.read_state(file)
+        assert "\n" not in str(error.value)

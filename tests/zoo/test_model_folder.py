@@ -6,7 +6,9 @@ written again: what it holds must load for ever, and answer what `expected.npz` 
 
 import errno
 import json
+import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import h5py
@@ -56,12 +58,23 @@ def network(seed=0, channels=3, **changes):
     return model
 
 
+def small(filters=2):
+    model = GVTNet(filters=filters, depth=2, encoder_blocks=0, decoder_blocks=0)
+    model.build((None, None, None, None, 1))
+    return model
+
+
 @pytest.fixture
 def written(tmp_path):
     """A small model folder, to be spoiled."""
-    model = GVTNet(filters=2, depth=2, encoder_blocks=0, decoder_blocks=0)
-    model.build((None, None, None, None, 1))
-    return model_folder.write_model(tmp_path / "model", model, Card())
+    return model_folder.write_model(tmp_path / "model", small(), Card())
+
+
+@pytest.fixture
+def unsealed(written):
+    """One that says nothing of the digest of its weights, as those written before."""
+    change(written, sha256=[])
+    return written
 
 
 def change(path, **changes):
@@ -147,13 +160,13 @@ def test_layers_compute_in_bfloat16_where_asked_and_weights_stay():
         model_folder.read_model(FIRST, precision="float61")
 
 
-def test_weights_of_half_precision_are_read(written):
-    model, _ = model_folder.read_model(written)
+def test_weights_of_half_precision_are_read(unsealed):
+    model, _ = model_folder.read_model(unsealed)
     named = named_weights(model)
-    with h5py.File(written / "weights.h5", "w") as store:
+    with h5py.File(unsealed / "weights.h5", "w") as store:
         for name, variable in named.items():
             store[name] = np.asarray(variable, np.float16)
-    again, _ = model_folder.read_model(written)
+    again, _ = model_folder.read_model(unsealed)
     for name, variable in named_weights(again).items():
         np.testing.assert_allclose(variable, named[name], rtol=1e-3, atol=1e-7)
         assert variable.dtype == "float32"
@@ -201,62 +214,142 @@ def test_a_missing_file_is_named(written, name):
         model_folder.read_model(written / "nowhere")
 
 
-@pytest.mark.parametrize("share", [0, 0.3, 0.95])
-def test_truncated_weights_are_said_to_be_so(written, share):
+@pytest.mark.parametrize("share", [0, 0.3, 0.95, 1.1])
+def test_weights_that_are_not_those_of_the_folder_are_refused(written, share):
     data = (written / "weights.h5").read_bytes()
-    (written / "weights.h5").write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match=r"weights\.h5 cannot be read as HDF5: it is truncated"):
+    (written / "weights.h5").write_bytes((data + bytes(1000))[: int(share * len(data))])
+    with pytest.raises(ValueError) as error:
         model_folder.read_model(written)
+    assert str(error.value) == (
+        f"{written / 'weights.h5'} is not the file that model.json was written for: its SHA-256 is "
+        f"not among `sha256` there. It was damaged or replaced: copy or fetch the folder again. If "
+        f"you changed the weights yourself, remove `sha256`."
+    )
 
 
-def test_weights_of_another_network_are_refused(written):
-    model_folder.write_weights(written / "weights.h5", named_weights(network()))
+def test_a_changed_byte_of_the_weights_is_noticed_wherever_it_is(written):
+    data = (written / "weights.h5").read_bytes()
+    assert json.loads((written / "model.json").read_text())["sha256"] == [sha256(data).hexdigest()]
+    for place in range(0, len(data), len(data) // 7):
+        spoiled = bytearray(data)
+        spoiled[place] ^= 1
+        (written / "weights.h5").write_bytes(spoiled)
+        with pytest.raises(ValueError, match=r"is not the file that model\.json was written for"):
+            model_folder.read_model(written)
+
+
+def test_a_kill_between_the_two_files_leaves_a_folder_that_loads(written, monkeypatch):
+    before, replace = (written / "weights.h5").read_bytes(), os.replace
+
+    def die(source, target):
+        if Path(target).name == "weights.h5":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", die)
+    model = small()
+    set_weights(model, 3)
+    with pytest.raises(KeyboardInterrupt):
+        model_folder.save_model(written, model, Card(provenance="second"))
+    monkeypatch.undo()
+    assert (written / "weights.h5").read_bytes() == before
+    assert model_folder.read_model(written)[1].provenance == "second"
+    model_folder.save_model(written, model, Card())
+    again, _ = model_folder.read_model(written)
+    for name, variable in named_weights(again).items():
+        np.testing.assert_array_equal(variable, named_weights(model)[name])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(unsealed, value):
+    model, before = small(), (unsealed / "weights.h5").read_bytes()
+    name, variable = next(iter(named_weights(model).items()))
+    spoiled = np.array(variable)
+    spoiled.flat[0] = value
+    variable.assign(spoiled)
+    said = f"{name} holds 1 values that are NaN or infinite, out of {spoiled.size}"
+    with pytest.raises(ValueError, match=f"not written: {said}. Lower `learning_rate`"):
+        model_folder.save_model(unsealed, model, Card())
+    assert (unsealed / "weights.h5").read_bytes() == before
+    with h5py.File(unsealed / "weights.h5", "a") as store:
+        store[name][...] = spoiled
+    with pytest.raises(ValueError, match=rf"weights\.h5: {said}\."):
+        model_folder.read_model(unsealed)
+
+
+@pytest.mark.parametrize("kind", ["group", "superblock", "heap"])
+def test_damaged_weights_are_one_line(unsealed, kind):
+    file = unsealed / "weights.h5"
+    if kind == "group":  # 1000 of them once took six seconds, 4000 two minutes
+        with h5py.File(file, "a") as store:
+            store.create_group("/".join(["g"] * 300))
+    else:
+        data = bytearray(file.read_bytes())
+        start = {"superblock": 8, "heap": data.index(b"HEAP")}[kind]
+        data[start : start + 40] = bytes(40)
+        file.write_bytes(data)
+    message = (
+        "1 have no place \\(g\\)" if kind == "group" else "cannot be read as HDF5: it is trunc"
+    )
+    with pytest.raises(ValueError, match=message) as error:
+        model_folder.read_model(unsealed)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.95])
+def test_truncated_weights_are_said_to_be_so(unsealed, share):
+    data = (unsealed / "weights.h5").read_bytes()
+    (unsealed / "weights.h5").write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match=r"weights\.h5 cannot be read as HDF5: it is truncated"):
+        model_folder.read_model(unsealed)
+
+
+def test_weights_of_another_network_are_refused(unsealed):
+    model_folder.write_weights(unsealed / "weights.h5", named_weights(network()))
     with pytest.raises(
         ValueError, match=r"weights\.h5 does not belong to this network: \d+ weights are missing"
     ):
-        model_folder.read_model(written)
+        model_folder.read_model(unsealed)
 
 
-def test_weights_of_another_width_are_refused(written):
-    model = GVTNet(filters=4, depth=2, encoder_blocks=0, decoder_blocks=0)
-    model.build((None, None, None, None, 1))
-    model_folder.write_weights(written / "weights.h5", named_weights(model))
+def test_weights_of_another_width_are_refused(unsealed):
+    model_folder.write_weights(unsealed / "weights.h5", named_weights(small(filters=4)))
     with pytest.raises(
         ValueError,
         match=r"weights\.h5: .* has shape \(.*\) and type float32, but the network needs",
     ):
-        model_folder.read_model(written)
+        model_folder.read_model(unsealed)
 
 
-def test_weights_that_are_no_numbers_are_refused(written):
-    name, variable = next(iter(named_weights(model_folder.read_model(written)[0]).items()))
-    with h5py.File(written / "weights.h5", "a") as store:
+def test_weights_that_are_no_numbers_are_refused(unsealed):
+    name, variable = next(iter(named_weights(model_folder.read_model(unsealed)[0]).items()))
+    with h5py.File(unsealed / "weights.h5", "a") as store:
         del store[name]
         store[name] = np.full(variable.shape, b"run me")
     with pytest.raises(ValueError, match=f"{name} has shape .* and type .S6, but the network"):
-        model_folder.read_model(written)
+        model_folder.read_model(unsealed)
 
 
 @pytest.mark.parametrize("kind", ["external", "virtual", "link"])
-def test_weights_that_point_elsewhere_are_refused(written, kind):
-    name, variable = next(iter(named_weights(model_folder.read_model(written)[0]).items()))
-    shape, outside = tuple(variable.shape), written.parent / "outside"
+def test_weights_that_point_elsewhere_are_refused(unsealed, kind):
+    name, variable = next(iter(named_weights(model_folder.read_model(unsealed)[0]).items()))
+    shape, outside = tuple(variable.shape), unsealed.parent / "outside"
     np.zeros(shape, np.float32).tofile(outside)
-    with h5py.File(written.parent / "other.h5", "w") as other:
+    with h5py.File(unsealed.parent / "other.h5", "w") as other:
         other["w"] = np.zeros(shape, np.float32)
-    with h5py.File(written / "weights.h5", "a") as store:
+    with h5py.File(unsealed / "weights.h5", "a") as store:
         del store[name]
         if kind == "external":
             store.create_dataset(name, shape, np.float32, external=[(str(outside), 0, 4000)])
         elif kind == "virtual":
             layout = h5py.VirtualLayout(shape, np.float32)
-            layout[...] = h5py.VirtualSource(str(written.parent / "other.h5"), "w", shape)
+            layout[...] = h5py.VirtualSource(str(unsealed.parent / "other.h5"), "w", shape)
             store.create_virtual_dataset(name, layout)
         else:
-            store[name] = h5py.ExternalLink(str(written.parent / "other.h5"), "w")
+            store[name] = h5py.ExternalLink(str(unsealed.parent / "other.h5"), "w")
     message = "1 weights are missing" if kind == "link" else f"{name} points into another file"
     with pytest.raises(ValueError, match=message):
-        model_folder.read_model(written)
+        model_folder.read_model(unsealed)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +359,9 @@ def test_weights_that_point_elsewhere_are_refused(written, kind):
         ("\xff", r"model\.json is not JSON"),
         ("[]", r"model\.json must hold a JSON object\. Received: list"),
         (f'"{" " * 2**20}"', r"model\.json is larger than 1048576 bytes"),
+        ("[" * 200_000, r"model\.json is not JSON: .* inside each other, more than 32 deep"),
+        ('{"a":' * 20_000, r"model\.json is not JSON: .* inside each other, more than 32 deep"),
+        ('{"a":' * 33 + "1" + "}" * 33, r"model\.json is not JSON: .* more than 32 deep"),
     ],
 )
 def test_a_description_that_is_none_is_refused(written, text, message):
@@ -282,6 +378,26 @@ def test_a_description_that_is_none_is_refused(written, text, message):
         ({"class": "GTVNet"}, r"model\.json does not describe .*Did you mean 'GVTNet'\?"),
         ({"class": "os.system"}, "`class` cannot be 'os.system'"),
         ({"arguments": {"depth": 1}}, "does not describe a network: `depth` must be at least 2"),
+        (
+            {"arguments": {"depth": 3000}},
+            "a network: `arguments` asks for 9001 levels and blocks of layers: at most 128 are",
+        ),
+        ({"arguments": {"bottom": ["gvto"] * 300}}, "`arguments` asks for 312 levels and blocks"),
+        ({"arguments": {"filters": "8"}}, "`arguments.filters` must be a whole number. Received"),
+        ({"arguments": {"bottom": {}}}, "`arguments.bottom` must be text or a list of texts. Rec"),
+        ({"arguments": {"chunk": "x"}}, "`arguments.chunk` must be a whole number or null. Rece"),
+        ({"arguments": 3}, "`arguments` must be a mapping. Received: 3."),
+        ({"class": [1]}, r"`class` cannot be \[1\]"),
+        ({"channels": True}, "`channels` must be a whole number. Received: True."),
+        ({"channels": 0}, "`channels` must be at least 1. Received: channels=0."),
+        ({"sha256": "0"}, "`sha256` must be a list of texts. Received: '0'."),
+        ({"axes": 3}, "`axes` must be text. Received: 3."),
+        ({"input_channels": [1]}, r"`input_channels` must be a list of texts. Received: \[1\]."),
+        ({"voxel_size": [1]}, r"`voxel_size` must be a mapping. Received: \[1\]."),
+        (
+            {"target_normalizer": {"kind": "fixed", "offset": [float("nan")], "gain": [1]}},
+            r"`target_normalizer.offset` must be a list of numbers or a number. Received: \[nan\].",
+        ),
         ({"arguments": {"filtres": 4}}, "does not describe a network: .*filtres"),
         ({"arguments": []}, "does not describe a network"),
         ({"channels": "many"}, "does not describe a network"),
@@ -294,8 +410,10 @@ def test_a_description_that_is_none_is_refused(written, text, message):
 )
 def test_a_description_of_no_network_is_refused(written, changes, message):
     change(written, **changes)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         model_folder.read_model(written)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
 
 
 def test_a_description_that_lacks_something_says_what(written):

@@ -4,16 +4,18 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from gvtnets_tf.checks import import_optional
+from gvtnets_tf.checks import import_optional, read_value
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray
 from gvtnets_tf.images.limits import check_memory, report_gaps
 from gvtnets_tf.images.metadata import KEY, convert_step, name_file_in_errors, restore_image
 
+MAPPING = Mapping[str, Any]
 CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}  # 4 MiB of uint16
 LEVELS = 5  # at most
 SMALLEST = 128  # voxels along Y and X of the last level
@@ -45,14 +47,8 @@ def read(path: Path, axes: str | None = None, strict: bool = False) -> Image:
 def read_record(path: Path) -> dict:
     """Read the record of an OME-Zarr image, with its `"colors"`; see `metadata.describe_image`."""
     node = _open(path)
-    channels = _ome_attributes(node).get("omero", {}).get("channels", [])
-    names = [channel.get("label") or "" for channel in channels]
-    colors = [channel.get("color") for channel in channels]
-    return {
-        "metadata": dict(node.attrs.get(KEY, {})),
-        "channel_names": names if any(names) else [],
-        "colors": [f"#{c.lower()}" for c in colors] if all(colors) else [],
-    }
+    with name_file_in_errors(path, "OME-Zarr"):
+        return _parse_record(node)
 
 
 def write(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ()) -> None:
@@ -83,11 +79,27 @@ def _open(path):
 
 def _ome_attributes(node):
     # Version 0.5 has them under "ome", 0.4 among all others.
-    return node.attrs.get("ome", dict(node.attrs))
+    return read_value(MAPPING, node.attrs.get("ome", dict(node.attrs)), "ome")
+
+
+def _parse_record(node):
+    omero = read_value(MAPPING, _ome_attributes(node).get("omero", {}), "omero")
+    channels = read_value(tuple[MAPPING, ...], omero.get("channels", ()), "omero.channels")
+    names, colors = (
+        read_value(tuple[str | None, ...], [c.get(key) for c in channels], f"omero.channels.{key}")
+        for key in ("label", "color")
+    )
+    return {
+        "metadata": dict(read_value(MAPPING, node.attrs.get(KEY, {}), KEY)),
+        "channel_names": [name or "" for name in names] if any(names) else [],
+        "colors": [f"#{c.lower()}" for c in colors] if all(colors) else [],
+    }
 
 
 def _read_image(path, group, axes, strict):
-    multiscales = _ome_attributes(group).get("multiscales")
+    with name_file_in_errors(path, "OME-Zarr"):
+        multiscales = _ome_attributes(group).get("multiscales")
+        multiscales = read_value(tuple[MAPPING, ...] | None, multiscales, "multiscales")
     if not multiscales:
         members = ", ".join(sorted(name for name, _ in group.members())) or "nothing"
         raise ValueError(
@@ -98,10 +110,10 @@ def _read_image(path, group, axes, strict):
     with name_file_in_errors(path, "OME-Zarr"):
         first = scales["datasets"][0]
         array = group[first["path"]]
-        names = [axis["name"] for axis in scales["axes"]]
+        names = read_value(tuple[str, ...], [axis["name"] for axis in scales["axes"]], "axes.name")
         units = [axis.get("unit") for axis in scales["axes"]]
         factors = _scale(scales, len(names)) * _scale(first, len(names))
-        record = read_record(path)
+        record = _parse_record(group)
     letters = axes or "".join(names).upper()
     record["voxel_size"] = {k: convert_step(k, f, u) for k, f, u in zip(letters, factors, units)}
     return restore_image(path, _pixels(path, array, strict), letters, record)

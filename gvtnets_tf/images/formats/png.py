@@ -18,8 +18,8 @@ DTYPES = ("uint8", "uint16")
 
 def read(path: Path, axes: str | None = None) -> Image:
     """Read a gray plane, or a color image whose axes are given; see `readers.read`."""
-    file = _open(path)
-    record, mode = parse_record(file.info.get(KEY)), "RGB" if file.mode == "P" else file.mode
+    file, record = _open(path), read_record(path)
+    mode = "RGB" if file.mode == "P" else file.mode
     if axes is not None:
         record["axes"] = axes
     elif file.mode in COLORS:
@@ -39,7 +39,9 @@ def read(path: Path, axes: str | None = None) -> Image:
 
 def read_record(path: Path) -> dict:
     """Read the record of a PNG file; see `metadata.describe_image`."""
-    return parse_record(_open(path).info.get(KEY))
+    note = _open(path).info.get(KEY)
+    with name_file_in_errors(path, "PNG"):
+        return parse_record(note)
 
 
 def write(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ()) -> None:

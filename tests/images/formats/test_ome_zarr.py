@@ -154,3 +154,49 @@ def test_an_array_without_an_end_is_opened_at_once_and_never_read_whole(tmp_path
         match=r"b\.zarr does not fit the memory: it takes \d+\.\d TiB when it is read, and",
     ):
         read(tmp_path / "b.zarr", "ZYX")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"multiscales": 3}, r"`multiscales` must be a list of a mapping or null\. Received: 3"),
+        (
+            {"multiscales": [3]},
+            r"`multiscales` must be a list of a mapping or null\. Received: \[3",
+        ),
+        ({"multiscales": [{}]}, "'datasets'"),
+        ({"omero": [1]}, r"`omero` must be a mapping\. Received: \[1\]\."),
+        (
+            {"omero": {"channels": 3}},
+            r"`omero\.channels` must be a list of a mapping\. Received: 3",
+        ),
+        ({"omero": {"channels": [3]}}, r"`omero\.channels` must be a list of a mapping\. Received"),
+        (
+            {"omero": {"channels": [{"label": 3}]}},
+            r"`omero\.channels\.label` must be a list of texts or null\. Received: \[3\]\.",
+        ),
+        (
+            {"omero": {"channels": [{"color": 3}]}},
+            r"`omero\.channels\.color` must be a list of texts or null\. Received: \[3\]\.",
+        ),
+        ({"gvtnets": 3}, r"`gvtnets` must be a mapping\. Received: 3\."),
+    ],
+)
+def test_attributes_of_another_type_are_named_in_one_line(tmp_path, changes, message):
+    path = zarr_04(tmp_path / "a.zarr", counts(3, 8, 9), "zyx", [1, 1, 1])
+    attributes = json.loads((path / ".zattrs").read_text())
+    (path / ".zattrs").write_text(json.dumps(attributes | changes))
+    message = rf"a\.zarr cannot be read as OME-Zarr; is it whole\? Reason: {message}"
+    with pytest.raises(ValueError, match=message) as error:
+        read(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [3, None, ["z"]])
+def test_an_axis_without_a_name_is_refused(tmp_path, name):
+    path = zarr_04(tmp_path / "a.zarr", counts(3, 8, 9), "zyx", [1, 1, 1])
+    attributes = json.loads((path / ".zattrs").read_text())
+    attributes["multiscales"][0]["axes"][0]["name"] = name
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    with pytest.raises(ValueError, match=r"Reason: `axes\.name` must be a list of texts\. Receiv"):
+        read(path)
