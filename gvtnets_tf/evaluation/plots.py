@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import MARK, atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images.axes import check_axes, rearrange
@@ -258,4 +258,5 @@ def label_row(place, name, fontsize):
 def save_figure(figure, path, force):
     """Write a figure, whole or not at all."""
     with atomic_write(path, force) as temporary:
-        figure.savefig(temporary, bbox_inches="tight")
+        field = "Software" if temporary.suffix.lower() == ".png" else "Creator"
+        figure.savefig(temporary, bbox_inches="tight", metadata={field: MARK})

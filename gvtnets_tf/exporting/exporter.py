@@ -8,6 +8,7 @@ the network alone; `metadata.json` or `bioimageio.yaml` beside it describes its 
 import json
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 
 from gvtnets_tf import __version__
-from gvtnets_tf.atomic_files import atomic_write, check_writable
+from gvtnets_tf.atomic_files import MARK, atomic_write, check_writable
 from gvtnets_tf.checks import check_choice, import_optional
 from gvtnets_tf.exporting import bioimageio, litert, onnx, saved_model, tf_graph
 from gvtnets_tf.exporting.saved_model import INPUT, NORMALIZED, RAW
@@ -84,6 +85,8 @@ def export(
             (folder / METADATA).write_text(text, encoding="utf-8")
         if folder != beside:
             shutil.make_archive(str(beside.with_suffix("")), "zip", folder)
+            with zipfile.ZipFile(beside, "a") as archive:
+                archive.comment = MARK.encode()
     return out
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import MARK, atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images.formats import ome_zarr, png, tiff
 from gvtnets_tf.images.image import Image
@@ -149,7 +149,9 @@ def _write_npy(path, image, record, colors):
         f"{image.name}: .npy holds pixels only; not kept: {', '.join(['axes', *lost])} "
         f"(axes are {image.axes})."
     )
-    np.save(path, image.array[...], allow_pickle=False)
+    with path.open("wb") as file:
+        np.save(file, image.array[...], allow_pickle=False)
+        file.write(MARK.encode())  # behind the pixels, where readers of NumPy's format stop
 
 
 FORMAT_DTYPES = {".ome.tif": tiff.OME_DTYPES, ".ome.tiff": tiff.OME_DTYPES, ".png": png.DTYPES}

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gvtnets_tf.atomic_files import atomic_write, write_csv
+from gvtnets_tf.atomic_files import atomic_rewrite, write_csv
 from gvtnets_tf.images.display import contrast_limits
 from gvtnets_tf.zoo import model_folder
 
@@ -63,7 +63,7 @@ class Backup(keras.callbacks.Callback):
         model_folder.write_weights(new, collect_state(self.model))
         progress = {"epoch": epoch + 1, "best": self.keep.best, "seed": self.seed}
         # From here on the new state counts: a kill finds the one or the other, whole.
-        with atomic_write(place / PROGRESS, force=True) as beside:
+        with atomic_rewrite(place / PROGRESS) as beside:
             beside.write_text(json.dumps({**progress, "history": self.rows}))
         for old in {*place.iterdir()} - {new, place / PROGRESS}:  # also what a kill left
             old.unlink()

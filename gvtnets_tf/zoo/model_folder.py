@@ -14,7 +14,7 @@ import h5py
 import keras
 import numpy as np
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import atomic_rewrite, atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.layers.base import arguments
 from gvtnets_tf.models.base import named_weights
@@ -66,7 +66,7 @@ def save_model(folder: str | Path, model: keras.Model, card: Card) -> None:
     }
     folder = Path(folder)
     write_weights(folder / WEIGHTS, named_weights(model))
-    with atomic_write(folder / MODEL, force=True) as file:
+    with atomic_rewrite(folder / MODEL) as file:
         file.write_text(json.dumps(description, indent=2) + "\n")
 
 
@@ -132,7 +132,7 @@ def _check_size(file, model_class, config, channels):
 
 def write_weights(file: str | Path, named: Mapping) -> None:
     """Write variables by name into a flat HDF5 file, whole or not at all."""
-    with atomic_write(file, force=True) as beside, h5py.File(beside, "w") as store:
+    with atomic_rewrite(file) as beside, h5py.File(beside, "w") as store:
         for name, variable in named.items():
             store[name] = np.asarray(variable)
 
