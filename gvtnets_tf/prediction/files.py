@@ -26,7 +26,7 @@ LISTED, LONGEST = 10, 200  # inputs in a summary, and characters of each reason
 logger = logging.getLogger("gvtnets_tf")
 
 
-class Failures(ValueError):
+class Failures(ValueError):  # noqa: N818
     """Inputs that could not be predicted, in a run that has predicted all others.
 
     Attributes:

@@ -95,7 +95,7 @@ class Predictor(TiledNetwork):
 
         Raises:
             ValueError: for an option that does not fit, axes or channels that the network does
-                not read, NaN, a constant image, or an image that does not fit the memory in any tile.
+                not read, NaN, a constant image, or one of which no tile fits the memory.
 
         Reference:
             Order of the steps, padding and average as in Wang, Xie & Ji (2021).
