@@ -125,6 +125,13 @@ def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
     assert kept["loss"] == "mae"  # from the preset
     cli.main([*line.split(), "--out", "model", "--seed", "3", "--resume"])
     assert capfd.readouterr().out == "model\nmodel\n"
+    # The recipe that the run holds is enough, and so is the number of steps it shall have.
+    cli.main(["train", "--out", "model", "--resume", "--steps", "2"])
+    assert capfd.readouterr().out == "model\n"
+    assert yaml.safe_load((here / "model" / "recipe.yaml").read_text()) == kept | {"steps": 2}
+    assert len((here / "model" / "history.csv").read_text().splitlines()) == 3
+    line = "train r.yaml --out model --force --initial-weights model"
+    assert "model is an input of this run, or holds one (model)" in refuse(capfd, line)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 Every function writes one file, `path`, whose suffix chooses the format (`.png`, `.pdf`,
 `.svg`), and leaves matplotlib's global state and its current backend alone. A file that is
-there raises `FileExistsError`, or is replaced with `force=True`.
+there raises `FileExistsError`, or is replaced with `force=True` if this package wrote it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import atomic_write, check_writable
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.evaluation.comparisons import Comparisons
 from gvtnets_tf.evaluation.report import Report, summarize_channels
@@ -43,7 +43,8 @@ def evaluate(
         inputs: like `predictions` or `targets`, the inputs of the network; only shown.
         staining: bool, or mapping of arguments of `virtual_staining.scores.score_pixels`.
             If not `False`, the pixels of each label over all images are scored as well.
-        force: bool. If `True`, an existing `out` is replaced; else it is a `FileExistsError`.
+        force: bool. If `True`, an `out` of this package is replaced; else an existing one is a
+            `FileExistsError`.
 
     Raises:
         ValueError: naming the image, if files have no partner, shapes differ, values are NaN
@@ -61,6 +62,10 @@ def evaluate(
         targets, predictions, baseline, inputs, axes, target_channels, regions
     )
     rows, pixel_scores = [], None
+    if out is not None:
+        specs = (predictions, targets, baseline, inputs)
+        paths = [e for s in specs for e in (s if isinstance(s, list | tuple) else [s])]
+        check_writable(out, force, [path for path in paths if isinstance(path, str | Path)])
     with contextlib.nullcontext() if out is None else atomic_write(out, force) as folder:
         if folder:
             folder.mkdir()

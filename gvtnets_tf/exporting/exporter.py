@@ -43,7 +43,7 @@ def export(
             `"bioimageio"`. Batch and spatial sizes stay free in all of them.
         quantize: of `"litert"`: `None`, `"float16"` for weights of half the size, or
             `"int8"` for about a quarter (networks of planes only).
-        force: bool. Whether an existing `out` is replaced.
+        force: bool. Whether an existing `out` of this package is replaced.
         warm_up: of `"savedmodel"`: sequence of spatial shapes in voxels. The server answers
             a request of each before it says that it is ready.
         authors: of `"bioimageio"`: sequence of str. Names of the authors.
@@ -66,7 +66,7 @@ def export(
         ValueError: `quantize` cannot be 'int4'. Did you mean 'int8'?
     """
     format = _check_format(format, quantize, warm_up, authors)
-    out = check_writable(out, force)
+    out = check_writable(out, force, [] if isinstance(model, Predictor) else [model])
     predictor = model if isinstance(model, Predictor) else load(model)
     _check_network(predictor, format, quantize)
     saved_model.check_shapes(warm_up, predictor.card.axes)

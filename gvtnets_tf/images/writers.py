@@ -76,7 +76,7 @@ def write(
             the clipped fraction. `None` is the dtype of the image.
         metadata: mapping for JSON; `readers.read_metadata` returns it.
         colors: sequence of `"#rrggbb"`, one per channel, for display.
-        force: bool. Replace an existing `path`.
+        force: bool. Replace an existing `path` that this package wrote.
 
     Raises:
         ValueError: if the suffix is unknown, or if the format cannot hold the image.

@@ -1,5 +1,6 @@
 """Callbacks of a training run: stop, keep the best weights, back up, show images."""
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -27,6 +28,32 @@ class StopOnNaN(keras.callbacks.Callback):
                 f"{rate:g}: lower `learning_rate`, or look for extreme values in the images with "
                 f"`gvtnets check-pairs`. Weights of earlier epochs are kept."
             )
+
+
+class Begin(keras.callbacks.Callback):
+    """Call a function at the end of the first step: that the run can work is proved by then."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.function:
+            self.function()
+        self.function = None
+
+
+class Logs(keras.callbacks.TensorBoard):
+    """Write logs for TensorBoard, of which nothing is there before the first step is done."""
+
+    def on_train_begin(self, logs=None):
+        self.begun = False
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.begun:
+            super().on_train_begin()
+        self.begun = True
+        super().on_train_batch_end(batch, logs)
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -96,7 +123,11 @@ class Images(keras.callbacks.Callback):
 
     def __init__(self, log_dir, batch):
         super().__init__()
-        self.batch, self.writer = batch, tf.summary.create_file_writer(str(log_dir))
+        self.batch, self.log_dir = batch, log_dir
+
+    @functools.cached_property
+    def writer(self):
+        return tf.summary.create_file_writer(str(self.log_dir))
 
     def on_epoch_end(self, epoch, logs=None):
         x, y = self.batch

@@ -33,7 +33,7 @@ def convert_tf1(
 
     Args:
         prefix: path of the checkpoint without `.index` and `.data-...`.
-        out: folder to make; one that exists is replaced if `force`.
+        out: folder to make; one of this package that exists is replaced if `force`.
         preset: `"label_free"`, `"denoising"` or `"projection"`.
         normalize: `"none"`, `"zscore"` or `"percentile"`, of the input; by default as
             published, as is `denormalize` always.
@@ -51,7 +51,7 @@ def convert_tf1(
         FileNotFoundError: There is no model.ckpt-pretrained.index: a checkpoint is ...
     """
     check_choice("preset", preset, ("label_free", "denoising", "projection"))
-    check_writable(out, force)
+    check_writable(out, force, [prefix])
     prefix, data = _find_checkpoint(prefix)
     model = PRESETS[preset].build()
     model.build((None,) * (model.rank + 1) + (1,))
@@ -93,7 +93,7 @@ def convert_fnet(
             ...
         FileNotFoundError: There is no file state.npz.
     """
-    check_writable(out, force)
+    check_writable(out, force, [file])
     file = Path(file)
     state = {n: a for n, a in read_state(file).items() if not n.endswith("num_batches_tracked")}
     model = _build_fnet(file, state)

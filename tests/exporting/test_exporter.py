@@ -14,6 +14,7 @@ from common_checks import set_weights
 
 from gvtnets_tf import export
 from gvtnets_tf.cli import main as cli
+from gvtnets_tf.atomic_files import is_own
 from gvtnets_tf.exporting.tf_graph import remove_chunks
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
@@ -435,6 +436,15 @@ def test_a_name_with_the_suffix_zip_makes_a_zip(tmp_path):
     check(found["prediction"][0].numpy(), made(image, "YXC", whole=True), 1e-5)
     with pytest.raises(FileExistsError, match=r"model.zip exists and is not overwritten"):
         export(made, path)
+    assert is_own(path)
+    shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "model" / "1")
+    with pytest.raises(FileExistsError, match=r"other.zip was not written by gvtnets_tf"):
+        export(made, tmp_path / "other.zip", force=True)
+    (tmp_path / "model" / "model.json").touch()
+    with pytest.raises(
+        ValueError, match=r"model is an input of this run, or holds one \(.*model\)"
+    ):
+        export(tmp_path / "model", tmp_path / "model", force=True)
 
 
 def test_an_export_that_is_there_is_kept_unless_forced(tmp_path):

@@ -6,9 +6,11 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from microscope_files import COLORS, METADATA, NAMES, counts, stack
+from PIL import Image as Picture
 
 from gvtnets_tf import atomic_files
 from gvtnets_tf.images.image import Image
@@ -152,6 +154,25 @@ def test_nothing_is_overwritten_without_force(tmp_path, suffix):
     write(path, second, force=True)
     assert read(path).numpy().max() == 2
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".tif", ".zarr", ".png", ".npy"])
+def test_what_another_program_wrote_is_not_replaced(tmp_path, suffix):
+    pixels, path = np.full((4, 4), 1, "uint8"), tmp_path / f"a{suffix}"
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs [zarr]").save(path, pixels)
+    elif suffix == ".npy":
+        np.save(path, pixels)
+    elif suffix == ".png":
+        Picture.fromarray(pixels).save(path)
+    else:
+        tifffile.imwrite(path, pixels, metadata={"Info": "from gvtnets_tf/a.tif"})
+    image = Image(pixels + 1, "YX")
+    with pytest.raises(
+        FileExistsError, match=rf"a{suffix} was not written by gvtnets_tf, and --fo"
+    ):
+        write(path, image, force=True)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize(
