@@ -43,10 +43,10 @@ def evaluate(
         inputs: like `predictions` or `targets`, the inputs of the network; only shown.
         staining: bool, or mapping of arguments of `virtual_staining.scores.score_pixels`.
             If not `False`, the pixels of each label over all images are scored as well.
-        force: bool. If `True`, an `out` of this package is replaced; else an existing one is a
-            `FileExistsError`.
+        force: bool. If `True`, an `out` of this package is replaced.
 
     Raises:
+        FileExistsError: if `out` exists, and is not ours or not to be replaced.
         ValueError: naming the image, if files have no partner, shapes differ, values are NaN
             or infinite, or a target is constant or has no label at all.
 
@@ -62,10 +62,7 @@ def evaluate(
         targets, predictions, baseline, inputs, axes, target_channels, regions
     )
     rows, pixel_scores = [], None
-    if out is not None:
-        specs = (predictions, targets, baseline, inputs)
-        paths = [e for s in specs for e in (s if isinstance(s, list | tuple) else [s])]
-        check_writable(out, force, [path for path in paths if isinstance(path, str | Path)])
+    _check_out(out, force, predictions, targets, baseline, inputs)
     with contextlib.nullcontext() if out is None else atomic_write(out, force) as folder:
         if folder:
             folder.mkdir()
@@ -79,6 +76,12 @@ def evaluate(
         if folder:
             report.write(folder)
     return report
+
+
+def _check_out(out, force, *specs):
+    if out is not None:
+        entries = [e for s in specs for e in (s if isinstance(s, list | tuple) else [s])]
+        check_writable(out, force, [e for e in entries if isinstance(e, str | Path)])
 
 
 def _score(comparison):

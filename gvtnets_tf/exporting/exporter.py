@@ -84,10 +84,14 @@ def export(
             text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
             (folder / METADATA).write_text(text, encoding="utf-8")
         if folder != beside:
-            shutil.make_archive(str(beside.with_suffix("")), "zip", folder)
-            with zipfile.ZipFile(beside, "a") as archive:
-                archive.comment = MARK.encode()
+            _zip(folder, beside)
     return out
+
+
+def _zip(folder, path):
+    shutil.make_archive(str(path.with_suffix("")), "zip", folder)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = MARK.encode()
 
 
 def _check_format(format, quantize, warm_up, authors):

@@ -84,8 +84,8 @@ def predict(
         with the model's name in front where two would be the same.
 
     Raises:
-        FileNotFoundError, FileExistsError, ValueError: naming the file, model or option.
-        BlockingIOError: if another run writes these results.
+        FileNotFoundError, FileExistsError, BlockingIOError, ValueError: naming the file, the
+            model, the option, or the result that another run writes.
         Failures: at the end, if some of several inputs failed.
 
     Examples:
@@ -107,7 +107,11 @@ def predict(
             predictors = load_models(named, options.precision)
             run = _Run(predictors, options, gif_plane, colors, resume, force)
             failed = run.predict_all(missing, progress, strict or len(sources) == 1)
-    pairs = [(str(source), one) for source, one in zip(sources, outputs)]
+    return _list_written(sources, outputs, failed)
+
+
+def _list_written(sources, outputs, failed):
+    pairs = zip(map(str, sources), outputs)
     written = [path for name, one in pairs if name not in failed for path in one.paths]
     if failed:
         raise Failures(failed, len(sources), written)

@@ -13,8 +13,8 @@ import tensorflow as tf
 from common_checks import set_weights
 
 from gvtnets_tf import export
-from gvtnets_tf.cli import main as cli
 from gvtnets_tf.atomic_files import is_own
+from gvtnets_tf.cli import main as cli
 from gvtnets_tf.exporting.tf_graph import remove_chunks
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
