@@ -43,10 +43,9 @@ def evaluate(
         inputs: like `predictions` or `targets`, the inputs of the network; only shown.
         staining: bool, or mapping of arguments of `virtual_staining.scores.score_pixels`.
             If not `False`, the pixels of each label over all images are scored as well.
-        force: bool. If `True`, an `out` of this package is replaced.
+        force: bool. If `True`, an `out` of this package is replaced; else `FileExistsError`.
 
     Raises:
-        FileExistsError: if `out` exists, and is not ours or not to be replaced.
         ValueError: naming the image, if files have no partner, shapes differ, values are NaN
             or infinite, or a target is constant or has no label at all.
 
@@ -62,8 +61,7 @@ def evaluate(
         targets, predictions, baseline, inputs, axes, target_channels, regions
     )
     rows, pixel_scores = [], None
-    _check_out(out, force, predictions, targets, baseline, inputs)
-    with contextlib.nullcontext() if out is None else atomic_write(out, force) as folder:
+    with _open_out(out, force, predictions, targets, baseline, inputs) as folder:
         if folder:
             folder.mkdir()
         for comparison in tqdm(comparisons, desc="evaluate", disable=None):
@@ -78,10 +76,13 @@ def evaluate(
     return report
 
 
-def _check_out(out, force, *specs):
-    if out is not None:
-        entries = [e for s in specs for e in (s if isinstance(s, list | tuple) else [s])]
-        check_writable(out, force, [e for e in entries if isinstance(e, str | Path)])
+def _open_out(out, force, *specs):
+    """Return the context of a folder to write, which is none of the files that are read."""
+    if out is None:
+        return contextlib.nullcontext()
+    entries = [e for s in specs for e in (s if isinstance(s, list | tuple) else [s])]
+    check_writable(out, force, [e for e in entries if isinstance(e, str | Path)])
+    return atomic_write(out, force)
 
 
 def _score(comparison):

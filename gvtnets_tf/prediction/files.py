@@ -84,8 +84,7 @@ def predict(
         with the model's name in front where two would be the same.
 
     Raises:
-        FileNotFoundError, FileExistsError, BlockingIOError, ValueError: naming the file, the
-            model, the option, or the result that another run writes.
+        OSError, ValueError: naming the file, model or option, or the output of another run.
         Failures: at the end, if some of several inputs failed.
 
     Examples:
@@ -96,9 +95,8 @@ def predict(
         'out.tif'
     """
     options, named = collect_options(options, fields), name_models(models)
-    several = len(named) > 1
+    several, sources = len(named) > 1, find(inputs)
     _check_count(several, options, colors)
-    sources = find(inputs)
     outputs = plan_outputs(sources, Path(out), several, options.uncertainty, gif)
     missing = list_missing(sources, outputs, options.dtype, resume=resume, force=force)
     failed = {}

@@ -222,7 +222,7 @@ def test_the_folder_holds_table_summary_and_figures(tmp_path):
     report = evaluate(
         noisy(targets, 30), targets, out, baseline=noisy(targets, 90), inputs=noisy(targets, 200)
     )
-    names = ["box.png", "cell_0.png", "cell_1.png", "metrics.csv", "summary.json"]
+    names = [".gvtnets", "box.png", "cell_0.png", "cell_1.png", "metrics.csv", "summary.json"]
     assert sorted(path.name for path in out.iterdir()) == names
     for row, stored in zip(report.rows, read_table(out), strict=True):
         assert stored["name"] == row["name"]

@@ -226,13 +226,15 @@ def test_a_process_killed_while_it_writes_leaves_nothing_under_the_name(tmp_path
     path = tmp_path / f"a{suffix}"
     process = subprocess.Popen([sys.executable, "-c", WRITE, str(path)])
     try:
-        while process.poll() is None and not any(tmp_path.iterdir()):
+        while process.poll() is None and not (tmp_path / f".new.{path.name}").exists():
             time.sleep(0.001)
     finally:
         process.kill()  # SIGKILL, after which nothing of the process runs
         status = process.wait()
     assert status == -signal.SIGKILL
     assert not path.exists()
-    assert [p.name.endswith(path.name) and p.name[0] == "." for p in tmp_path.iterdir()] == [True]
+    hidden = {f".lock.{path.name}", f".new.{path.name}"}
+    assert {p.name for p in tmp_path.iterdir()} == hidden
     write(path, Image(np.ones((2, 8, 9), np.uint16), "ZYX"))
     assert read(path).shape == (2, 8, 9)
+    assert list(tmp_path.iterdir()) == [path]
