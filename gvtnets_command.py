@@ -6,7 +6,8 @@ import signal
 
 def leave(number, frame):
     """End the process in one line, as long as nothing but imports has happened."""
-    os.write(2, b"gvtnets: interrupted\n")
+    text = "terminated" if number == signal.SIGTERM else "interrupted"
+    os.write(2, f"gvtnets: {text}\n".encode())
     os._exit(128 + number)
 
 

@@ -92,7 +92,7 @@ def lock(path: str | Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path, thread = Path(path), threading.get_ident()
-    key, file = (thread, path.absolute()), path.with_name(f".lock.{path.name}")
+    key, file = (thread, path.absolute()), _beside(path, "lock")
     if key in _held:  # by a function that called this one
         yield
         return
@@ -111,6 +111,7 @@ def lock(path: str | Path) -> Iterator[None]:
     _held.add(key)
     try:
         _recover(path)
+        remove(_beside(path, "new"))
         yield
     finally:
         _held.discard(key)
@@ -141,14 +142,14 @@ def atomic_rewrite(path: str | Path) -> Iterator[Path]:
     """As `atomic_write`, for a file inside an output of ours, which is replaced without asking."""
     path = Path(path)
     # Under a name that does not change: what a killed run has left there is removed.
-    beside = path.with_name(f".new.{path.name}")
+    beside = _beside(path, "new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(beside)
         yield beside
         # A rename replaces a file by a file, and nothing else.
         if os.path.lexists(path) and (_is_folder(path) or _is_folder(beside)):
-            os.replace(path, _aside(path))
+            os.replace(path, _beside(path, "old"))
         os.replace(beside, path)
     except OSError as error:
         raise describe_failed_write(path, error) from error
@@ -157,16 +158,16 @@ def atomic_rewrite(path: str | Path) -> Iterator[Path]:
         remove(beside)
 
 
-def _aside(path):
-    return path.with_name(f".old.{path.name}")
+def _beside(path, kind):
+    return path.with_name(f".{kind}.{path.name}")
 
 
 def _recover(path):
     """Remove the folder that was set aside for a new one, or put it back if none came."""
     if os.path.lexists(path):
-        remove(_aside(path))
-    elif os.path.lexists(_aside(path)):
-        os.replace(_aside(path), path)
+        remove(_beside(path, "old"))
+    elif os.path.lexists(_beside(path, "old")):
+        os.replace(_beside(path, "old"), path)
 
 
 def describe_failed_write(path: str | Path, error: OSError) -> OSError:
