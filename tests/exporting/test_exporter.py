@@ -341,7 +341,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
     made = predictor("probabilistic")
     made.card = made.card.changed(voxel_size={"Z": 0.5, "Y": 0.1, "X": 0.1}, license="CC0-1.0")
     path = export(made, tmp_path / "model")
-    assert sorted(p.name for p in path.iterdir()) == ["1", "metadata.json"]
+    assert sorted(p.name for p in path.iterdir()) == [".gvtnets", "1", "metadata.json"]
     about = json.loads((path / "metadata.json").read_text())
     assert about["input"] == {
         "name": "image", "dtype": "float32", "axes": "NZYXC", "channels": 1, "channel_names": [],
@@ -352,7 +352,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
     assert Normalizer.parse(about["normalize"]["input"]) == made.card.input_normalizer
     assert (about["denormalize"], about["license"]) == ("input", "CC0-1.0")
     path = export(made, tmp_path / "lite", "litert", "float16")
-    assert sorted(p.name for p in path.iterdir()) == ["metadata.json", "model.tflite"]
+    assert sorted(p.name for p in path.iterdir()) == [".gvtnets", "metadata.json", "model.tflite"]
     about = json.loads((path / "metadata.json").read_text())
     assert (about["normalization_in_graph"], about["quantize"]) == (False, "float16")
 
