@@ -22,6 +22,7 @@ from gvtnets_tf.prediction.results import merge_structures
 
 # Of a disk that takes no other result either; Windows has not all of them.
 FULL = {getattr(errno, name, errno.ENOSPC) for name in ("ENOSPC", "EDQUOT", "EROFS")}
+INPUT_ERRORS = (ValueError, OSError, MemoryError, RecursionError, ModuleNotFoundError)
 LISTED, LONGEST = 10, 200  # inputs in a summary, and characters of each reason
 logger = logging.getLogger("gvtnets_tf")
 
@@ -134,7 +135,7 @@ class _Run:
             try:
                 with lock(outputs.result):
                     self.predict(source, outputs, progress and not many)
-            except (ValueError, OSError, MemoryError) as error:
+            except INPUT_ERRORS as error:
                 if strict or getattr(error, "errno", None) in FULL:
                     raise
                 logger.error(f"left out: {_explain(str(source), error)}")

@@ -448,7 +448,12 @@ def test_a_summary_is_short_whatever_failed(tmp_path):
     assert len(text) < 2500
 
 
-def test_memory_that_ends_does_not_end_a_batch_and_a_full_disk_does(tmp_path, pixels, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RecursionError("deep"), ModuleNotFoundError("pip install it")]
+)
+def test_memory_that_ends_does_not_end_a_batch_and_a_full_disk_does(
+    tmp_path, pixels, monkeypatch, error
+):
     for name in "abc":
         put(tmp_path / "in" / f"{name}.tif", pixels)
     calls = []
@@ -456,11 +461,12 @@ def test_memory_that_ends_does_not_end_a_batch_and_a_full_disk_does(tmp_path, pi
     def network(x):
         calls.append(x.shape)
         if len(calls) == 1:
-            raise MemoryError
+            raise error
         return x
 
     model = Predictor(network, Card(input_normalizer=Normalizer("none"), denormalize="none"))
-    with pytest.raises(Failures, match=r"1 of 3 inputs failed.*a\.tif: MemoryError\. "):
+    text = str(error) or "MemoryError"
+    with pytest.raises(Failures, match=rf"1 of 3 inputs failed.*a\.tif: {text}\. "):
         predict(tmp_path / "in", model, tmp_path / "out", progress=False)
     full = OSError(errno.ENOSPC, "No space left on device")
 
