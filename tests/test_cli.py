@@ -184,6 +184,15 @@ def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
         ("check-pairs --inputs in --targets none", "no file matches none"),
         ("check-pairs --inputs broken.tif --targets gt/0.tif", "Some pairs cannot be used"),
         ("demo --out there", "there exists and is not overwritten"),
+        ("demo --out gt --force", "gt was not written by gvtnets_tf, and --force"),
+        ("train r.yaml --out gt --force", "gt is an input of this run, or holds one (gt/*)"),
+        ("train r.yaml --out r.yaml --force", "r.yaml was not written by gvtnets_tf, and --force"),
+        ("train --out m --resume --steps 9", "There is no recipe at m/recipe.yaml"),
+        ("export MODEL --format litert --out r.yaml --force", "r.yaml was not written by gvtnets"),
+        ("predict in --model MODEL --out in --force", "in/0.tif is an input of this run, or holds"),
+        ("predict in gt/0.tif none.tif --model m --out o", "no file matches none.tif"),
+        ("predict in gt/0.tif --model m --out o", "one name, so their results would replace each"),
+        ("evaluate --predictions in --targets gt --out gt --force", "gt is an input of this run"),
     ],
 )
 def test_bad_input_is_one_line_and_status_two(here, capsys, line, message):
