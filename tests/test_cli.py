@@ -131,7 +131,7 @@ def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
     assert yaml.safe_load((here / "model" / "recipe.yaml").read_text()) == kept | {"steps": 2}
     assert len((here / "model" / "history.csv").read_text().splitlines()) == 3
     line = "train r.yaml --out model --force --initial-weights model"
-    assert "model is an input of this run, or holds one (model)" in refuse(capfd, line)
+    assert "model is an input of this run, or holds one (model/model.json)" in refuse(capfd, line)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def run(args):
     else:
         recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse(values | {"data": data})
     if args.initial_weights and not args.resume:
-        check_writable(args.out, args.force, [args.initial_weights])
+        folder = Path(args.initial_weights, "model.json")  # else it is a name of the zoo
+        check_writable(args.out, args.force, [folder] if folder.is_file() else [])
     weights = load(args.initial_weights).model if args.initial_weights else None
     options = {name: getattr(args, name) for name in OPTIONS}
     print(train(recipe, args.out, initial_weights=weights, **options))

@@ -66,7 +66,7 @@ def export(
         ValueError: `quantize` cannot be 'int4'. Did you mean 'int8'?
     """
     format = _check_format(format, quantize, warm_up, authors)
-    out = check_writable(out, force, [] if isinstance(model, Predictor) else [model])
+    out = _check_out(out, force, model)
     predictor = model if isinstance(model, Predictor) else load(model)
     _check_network(predictor, format, quantize)
     saved_model.check_shapes(warm_up, predictor.card.axes)
@@ -86,6 +86,11 @@ def export(
         if folder != beside:
             _zip(folder, beside)
     return out
+
+
+def _check_out(out, force, model):
+    is_folder = not isinstance(model, Predictor) and Path(model, "model.json").is_file()
+    return check_writable(out, force, [model] if is_folder else [])  # not a name of the zoo
 
 
 def _zip(folder, path):

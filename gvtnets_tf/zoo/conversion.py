@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import check_writable
+from gvtnets_tf.atomic_files import check_inputs_kept, check_writable
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.download import compute_digest
 from gvtnets_tf.images.normalization import Normalizer
@@ -51,8 +51,9 @@ def convert_tf1(
         FileNotFoundError: There is no model.ckpt-pretrained.index: a checkpoint is ...
     """
     check_choice("preset", preset, ("label_free", "denoising", "projection"))
-    check_writable(out, force, [prefix])
+    check_writable(out, force)
     prefix, data = _find_checkpoint(prefix)
+    check_inputs_kept([Path(out)], [data])
     model = PRESETS[preset].build()
     model.build((None,) * (model.rank + 1) + (1,))
     shapes, read = _read_checkpoint(prefix)
