@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.evaluation.plots import save_figure
 
 
 def read_rows(path):
@@ -26,7 +26,7 @@ def draw(table, x, y, names):
     """Return a figure: groups along x, in each a column of points per method."""
     groups = list(dict.fromkeys(row[x] for row in table))
     methods = list(dict.fromkeys(row["method"] for row in table))
-    figure = Figure(figsize=(2.5 + 1.2 * len(groups), 3.6), layout="constrained")
+    figure = Figure(figsize=(2.5 + 1.2 * len(groups), 3.6), dpi=130, layout="constrained")
     axes = figure.add_subplot()
     offsets = np.linspace(-0.25, 0.25, len(methods))
     for i, method in enumerate(methods):
@@ -45,8 +45,7 @@ def draw(table, x, y, names):
 
 def main(args):
     table = [row for path in args.tables for row in read_rows(path)]
-    with atomic_write(args.out, args.force) as out:
-        draw(table, args.x, args.y, args.names).savefig(out, dpi=130)
+    save_figure(draw(table, args.x, args.y, args.names), args.out, args.force)
     print(args.out)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import atomic_rewrite
 from gvtnets_tf.checks import check_choice
 
 LARGEST = 2**36  # bytes that are read of a file of unknown size
@@ -29,8 +29,8 @@ def fetch(
     SHA-1 of `blob SIZE`, a zero byte and the content. A file of unknown size may have `largest`
     bytes; the server may stay silent for `timeout` seconds.
 
-    Raises as `describe_failure` and `atomic_write`, and a `ValueError` for another scheme, or for a
-    file of another size or digest.
+    Raises as `describe_failure` and `atomic_rewrite`, and a `ValueError` for another scheme, or
+    for a file of another size or digest.
     """
     path, known = Path(path), (size, digest) != (None, None)
     if not url.startswith(("http://", "https://")):
@@ -50,7 +50,7 @@ def fetch(
 
 def _download(url, path, size, digest, largest, timeout, progress):
     limit = largest if size is None else size
-    with atomic_write(path, force=True) as beside:
+    with atomic_rewrite(path) as beside:
         style = {"unit": "B", "unit_scale": True, "leave": False, "disable": not progress}
         with tqdm(desc=path.name, total=size, **style) as bar, beside.open("wb") as file:
             for block in _receive(url, timeout):

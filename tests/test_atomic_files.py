@@ -1,8 +1,21 @@
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
-from gvtnets_tf.atomic_files import atomic_write, check_writable, remove, write_csv
+from gvtnets_tf.atomic_files import (
+    MARK,
+    MARK_FILE,
+    atomic_rewrite,
+    atomic_write,
+    check_writable,
+    is_own,
+    lock,
+    remove,
+    write_csv,
+)
 
 
 def left(folder):
@@ -27,23 +40,24 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
         beside.mkdir()
         (beside / "a").write_text("1")
         assert not path.exists()
-    assert left(path) == ["a"]
+    assert left(path) == [MARK_FILE, "a"]
+    assert left(tmp_path) == ["model"]
 
 
 @pytest.mark.parametrize("error", [ValueError("stop"), KeyboardInterrupt()])
 def test_an_error_leaves_nothing_new_and_the_old_as_it_was(tmp_path, error):
     path = tmp_path / "table.csv"
-    path.write_text("old")
+    path.write_text(MARK)
     with pytest.raises(type(error)), atomic_write(path, force=True) as beside:
         beside.write_text("new")
         raise error
-    assert path.read_text() == "old"
+    assert path.read_text() == MARK
     assert left(tmp_path) == ["table.csv"]
 
 
 def test_nothing_is_overwritten_without_force(tmp_path):
     path = tmp_path / "table.csv"
-    path.write_text("old")
+    path.write_text(MARK)
     text = r"table\.csv exists and is not overwritten: choose another output, or pass --force"
     with pytest.raises(FileExistsError, match=text), atomic_write(path):
         pytest.fail("the block must not run")
@@ -60,6 +74,7 @@ def test_force_replaces_a_folder_and_keeps_nothing_of_it(tmp_path, old):
     path = tmp_path / "model"
     path.mkdir()
     (path / "stale").write_text("old")
+    (path / MARK_FILE).touch()
     with atomic_write(path, force=True) as beside:
         if old == "file":
             beside.write_text("new")
@@ -67,7 +82,7 @@ def test_force_replaces_a_folder_and_keeps_nothing_of_it(tmp_path, old):
             beside.mkdir()
             (beside / "fresh").write_text("new")
     assert left(tmp_path) == ["model"]
-    assert path.read_text() == "new" if old == "file" else left(path) == ["fresh"]
+    assert path.read_text() == "new" if old == "file" else left(path) == [MARK_FILE, "fresh"]
 
 
 def test_a_full_disk_is_said_with_the_path(tmp_path):
@@ -113,7 +128,7 @@ def test_what_is_not_there_need_not_be_removed(tmp_path):
 
 def test_a_folder_takes_the_place_of_a_file_and_a_file_that_of_a_folder(tmp_path):
     path = tmp_path / "out"
-    path.write_text("old")
+    path.write_text(MARK)
     with atomic_write(path, force=True) as beside:
         beside.mkdir()
         (beside / "in").write_text("new")
@@ -140,3 +155,140 @@ def test_a_short_write_of_numpy_is_said_with_the_path_and_the_reason(tmp_path):
     assert error.value.errno == errno.ENOSPC
     with pytest.raises(OSError, match=r"^the server slept$"), atomic_write(path):
         raise OSError("the server slept")
+
+
+@pytest.mark.parametrize(
+    "files, own",
+    [
+        ({}, True),
+        ({MARK_FILE: ""}, True),
+        ({"model.json": '{"format": 2}', "weights.h5": ""}, True),
+        ({"summary.json": '{"channels": {}}', "metrics.csv": ""}, True),
+        ({"zarr.json": '{"attributes": {"gvtnets": {}}}'}, True),
+        ({"zarr.json": '{"attributes": {}}'}, False),
+        ({"model.json": '{"format": 2}'}, False),
+        ({"model.json": '{"layers": 2}', "weights.h5": ""}, False),
+        ({"thesis.tex": MARK}, False),
+    ],
+)
+def test_a_folder_is_known_by_its_mark(tmp_path, files, own):
+    path = tmp_path / "out"
+    path.mkdir()
+    for name, text in files.items():
+        (path / name).write_text(text)
+    assert is_own(path) == own
+    before = {name: (path / name).read_text() for name in left(path)}
+    if not own:
+        text = r"out was not written by gvtnets_tf, and --force .* replaces only what was: remove"
+        with pytest.raises(FileExistsError, match=text), atomic_write(path, force=True):
+            pytest.fail("the block must not run")
+        assert {name: (path / name).read_text() for name in left(path)} == before
+
+
+@pytest.mark.parametrize("where", [0, 2_000_000, 4_000_000])
+def test_a_file_is_known_by_its_mark_at_either_end(tmp_path, where):
+    path = tmp_path / "out.tif"
+    path.write_bytes(b"\0" * where + MARK.encode() + b"\0" * (4_000_000 - where))
+    assert is_own(path) == (where != 2_000_000)
+    path.write_bytes(b"")
+    assert is_own(path)  # nothing would be lost
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    assert not is_own(tmp_path / "link")
+    with pytest.raises(FileExistsError, match="link exists and is not overwritten"):
+        check_writable(tmp_path / "link")
+
+
+def test_an_input_is_never_the_output(tmp_path):
+    with atomic_write(tmp_path / "data") as folder:
+        folder.mkdir()
+        (folder / "in.tif").write_text(MARK)
+    text = r"is an input of this run, or holds one \(.*in\.tif\), and is not replaced by its result"
+    image = tmp_path / "data" / "in.tif"
+    (tmp_path / "link.tif").symlink_to(image)
+    for out in (image, tmp_path / "data", tmp_path / "link.tif"):
+        with pytest.raises(ValueError, match=text):
+            check_writable(out, force=True, inputs=["other.tif", image])
+    inside = image.parent / "out.tif"
+    assert check_writable(inside, inputs=[image, image.parent]) == inside
+
+
+KILLED = """
+import os, sys
+from gvtnets_tf.atomic_files import atomic_write, lock
+with lock(sys.argv[1]), atomic_write(sys.argv[1]) as beside:
+    beside.write_text("half")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    os._exit(9)
+"""
+
+
+def test_a_second_run_is_refused_while_the_first_lives_and_tidies_up_after_it(tmp_path):
+    out = tmp_path / "new" / "out.tif"
+    words = [sys.executable, "-c", KILLED, str(out)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, **pipes) as first:
+        assert first.stdout.readline() == "ready\n"
+        text = r"out\.tif is being written by another run: wait until it is over, or choose another"
+        with pytest.raises(BlockingIOError, match=text), lock(out):
+            pytest.fail("the block must not run")
+        with pytest.raises(BlockingIOError, match=text), atomic_write(out, force=True):
+            pytest.fail("the block must not run")
+        first.communicate("die\n")
+    assert first.returncode == 9
+    assert left(out.parent) == [".lock.out.tif", ".new.out.tif"]
+    with lock(out):
+        assert left(out.parent) == [".lock.out.tif"]
+    with lock(out), atomic_write(out) as beside:
+        beside.write_text("whole")
+    assert (left(out.parent), out.read_text()) == (["out.tif"], "whole")
+
+
+def test_a_folder_that_was_set_aside_comes_back_where_no_new_one_came(tmp_path, monkeypatch):
+    out = tmp_path / "model"
+    with atomic_write(out) as folder:
+        folder.mkdir()
+        (folder / "old").touch()
+    real = os.replace
+
+    def interrupted(source, target):
+        if target == out and ".new." in str(source):
+            raise KeyboardInterrupt
+        real(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", interrupted)
+        with atomic_write(out, force=True) as folder:
+            folder.mkdir()
+    assert (left(tmp_path), left(out)) == (["model"], [MARK_FILE, "old"])
+    # A kill between the two renames; and one after them.
+    out.rename(tmp_path / ".old.model")
+    with pytest.raises(FileExistsError, match="model exists"), lock(out):
+        check_writable(out)
+    assert left(tmp_path) == ["model"]
+    (tmp_path / ".old.model").mkdir()
+    with lock(out):
+        assert left(tmp_path) == [".lock.model", "model"]
+
+
+def test_a_lock_leaves_no_folder_behind_and_is_needed_once(tmp_path, monkeypatch):
+    with lock(tmp_path / "a" / "b" / "out"), lock(tmp_path / "a" / "b" / "out"):
+        assert left(tmp_path / "a" / "b") == [".lock.out"]
+    assert left(tmp_path) == []
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)  # e.g. a network disk
+    with atomic_write(tmp_path / "out") as beside:
+        beside.write_text("whole")
+    assert left(tmp_path) == ["out"]
+
+
+def test_what_lies_in_an_own_output_is_replaced_without_asking(tmp_path):
+    (tmp_path / "progress.json").write_text("old")
+    (tmp_path / ".new.progress.json").write_text("of a killed run")
+    with atomic_rewrite(tmp_path / "progress.json") as beside:
+        assert not beside.exists()
+        beside.write_text("new")
+    assert (left(tmp_path), (tmp_path / "progress.json").read_text()) == (["progress.json"], "new")

@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import yaml
 from small import fast_training, recipe, stacks
 
 import gvtnets_tf
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.cli import main as cli
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
@@ -19,6 +23,7 @@ from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo import registry
 from gvtnets_tf.zoo.card import Card
 
+ROOT = Path(__file__).parents[1]
 COMMANDS = ("train", "predict", "evaluate", "check-pairs", "demo", "zoo", "study")
 
 
@@ -129,6 +134,13 @@ def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
     assert kept["loss"] == "mae"  # from the preset
     cli.main([*line.split(), "--out", "model", "--seed", "3", "--resume"])
     assert capfd.readouterr().out == "model\nmodel\n"
+    # The recipe that the run holds is enough, and so is the number of steps it shall have.
+    cli.main(["train", "--out", "model", "--resume", "--steps", "2"])
+    assert capfd.readouterr().out == "model\n"
+    assert yaml.safe_load((here / "model" / "recipe.yaml").read_text()) == kept | {"steps": 2}
+    assert len((here / "model" / "history.csv").read_text().splitlines()) == 3
+    line = "train r.yaml --out model --force --initial-weights model"
+    assert "model is an input of this run, or holds one (model/model.json)" in refuse(capfd, line)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +193,15 @@ def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
         ("check-pairs --inputs in --targets none", "no file matches none"),
         ("check-pairs --inputs broken.tif --targets gt/0.tif", "Some pairs cannot be used"),
         ("demo --out there", "there exists and is not overwritten"),
+        ("demo --out gt --force", "gt was not written by gvtnets_tf, and --force"),
+        ("train r.yaml --out gt --force", "gt is an input of this run, or holds one (gt/*)"),
+        ("train r.yaml --out r.yaml --force", "r.yaml was not written by gvtnets_tf, and --force"),
+        ("train --out m --resume --steps 9", "There is no recipe at m/recipe.yaml"),
+        ("export MODEL --format litert --out r.yaml --force", "r.yaml was not written by gvtnets"),
+        ("predict in --model MODEL --out in --force", "in/0.tif is an input of this run, or holds"),
+        ("predict in gt/0.tif none.tif --model m --out o", "no file matches none.tif"),
+        ("predict in gt/0.tif --model m --out o", "one name, so their results would replace each"),
+        ("evaluate --predictions in --targets gt --out gt --force", "gt is an input of this run"),
     ],
 )
 def test_bad_input_is_one_line_and_status_two(here, capsys, line, message):
@@ -267,6 +288,33 @@ def test_a_warning_is_one_line_too(here, capsys, monkeypatch):
     assert capsys.readouterr().err == "gvtnets: warning: these voxels are odd\n"
 
 
+def test_files_that_the_shell_lists_are_predicted_and_one_that_fails_is_status_three(
+    here, capsys, monkeypatch
+):
+    card = Card(input_normalizer=Normalizer("none"), denormalize="none")
+    monkeypatch.setattr(
+        "gvtnets_tf.prediction.loading.load", lambda *args, **kwargs: Predictor(np.copy, card)
+    )
+    words = ["predict", "in/0.tif", "broken.tif", "in/1.tif", "--model", "any", "--out", "out"]
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    shown = capsys.readouterr()
+    assert (end.value.code, shown.out.split()) == (3, ["out/0.tif", "out/1.tif"])
+    lines = [line for line in shown.err.splitlines() if line.startswith("gvtnets: ")]
+    assert lines[0].startswith("gvtnets: left out: broken.tif cannot be read as TIFF")
+    assert lines[1].startswith(
+        "gvtnets: 1 of 3 inputs failed, the others are done: broken.tif cannot be read as TIFF"
+    )
+    assert len(lines) == 2
+    words[1], words[-1] = "in/1.tif", "other"
+    with pytest.raises(SystemExit) as end:
+        cli.main([*words, "--strict"])
+    assert end.value.code == 2
+    words = ["predict", "in/0.tif", "in/1.tif", "--model", "any", "--out", "all"]
+    cli.main(words)
+    assert capsys.readouterr().out.split() == ["all/0.tif", "all/1.tif"]
+
+
 def test_check_pairs_says_which_pair_is_wrong(here, capsys):
     cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
     assert capsys.readouterr().out == "2 pairs, 0 findings\n"
@@ -287,6 +335,92 @@ def test_an_interrupt_is_said_in_one_line(here, capsys, monkeypatch):
         cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
     assert end.value.code == 130
     assert capsys.readouterr().err == "gvtnets: interrupted\n"
+
+
+def fail(capsys, monkeypatch, error):
+    """Let a command raise an error, and return its exit status and what it shows."""
+
+    def run(args):
+        raise error
+
+    monkeypatch.setattr(cli.check_pairs, "run", run)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (MemoryError(), "not enough memory: Take less at a time: smaller tiles, patches or batc"),
+        (MemoryError("Unable to allocate 9 TiB"), "not enough memory: Unable to allocate 9 TiB T"),
+        (RecursionError("too deep"), "what was given is nested too deeply: too deep\n"),
+    ],
+)
+def test_memory_and_depth_that_end_are_said_in_one_line(capsys, monkeypatch, error, line):
+    status, shown = fail(capsys, monkeypatch, error)
+    assert (status, shown.count("\n")) == (2, 1)
+    assert shown.startswith(f"gvtnets: {line}")
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(capsys, monkeypatch):
+    with pytest.raises(AttributeError, match="no such thing"):
+        fail(capsys, monkeypatch, AttributeError("no such thing"))
+
+
+@pytest.mark.parametrize(
+    "number, status, text", [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "termin")]
+)
+@pytest.mark.parametrize("other", [None, RuntimeError("a library made this of it")])
+def test_a_signal_cleans_up_and_is_one_line(here, capsys, monkeypatch, number, status, text, other):
+    def run(args):
+        with atomic_write("out.tif") as beside:
+            beside.write_text("half")
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(60)
+            except KeyboardInterrupt:
+                raise other or KeyboardInterrupt from None
+
+    before, handler = {p.name for p in here.iterdir()}, signal.getsignal(number)
+    monkeypatch.setattr(cli.check_pairs, "run", run)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["check-pairs", "--inputs", "in", "--targets", "gt"])
+    shown = capsys.readouterr().err
+    assert (end.value.code, shown.count("\n")) == (status, 1)
+    assert shown.startswith(f"gvtnets: {text}")
+    assert {p.name for p in here.iterdir()} == before
+    assert signal.getsignal(number) is handler
+
+
+def interrupt(words, delay):
+    """Start the command in a process of its own, and press Ctrl-C after `delay` seconds."""
+    code = "import gvtnets_command; print('go', flush=True); gvtnets_command.main()"
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, *words], env=env, **pipes) as process:
+        assert process.stdout.readline() == "go\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        shown = process.communicate(timeout=60)[1]
+    return process.returncode, [line for line in shown.splitlines() if line]
+
+
+def test_ctrl_c_in_the_first_moments_is_one_line(here):
+    words = ["predict", "in/0.tif", "--model", "there", "--out", "o.tif"]
+    assert interrupt(words, 0.05) == (130, ["gvtnets: interrupted"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.1, 0.3, 0.6, 1, 1.5, 2, 3, 4, 6])
+def test_ctrl_c_at_any_moment_is_one_line(here, delay):
+    before = {p.name for p in here.iterdir()}
+    values = recipe(".", steps=100_000, steps_per_epoch=50_000)
+    (here / "r.yaml").write_text(yaml.safe_dump(values))
+    status, lines = interrupt(["train", "r.yaml", "--out", "m"], delay)
+    assert (status, lines[-1]) == (130, "gvtnets: interrupted")
+    assert all("step" in line or "Epoch" in line for line in lines[:-1])  # of the progress bar
+    assert {p.name for p in here.iterdir()} - {"m"} == before
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], *[[c, "--help"] for c in COMMANDS]])

@@ -63,6 +63,17 @@ def test_the_version_is_said_once(config):
     assert config["metadata"]["version"] == gvtnets_tf.__version__
 
 
+def test_the_command_is_there_where_the_installer_looks_for_it(config):
+    module, function = config["options.entry_points"]["console_scripts"].split("=")[1].split(":")
+    assert (ROOT / f"{module.strip()}.py").is_file()
+    assert config["options"]["py_modules"] == module.strip()
+    tree = ast.parse((ROOT / f"{module.strip()}.py").read_text())
+    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    # Heavy imports come after the first line that listens to Ctrl-C.
+    first = {a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names}
+    assert first == {"os", "signal"}
+
+
 def public_names(stub):
     """Names that a stub gives a room, as `(room, name)`."""
     room = ".".join(stub.parent.relative_to(ROOT).parts)
@@ -206,6 +217,7 @@ def test_the_wheel_holds_the_shipped_models_and_their_names(tmp_path):
     files = (ROOT / "gvtnets_tf").rglob("*.py*")
     written = {str(p.relative_to(ROOT)) for p in files if p.suffix in (".py", ".pyi")}
     assert written | {"gvtnets_tf/py.typed"} <= held
+    assert "gvtnets_command.py" in held
     assert not [name for name in held if name.startswith(("tests/", "runs/"))]
 
     # Installed, outside the clone, every shipped network answers as when it was made.

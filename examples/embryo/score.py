@@ -23,7 +23,7 @@ def main(args):
         for folder in args.predictions
         for stack in test
     ]
-    with atomic_write(args.out, args.force) as out:
+    with atomic_write(args.out) as out:
         write_scores(out, rows)
 
 
@@ -32,5 +32,4 @@ if __name__ == "__main__":
     p.add_argument("predictions", type=Path, nargs="+", help="folder, one per method")
     p.add_argument("--pairs", type=Path, default="runs/embryo/data", help="folder from prepare.py")
     p.add_argument("--out", type=Path, default="runs/embryo/scores.csv")
-    p.add_argument("--force", action="store_true", help="replace an existing table")
     main(p.parse_args())

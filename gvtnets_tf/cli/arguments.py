@@ -71,6 +71,11 @@ class OneLineHandler(logging.StreamHandler):
     def format(self, record):
         return f"gvtnets: {' '.join(super().format(record).split())}"
 
+    def emit(self, record):
+        bars = sys.modules.get("tqdm")  # which a message must not follow on one line
+        with bars.tqdm.external_write_mode(self.stream) if bars else contextlib.nullcontext():
+            super().emit(record)
+
 
 @contextlib.contextmanager
 def log_to_stderr() -> Iterator[None]:

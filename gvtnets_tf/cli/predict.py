@@ -1,14 +1,18 @@
 """Predict one image, or many, with a trained network."""
 
+import sys
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import CHANNELS, collect_given, start_tensorflow
+from gvtnets_tf.cli.arguments import CHANNELS, collect_given, logger, start_tensorflow
+
+OTHERS = ("gif", "gif_plane", "resume", "force", "strict")  # flags that are no option of results
+SOME_FAILED = 3  # exit status
 
 
 def add_arguments(parser):
     """Add the flags; those of an option of `PredictionOptions` have its name."""
     add = parser.add_argument
-    add("input", help="file, quoted glob, folder or .zarr")
+    add("inputs", nargs="+", metavar="INPUT", help="file, quoted glob, folder or .zarr")
     add(
         "--model", action="append", required=True,
         help="zoo name or model folder; several, each after its own --model, go into one image",
@@ -40,21 +44,29 @@ def add_arguments(parser):
     add("--gif", type=Path, metavar="FILE", help="also write one plane of a series")
     add("--gif-plane", type=int, metavar="N", help="of Z; the central one by default")
     add("--resume", action="store_true", help="go on: write the missing results only")
-    add("--force", action="store_true", help="replace what is there")
+    add("--force", action="store_true", help="replace results that are there")
+    add("--strict", action="store_true", help="stop at the first input that fails")
 
 
 def run(args):
     from gvtnets_tf.data.sources import find
 
-    sources = find(args.input)  # a wrong name need not wait for TensorFlow
+    sources = find(args.inputs)  # a wrong name need not wait for TensorFlow
     start_tensorflow()
-    from gvtnets_tf.prediction.files import predict
+    from gvtnets_tf.prediction.files import Failures, predict
     from gvtnets_tf.prediction.options import PredictionOptions
 
     values = collect_given(args, PredictionOptions)
     for name in values.keys() & {"tile", "overlap"}:
         if len(values[name]) == 1:
             (values[name],) = values[name]  # one number stands for all axes
-    others = {name: getattr(args, name) for name in ("gif", "gif_plane", "resume", "force")}
-    written = predict(sources, args.model, args.out, PredictionOptions(**values), **others)
-    print("\n".join(map(str, written)))
+    others = {name: getattr(args, name) for name in OTHERS}
+    failures = None
+    try:
+        written = predict(sources, args.model, args.out, PredictionOptions(**values), **others)
+    except Failures as error:
+        failures, written = error, error.written
+    print(*written, sep="\n", end="\n" if written else "")
+    if failures:
+        logger.error(failures)
+        sys.exit(SOME_FAILED)

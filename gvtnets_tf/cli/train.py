@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gvtnets_tf.atomic_files import check_writable
 from gvtnets_tf.cli.arguments import add_pair_arguments, collect_given, start_tensorflow
 
 OPTIONS = ("resume", "tensorboard", "deterministic", "force")
@@ -20,14 +21,14 @@ def add_arguments(parser):
     add("--axes", help="axes of the files, e.g. ZYX")
     add("--patch-size", type=int, nargs="+", metavar="VOXELS", help="e.g. 16 64 64")
     add("--batch-size", type=int, help="patches per step")
-    add("--steps", type=int, help="of training, in all")
+    add("--steps", type=int, help="of training, in all; with --resume, more than before")
     add("--seed", type=int, help="of weights and patches; 0 by default")
     add("--validation-split", type=float, help="share kept to choose the best weights, e.g. 0.1")
-    add("--resume", action="store_true", help="continue the run that --out holds")
+    add("--resume", action="store_true", help="continue the run that --out holds, by its recipe")
     add("--initial-weights", metavar="MODEL", help="zoo name or folder to start from")
     add("--tensorboard", action="store_true", help="write logs to OUT/tensorboard")
     add("--deterministic", action="store_true", help="the same bits on every run")
-    add("--force", action="store_true", help="replace what is there")
+    add("--force", action="store_true", help="replace a model folder that is there")
 
 
 def run(args):
@@ -44,9 +45,15 @@ def run(args):
             f"Write them into {args.recipe}, or leave the recipe out."
         )
     named = "wells" in data or {"inputs", "targets"} <= data.keys()
-    if args.recipe is None and not ("preset" in values and named):
+    if args.resume and not args.recipe and not data and values.keys() <= {"steps"}:
+        recipe = Recipe.load(args.out / "recipe.yaml").changed(**values)
+    elif args.recipe is None and not ("preset" in values and named):
         raise ValueError("Give a recipe, or --preset with --inputs and --targets, or with --wells.")
-    recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse({**values, "data": data})
+    else:
+        recipe = Recipe.load(args.recipe) if args.recipe else Recipe.parse(values | {"data": data})
+    if args.initial_weights and not args.resume:
+        folder = Path(args.initial_weights, "model.json")  # else it is a name of the zoo
+        check_writable(args.out, args.force, [folder] if folder.is_file() else [])
     weights = load(args.initial_weights).model if args.initial_weights else None
     options = {name: getattr(args, name) for name in OPTIONS}
     print(train(recipe, args.out, initial_weights=weights, **options))

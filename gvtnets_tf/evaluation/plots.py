@@ -2,7 +2,7 @@
 
 Every function writes one file, `path`, whose suffix chooses the format (`.png`, `.pdf`,
 `.svg`), and leaves matplotlib's global state and its current backend alone. A file that is
-there raises `FileExistsError`, or is replaced with `force=True`.
+there raises `FileExistsError`, or is replaced with `force=True` if this package wrote it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import MARK, atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images.axes import check_axes, rearrange
@@ -267,4 +267,5 @@ def label_row(place, name, fontsize):
 def save_figure(figure, path, force):
     """Write a figure, whole or not at all."""
     with atomic_write(path, force) as temporary:
-        figure.savefig(temporary, bbox_inches="tight")
+        field = "Software" if temporary.suffix.lower() == ".png" else "Creator"
+        figure.savefig(temporary, bbox_inches="tight", metadata={field: MARK})

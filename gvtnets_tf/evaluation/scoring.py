@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import atomic_write, check_writable
 from gvtnets_tf.evaluation import metrics, plots
 from gvtnets_tf.evaluation.comparisons import Comparisons
 from gvtnets_tf.evaluation.report import Report, call_channel, summarize_channels
@@ -44,7 +44,7 @@ def evaluate(
         inputs: like `predictions` or `targets`, the inputs of the network; only shown.
         staining: bool, or mapping of arguments of `virtual_staining.scores.score_pixels`.
             If not `False`, the pixels of each label over all images are scored as well.
-        force: bool. If `True`, an existing `out` is replaced; else it is a `FileExistsError`.
+        force: bool. If `True`, an `out` of this package is replaced; else `FileExistsError`.
 
     Raises:
         ValueError: naming the image, if files have no partner, shapes differ, values are NaN
@@ -63,7 +63,7 @@ def evaluate(
         targets, predictions, baseline, inputs, axes, target_channels, regions
     )
     rows, pixel_scores = [], None
-    with contextlib.nullcontext() if out is None else atomic_write(out, force) as folder:
+    with _open_out(out, force, predictions, targets, baseline, inputs) as folder:
         if folder:
             folder.mkdir()
         for comparison in tqdm(comparisons, desc="evaluate", disable=None):
@@ -76,6 +76,15 @@ def evaluate(
         if folder:
             report.write(folder)
     return report
+
+
+def _open_out(out, force, *specs):
+    """Return the context of a folder to write, which is none of the files that are read."""
+    if out is None:
+        return contextlib.nullcontext()
+    entries = [e for s in specs for e in (s if isinstance(s, list | tuple) else [s])]
+    check_writable(out, force, [e for e in entries if isinstance(e, str | Path)])
+    return atomic_write(out, force)
 
 
 def _score(comparison):

@@ -8,6 +8,7 @@ the network alone; `metadata.json` or `bioimageio.yaml` beside it describes its 
 import json
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 
 from gvtnets_tf import __version__
-from gvtnets_tf.atomic_files import atomic_write, check_writable
+from gvtnets_tf.atomic_files import MARK, atomic_write, check_writable
 from gvtnets_tf.checks import check_choice, import_optional
 from gvtnets_tf.exporting import bioimageio, litert, onnx, saved_model, tf_graph
 from gvtnets_tf.exporting.saved_model import INPUT, NORMALIZED, RAW
@@ -42,7 +43,7 @@ def export(
             `"bioimageio"`. Batch and spatial sizes stay free in all of them.
         quantize: of `"litert"`: `None`, `"float16"` for weights of half the size, or
             `"int8"` for about a quarter (networks of planes only).
-        force: bool. Whether an existing `out` is replaced.
+        force: bool. Whether an existing `out` of this package is replaced.
         warm_up: of `"savedmodel"`: sequence of spatial shapes in voxels. The server answers
             a request of each before it says that it is ready.
         authors: of `"bioimageio"`: sequence of str. Names of the authors.
@@ -65,7 +66,7 @@ def export(
         ValueError: `quantize` cannot be 'int4'. Did you mean 'int8'?
     """
     format = _check_format(format, quantize, warm_up, authors)
-    out = check_writable(out, force)
+    out = _check_out(out, force, model)
     predictor = model if isinstance(model, Predictor) else load(model)
     _check_network(predictor, format, quantize)
     saved_model.check_shapes(warm_up, predictor.card.axes)
@@ -83,8 +84,19 @@ def export(
             text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
             (folder / METADATA).write_text(text, encoding="utf-8")
         if folder != beside:
-            shutil.make_archive(str(beside.with_suffix("")), "zip", folder)
+            _zip(folder, beside)
     return out
+
+
+def _check_out(out, force, model):
+    is_folder = not isinstance(model, Predictor) and Path(model, "model.json").is_file()
+    return check_writable(out, force, [model] if is_folder else [])  # not a name of the zoo
+
+
+def _zip(folder, path):
+    shutil.make_archive(str(path.with_suffix("")), "zip", folder)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = MARK.encode()
 
 
 def _check_format(format, quantize, warm_up, authors):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import MARK, atomic_write
 from gvtnets_tf.images.image import Image
 
 CONTRAST = (0.5, 99.8)  # percentiles shown as black and as the full color
@@ -58,6 +58,7 @@ def write_merged_figure(
     """
     from PIL import Image as Picture
     from PIL import ImageDraw, ImageFont
+    from PIL.PngImagePlugin import PngInfo
 
     stack = image.numpy("TCZYX")
     planes = stack[len(stack) // 2].max(1)
@@ -70,8 +71,10 @@ def write_merged_figure(
     pen = ImageDraw.Draw(figure)
     for line, (name, color) in enumerate(zip(image.channel_names, colors)):
         pen.text((MARGIN, height + MARGIN + line * LINE), name, fill=color)
+    note = PngInfo()
+    note.add_text("Software", MARK)
     with atomic_write(path, force) as beside:
-        figure.save(beside, format="PNG")
+        figure.save(beside, format="PNG", pnginfo=note)
 
 
 def write_movie(
@@ -98,7 +101,8 @@ def write_movie(
         frames = (frame[..., 0] for frame in frames)  # gray keeps all of its 256 levels
     first, *others = map(Picture.fromarray, frames)
     with atomic_write(path, force) as beside:
-        first.save(beside, "GIF", save_all=True, append_images=others, duration=DURATION, loop=0)
+        options = {"duration": DURATION, "loop": 0, "comment": MARK}
+        first.save(beside, "GIF", save_all=True, append_images=others, **options)
 
 
 def check_movie(sizes: Mapping[str, int], plane: int | None = None, name: str = "") -> None:

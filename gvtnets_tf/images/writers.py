@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import MARK, atomic_write
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.images.formats import ome_zarr, png, tiff
 from gvtnets_tf.images.image import Image
@@ -76,7 +76,7 @@ def write(
             the clipped fraction. `None` is the dtype of the image.
         metadata: mapping for JSON; `readers.read_metadata` returns it.
         colors: sequence of `"#rrggbb"`, one per channel, for display.
-        force: bool. Replace an existing `path`.
+        force: bool. Replace an existing `path` that this package wrote.
 
     Raises:
         FileExistsError: if `path` exists and `force` is `False`.
@@ -150,7 +150,9 @@ def _write_npy(path, image, record, colors):
         f"{image.name}: .npy holds pixels only; not kept: {', '.join(['axes', *lost])} "
         f"(axes are {image.axes})."
     )
-    np.save(path, image.array[...], allow_pickle=False)
+    with path.open("wb") as file:
+        np.save(file, image.array[...], allow_pickle=False)
+        file.write(MARK.encode())  # behind the pixels, where readers of NumPy's format stop
 
 
 FORMAT_DTYPES = {".ome.tif": tiff.OME_DTYPES, ".ome.tiff": tiff.OME_DTYPES, ".png": png.DTYPES}

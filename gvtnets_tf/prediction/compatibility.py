@@ -1,8 +1,9 @@
 """Check that an image, a network and the memory fit together, before the first call."""
 
+import logging
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from gvtnets_tf.prediction.tiling import Plan
 from gvtnets_tf.zoo.card import Card
 
 VOXEL_TOLERANCE = 0.1
+logger = logging.getLogger("gvtnets_tf")
 
 
 def check_image(image: Image, model: Callable, card: Card, options: PredictionOptions) -> None:
@@ -63,21 +65,35 @@ def check_units(denormalize: str, known: int, channels: int) -> None:
 
 
 def check_memory(
-    name: str, plan: Plan, batch_size: int, per_voxel: float, besides: int, limit: float
-) -> None:
+    name: str, plan: Plan, batch_size: int, per_voxel: float, besides: int, limit: float,
+    may_tile: bool = False, operators: Sequence[str] = (),
+) -> tuple | None:  # fmt: skip
     """Raise for a call that does not fit the memory, with a tile that does.
 
-    A batch of tiles needs so many bytes `per_voxel`, and the result some `besides`.
+    A batch of tiles needs so many bytes `per_voxel`, and the result some `besides`. If the image
+    `may_tile`, the tile is returned and logged instead, with the `operators` that it changes.
     """
     need = per_voxel * math.prod(plan.tile) * batch_size + besides
     if need <= limit:
-        return
+        return None
+    size = None if besides else plan.smaller_tile(limit / per_voxel / batch_size)
+    if may_tile and size:
+        note = (
+            f" The network looks at the whole image at once ({', '.join(operators)}), and sees "
+            f"only a tile: the result depends on the tile."
+        )
+        logger.warning(
+            f"{name or 'the image'} does not fit the memory: it needs about {format_size(need)}, "
+            f"and {format_size(limit)} may be used. It is predicted in tiles of {size} voxels."
+            f"{note if operators else ''}"
+        )
+        return size
     if besides:
         advice = (
             "Ask for fewer channels with --output-channels (`output_channels`), for fewer windows "
             "at a time with --batch-size (`batch_size`), or"
         )
-    elif size := plan.smaller_tile(limit / per_voxel / batch_size):
+    elif size:
         advice = f"Predict in tiles with --tile {' '.join(map(str, size))} (`tile={size}`), or"
     else:
         advice = "No tile is small enough:"

@@ -1,5 +1,7 @@
 """Predict files, and write the results to files."""
 
+import errno
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from gvtnets_tf.atomic_files import lock
 from gvtnets_tf.data.sources import find
 from gvtnets_tf.images import display, writers
 from gvtnets_tf.prediction import time_series
@@ -17,13 +20,39 @@ from gvtnets_tf.prediction.partial_results import keep_parts
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.prediction.results import merge_structures
 
+# Of a disk that takes no other result either; Windows has not all of them.
+FULL = {getattr(errno, name, errno.ENOSPC) for name in ("ENOSPC", "EDQUOT", "EROFS")}
+INPUT_ERRORS = (ValueError, OSError, MemoryError, RecursionError, ModuleNotFoundError)
+LISTED, LONGEST = 10, 200  # inputs in a summary, and characters of each reason
+logger = logging.getLogger("gvtnets_tf")
+
+
+class Failures(ValueError):  # noqa: N818
+    """Inputs that could not be predicted, in a run that has predicted all others.
+
+    Attributes:
+        errors: mapping from input to its error.
+        written: list of `Path` of the results of the others.
+    """
+
+    def __init__(self, errors: Mapping[str, Exception], count: int, written: Sequence[Path]):
+        self.errors, self.written = dict(errors), list(written)
+        reasons = [_explain(*failed)[:LONGEST].rstrip(".") for failed in self.errors.items()][
+            :LISTED
+        ]
+        more = f"; and {len(errors) - LISTED} more" if len(errors) > LISTED else ""
+        super().__init__(
+            f"{len(errors)} of {count} inputs failed, the others are done: "
+            f"{'; '.join(reasons)}{more}. With --resume (`resume=True`) only they are tried again."
+        )
+
 
 def predict(
     inputs: str | Path | Sequence, models: str | Path | Predictor | Sequence | Mapping,
     out: str | Path, options: PredictionOptions | None = None, *,
     gif: str | Path | None = None, gif_plane: int | None = None,
     colors: Sequence[str] | None = None, resume: bool = False, force: bool = False,
-    progress: bool = True, **fields,
+    progress: bool = True, strict: bool = False, **fields,
 ) -> list[Path]:  # fmt: skip
     """Predict files with one model or with several, and write the results.
 
@@ -44,7 +73,8 @@ def predict(
         colors: list of `"#rrggbb"`, one per channel, for display; of several models.
         resume: bool. Leave the inputs whose results are there, and write the missing ones.
             A run that was stopped goes on with the next frame or model.
-        force, progress: bool. Replace existing files; show progress on standard error.
+        force, progress: bool. Replace own existing files; show progress on standard error.
+        strict: bool. Stop at the first input that fails; else it is logged, and all others done.
         **fields: of `PredictionOptions`, in place of `options` or of some of them.
 
     Returns:
@@ -55,7 +85,8 @@ def predict(
         with the model's name in front where two would be the same.
 
     Raises:
-        FileNotFoundError, FileExistsError, ValueError: naming the file, model or option.
+        OSError, ValueError: naming the file, model or option, or the output of another run.
+        Failures: at the end, if some of several inputs failed.
 
     Examples:
         >>> import tempfile
@@ -65,20 +96,27 @@ def predict(
         'out.tif'
     """
     options, named = collect_options(options, fields), name_models(models)
-    several = len(named) > 1
+    several, sources = len(named) > 1, find(inputs)
     _check_count(several, options, colors)
-    sources = find(inputs)
     outputs = plan_outputs(sources, Path(out), several, options.uncertainty, gif)
     missing = list_missing(sources, outputs, options.dtype, resume=resume, force=force)
+    failed = {}
     if missing:
-        predictors = load_models(named, options.precision)
-        for name, predictor in predictors.items():
-            check_dtype(predictor.card, options, name)
-        run = _Run(predictors, options, gif_plane, colors, resume, force)
-        many = progress and len(missing) > 1
-        for source, one in tqdm(missing, desc="predict", unit="file", disable=not many):
-            run.predict(source, one, progress and not many)
-    return [path for one in outputs for path in one.paths]
+        with lock(outputs[0].result):  # so that the same run, started twice, is refused
+            predictors = load_models(named, options.precision)
+            for name, predictor in predictors.items():
+                check_dtype(predictor.card, options, name)
+            run = _Run(predictors, options, gif_plane, colors, resume, force)
+            failed = run.predict_all(missing, progress, strict or len(sources) == 1)
+    return _list_written(sources, outputs, failed)
+
+
+def _list_written(sources, outputs, failed):
+    pairs = zip(map(str, sources), outputs)
+    written = [path for name, one in pairs if name not in failed for path in one.paths]
+    if failed:
+        raise Failures(failed, len(sources), written)
+    return written
 
 
 @dataclass(frozen=True)
@@ -91,6 +129,20 @@ class _Run:
     colors: Sequence | None
     resume: bool
     force: bool
+
+    def predict_all(self, pairs, progress, strict):
+        """Predict each `(source, outputs)`; return the errors by input, if not `strict`."""
+        failed, many = {}, progress and len(pairs) > 1
+        for source, outputs in tqdm(pairs, desc="predict", unit="file", disable=not many):
+            try:
+                with lock(outputs.result):
+                    self.predict(source, outputs, progress and not many)
+            except INPUT_ERRORS as error:
+                if strict or getattr(error, "errno", None) in FULL:
+                    raise
+                logger.error(f"left out: {_explain(str(source), error)}")
+                failed[str(source)] = error
+        return failed
 
     def predict(self, source, outputs, progress):
         """Predict one input, and write its results."""
@@ -174,6 +226,11 @@ class _Run:
             display.write_merged_figure(outputs.figure, images[0], colors, force=force)
         for path, image in zip((outputs.result, outputs.uncertainty), images):
             writers.write(path, image, dtype=dtype, metadata=about, colors=colors, force=force)
+
+
+def _explain(name, error):
+    text = str(error) or type(error).__name__
+    return text if name in text else f"{name}: {text}"
 
 
 def _check_count(several, options, colors):

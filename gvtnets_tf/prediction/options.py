@@ -43,7 +43,8 @@ class PredictionOptions:
         statistics: of a time series: `"frame"`, each frame is normalized by its own;
             `"series"`, by those of all frames. Or an `Affine` measured elsewhere.
         tile: int or one int per letter of `card.axes`. Voxels that the network reads at
-            a time, rounded up to its divisor. A projection holds the whole stack.
+            a time, rounded up to its divisor. A projection holds the whole stack. By default
+            an image is predicted whole, and in tiles only if it does not fit the memory.
         whole: bool. Predict whole, without asking whether it fits the memory.
         overlap: int or one int per letter of `card.axes`. Voxels that neighboring tiles share at
             least. By default an eighth of a tile per side, at least the divisor and at most a

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gvtnets_tf.atomic_files import check_writable, remove
+from gvtnets_tf.atomic_files import check_inputs_kept, check_writable, remove
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.data.sources import Source
 from gvtnets_tf.images import display, writers
@@ -60,6 +60,7 @@ def list_missing(
 ) -> list[tuple[Source, Outputs]]:
     """List the inputs to predict, with `resume` those with missing results; check their outputs."""
     missing = []
+    check_inputs_kept((p for one in outputs for p in one.paths), [s.path for s in sources])
     for source, one in zip(sources, outputs):
         if resume and all(path.exists() for path in one.paths):
             remove(parts_folder(one.result))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gvtnets_tf.atomic_files import atomic_write, remove
+from gvtnets_tf.atomic_files import atomic_rewrite, remove
 from gvtnets_tf.checks import check_same_settings, read_json
 from gvtnets_tf.images import readers, writers
 
@@ -92,7 +92,7 @@ def keep_parts(
 
 
 def _write(file, values):
-    with atomic_write(file, force=True) as beside:
+    with atomic_rewrite(file) as beside:
         beside.write_text(json.dumps(values))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class Predictor(TiledNetwork):
 
         Raises:
             ValueError: for an option that does not fit, axes or channels that the network does
-                not read, NaN, a constant image, an image that does not fit the memory, or a result
+                not read, NaN, a constant image, one of which no tile fits the memory, or a result
                 that is not finite.
 
         Reference:
@@ -117,8 +118,13 @@ class Predictor(TiledNetwork):
         """Type in which the layers of the network compute."""
         return getattr(self.model, "compute_dtype", "float32")
 
-    def check(self, image: Image, options: PredictionOptions) -> None:
-        """Refuse an option, or a resampled image, that does not fit, before anything is read."""
+    def check(
+        self, image: Image, options: PredictionOptions, may_tile: bool = True
+    ) -> PredictionOptions:
+        """Refuse an option, or an image on the voxels of the network, before anything is read.
+
+        Returned are the options, with a tile if the image `may_tile` and does not fit the memory.
+        """
         if options.precision not in ("float32", self.precision):
             raise ValueError(
                 f"`precision` is chosen when a model is loaded: `load(model, "
@@ -127,8 +133,10 @@ class Predictor(TiledNetwork):
         compatibility.check_image(image, self.model, options.choose_units(self.card), options)
         plan, channels = self._plan(image, options), self._output_indices(options)
         if options.max_memory is not None or (options.tile is None and not options.whole):
-            self._check_memory(image, plan, channels, options)
+            tile = self._check_memory(image, plan, channels, options, may_tile)
+            options = replace(options, tile=tile or options.tile)
         compatibility.warn_thin(image.sizes, self.card, self.divisor, image.name)
+        return options
 
     def predict_frame(
         self, frame: Image, affine: Affine, options: PredictionOptions, progress: bool = False
@@ -200,14 +208,17 @@ class Predictor(TiledNetwork):
             image.sizes, card.axes, card.output_axes, divisor, tile=tile, overlap=overlap
         )
 
-    def _check_memory(self, image, plan, channels, options):
+    def _check_memory(self, image, plan, channels, options, may_tile):
         max_memory, batch_size = options.max_memory, min(options.batch_size, len(plan.places))
         small = math.prod(plan.tile) * batch_size <= memory.PROBE_VOXELS
         if max_memory is None and small and self._bytes_per_voxel is None:
-            return  # To measure takes as much.
+            return None  # To measure takes as much.
         limit = SHARE * self.memory if max_memory is None else limits.parse_size(max_memory)
         per_voxel, band = self.bytes_per_voxel(image.sizes.get("C", 1)), 0
         if self.card.classes:
             count = len(self.card.output_channels) if channels is None else len(channels)
             band = 4 * stitching.count_band_voxels(plan) * count * self.card.classes
-        compatibility.check_memory(image.name, plan, batch_size, per_voxel, band, limit)
+        may_tile = may_tile and options.tile is None and not (options.whole or self.card.tile)
+        operators = getattr(self.model, "operators", ())
+        numbers = plan, batch_size, per_voxel, band, limit
+        return compatibility.check_memory(image.name, *numbers, may_tile, operators)

@@ -127,7 +127,10 @@ def predict_frames(
     Each frame is put into `parts` as soon as it is done; those that are there are not predicted
     again. Returned is as by `predict_series`.
     """
-    predictor.check(series.scaled, options)
+    first = parts.get(0) if parts else None  # of a run that stopped: all have its tile
+    if first is not None:
+        options = replace(options, tile=first[1]["tile"] or options.tile)
+    options = predictor.check(series.scaled, options, may_tile=first is None)
     statistics, count = series.statistics, series.count
     bar = {"desc": series.image.name, "unit": "frame", "leave": False}
     info = {"statistics": []}

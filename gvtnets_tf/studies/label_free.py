@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from gvtnets_tf.atomic_files import atomic_write, remove, write_csv
+from gvtnets_tf.atomic_files import atomic_write, lock, remove, write_csv
 from gvtnets_tf.checks import check_choice, check_same_settings, read_json
 from gvtnets_tf.data import pairing
 from gvtnets_tf.data.synthetic import cells
@@ -112,6 +112,11 @@ def run_label_free_study(
     structures = _select_structures(settings, structures)
     for model in models:
         settings.changes(model)
+    with lock(out):
+        return _run_study(out, settings, structures, models, progress)
+
+
+def _run_study(out, settings, structures, models, progress):
     _check_folder(out, settings)
     root = settings.data or out / "data"
     if settings.data is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gvtnets_tf.atomic_files import atomic_write, write_csv
+from gvtnets_tf.atomic_files import atomic_rewrite, write_csv
 from gvtnets_tf.checks import cut, format_table, read_csv
 from gvtnets_tf.data import pairing
 from gvtnets_tf.evaluation import metrics, plots
@@ -63,7 +63,7 @@ def write_table(out: Path, structures: Sequence[str], models: Sequence[str]) -> 
         groups[name] = {model: _column(s, "test", "r") for model, s in scores.items()}
         rows += [_summarize_model(name, model, scores, groups[name]) for model in models]
     write_csv(out / "table.csv", rows)
-    with atomic_write(out / "table.txt", force=True) as temporary:
+    with atomic_rewrite(out / "table.txt") as temporary:
         temporary.write_text(format_study(rows) + "\n")
     plots.box(out / "r.png", groups, label="Pearson r", force=True)
     return rows

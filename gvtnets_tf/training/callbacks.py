@@ -1,5 +1,6 @@
 """Callbacks of a training run: stop, keep the best weights, back up, show images."""
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gvtnets_tf.atomic_files import atomic_write, write_csv
+from gvtnets_tf.atomic_files import atomic_rewrite, write_csv
 from gvtnets_tf.checks import check_at_least, read_json
 from gvtnets_tf.images.display import contrast_limits
 from gvtnets_tf.zoo import model_folder
@@ -44,6 +45,32 @@ class StopOnNaN(keras.callbacks.Callback):
                 f"{rate:g}: lower `learning_rate`, or look for extreme values in the images with "
                 f"`gvtnets check-pairs`. Weights of earlier epochs are kept."
             )
+
+
+class Begin(keras.callbacks.Callback):
+    """Call a function at the end of the first step: that the run can work is proved by then."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.function:
+            self.function()
+        self.function = None
+
+
+class Logs(keras.callbacks.TensorBoard):
+    """Write logs for TensorBoard, of which nothing is there before the first step is done."""
+
+    def on_train_begin(self, logs=None):
+        self.begun = False
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.begun:
+            super().on_train_begin()
+        self.begun = True
+        super().on_train_batch_end(batch, logs)
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -81,7 +108,7 @@ class Backup(keras.callbacks.Callback):
         rows = [{name: _finite(value) for name, value in row.items()} for row in self.rows]
         progress = {"epoch": epoch + 1, "best": _finite(self.keep.best), "seed": self.seed}
         # From here on the new state counts: a kill finds the one or the other, whole.
-        with atomic_write(place / PROGRESS, force=True) as beside:
+        with atomic_rewrite(place / PROGRESS) as beside:
             beside.write_text(json.dumps({**progress, "history": rows}))
         for old in {*place.iterdir()} - {new, place / PROGRESS}:  # also what a kill left
             old.unlink()
@@ -124,7 +151,11 @@ class Images(keras.callbacks.Callback):
 
     def __init__(self, log_dir, batch):
         super().__init__()
-        self.batch, self.writer = batch, tf.summary.create_file_writer(str(log_dir))
+        self.batch, self.log_dir = batch, log_dir
+
+    @functools.cached_property
+    def writer(self):
+        return tf.summary.create_file_writer(str(self.log_dir))
 
     def on_epoch_end(self, epoch, logs=None):
         x, y = self.batch

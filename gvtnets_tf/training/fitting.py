@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 import yaml
 
-from gvtnets_tf.atomic_files import atomic_write, check_writable
+from gvtnets_tf.atomic_files import atomic_rewrite, atomic_write, check_writable, lock
 from gvtnets_tf.checks import check_same_settings, import_optional
 from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
 from gvtnets_tf.evaluation import plots
@@ -43,22 +43,26 @@ def train(
     """Train a network by a recipe; write a model folder, and return its path.
 
     After every epoch it holds the weights with the lowest validation loss so far (without
-    validation data, the last ones), at the end also the learning curve, `training.png`.
+    validation data, the last ones), at the end also the learning curve, `training.png`. A run
+    that fails in its first step, or before it, leaves nothing, and replaces nothing.
 
     Args:
         recipe: `Recipe`, a mapping of its keys, or the path of a YAML file.
         out: folder to make.
-        resume: bool. Continue the run that `out` holds; at most one epoch is lost by a kill.
+        resume: bool. Continue the run that `out` holds; at most one epoch is lost by a kill. Of
+            the recipe only `steps` may differ, to make the run longer.
         initial_weights: model folder, or network, to fine-tune.
         tensorboard: bool. Write logs and images into `out/tensorboard`.
         deterministic: bool. Use deterministic operations: on the CPU two runs are bit-equal,
             also when one was stopped and resumed.
         progress: bool. Show a progress bar on standard error.
-        force: bool. Replace an existing `out`; without it and `resume`, `FileExistsError`.
+        force: bool. Replace an `out` of this package; without it and `resume`, an error.
 
     Raises:
         FileNotFoundError, ValueError: naming what the recipe or the images lack, or if the loss
             is not finite.
+        BlockingIOError: if another run trains into `out`.
+        MemoryError: if a step does not fit the memory.
 
     Examples:
         >>> data = {"inputs": "noisy/*.tif", "targets": "clean/*.tif"}
@@ -66,8 +70,14 @@ def train(
         PosixPath('model')
     """
     recipe = Recipe.load(recipe) if isinstance(recipe, str | Path) else Recipe.parse(recipe)
-    out = Path(out)
-    _check_same_recipe(recipe, out) if resume else check_writable(out, force)
+    options = {"tensorboard": tensorboard, "progress": progress}
+    _check_same_recipe(recipe, Path(out)) if resume else _check_new(recipe, out, force)
+    with lock(out):
+        _train(recipe, Path(out), resume, force, initial_weights, deterministic, options)
+    return Path(out)
+
+
+def _train(recipe, out, resume, force, initial_weights, deterministic, options):
     # Seeds Python, NumPy and Keras: the initial weights depend on `recipe.seed` alone.
     keras.utils.set_random_seed(recipe.seed)
     if deterministic:
@@ -77,18 +87,46 @@ def train(
     _copy_weights(initial_weights, model)
     _compile(model, recipe)
     run = callbacks.restore(out, model) if resume else {"epoch": 0, "best": inf, "history": []}
+    epochs, steps = _plan_epochs(recipe, run["epoch"], int(model.optimizer.iterations))
     classes = model.classes if recipe.loss in CLASSES else None
-    datasets = _make_datasets(recipe, training, validation, run["epoch"], classes)
+    datasets = _make_datasets(recipe, training, validation, steps, run["epoch"], classes)
     channels = training[0].kind[0] * len(recipe.scales)
     memory = measure_bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
     card = card.changed(classes=classes, bytes_per_voxel=memory)
-    if not resume:  # Only now: an error in recipe or images leaves nothing.
-        with atomic_write(out, force) as beside:
-            beside.mkdir()
-            (beside / "recipe.yaml").write_text(recipe.dump(out), encoding="utf-8")
-    _fit(model, recipe, *datasets, card, out, run, tensorboard, progress)
+    begin = callbacks.Begin(lambda: _write_recipe(recipe, out, resume, force))
+    _fit(model, *datasets, card, out, run, epochs, begin, recipe.seed, **options)
     model_folder.read_model(out)  # Fails loudly if what was promised is not there.
-    return out
+
+
+def _check_new(recipe, out, force):
+    data = recipe.data
+    named = (data.csv, data.npz, data.wells, data.inputs, data.targets)
+    check_writable(out, force, [Path(data.root, path) for path in named if path])
+
+
+def _write_recipe(recipe, out, resume, force):
+    """Write the recipe into the folder of a run, which is made if the run is new."""
+    if resume:
+        with atomic_rewrite(out / "recipe.yaml") as beside:
+            beside.write_text(recipe.dump(out), encoding="utf-8")
+        return
+    with atomic_write(out, force) as beside:
+        beside.mkdir()
+        (beside / "recipe.yaml").write_text(recipe.dump(out), encoding="utf-8")
+
+
+def _plan_epochs(recipe, epoch, done):
+    """Return the number of epochs and of steps in each, after `done` steps in `epoch` epochs.
+
+    A run that is made longer keeps the length of its epochs.
+    """
+    steps = done // epoch if epoch else -(-recipe.steps // recipe.epochs)
+    if recipe.steps <= done - steps:
+        raise ValueError(
+            f"The run has {done} steps behind it, and `steps` can only make it longer. Received: "
+            f"{recipe.steps}."
+        )
+    return -(-recipe.steps // steps), steps
 
 
 def _copy_weights(source, model):
@@ -127,10 +165,10 @@ def _check_same_recipe(recipe, out):
         for values in (recipe, Recipe.load(out / "recipe.yaml"))
     )
     advice = (
-        "Continue with the recipe it began with, or take its weights with `--initial-weights` in a "
-        "new folder."
+        "Continue with the recipe it began with, of which only `steps` may change, or take its "
+        "weights with `--initial-weights` in a new folder."
     )
-    check_same_settings(ours, theirs, f"The run in {out}", advice)
+    check_same_settings(ours, theirs | {"steps": ours["steps"]}, f"The run in {out}", advice)
 
 
 def _flatten(values, path=""):
@@ -142,12 +180,12 @@ def _flatten(values, path=""):
             yield f"{path}{key}", value
 
 
-def _make_datasets(recipe, training, validation, first_epoch, classes):
+def _make_datasets(recipe, training, validation, steps, first_epoch, classes):
     """Make the training data set and the validation data set, or `None`."""
     sizes = (recipe.patch_size, recipe.batch_size)
     common = {"axes": recipe.axes, "scales": recipe.scales, "classes": classes}
     source = training_dataset(
-        training, *sizes, -(-recipe.steps // recipe.epochs), seed=recipe.seed,
+        training, *sizes, steps, seed=recipe.seed,
         sampling=recipe.sampling, first_epoch=first_epoch, **vars(recipe.augment), **common,
     )  # fmt: skip
     if not validation:
@@ -157,13 +195,13 @@ def _make_datasets(recipe, training, validation, first_epoch, classes):
     return source, validation_dataset(validation, *sizes, validation_patches=most, **common)
 
 
-def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):
+def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, progress):
     keep = callbacks.KeepBest(out, card, run["best"], "val_loss" if held else None)
-    backup = callbacks.Backup(out, keep, run["history"], recipe.seed)
+    backup = callbacks.Backup(out, keep, run["history"], seed)
     extra = []
     if tensorboard:
         import_optional("tensorboard", "tensorboard")
-        extra = [keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False)]
+        extra = [callbacks.Logs(out / "tensorboard", write_graph=False)]
         batches = [] if held is None else held.take(1).as_numpy_iterator()
         extra += [callbacks.Images(out / "tensorboard", batch) for batch in batches]
     try:
@@ -172,11 +210,15 @@ def _fit(model, recipe, source, held, card, out, run, tensorboard, progress):
                 source,
                 shuffle=False,  # the data set draws at random
                 validation_data=held,
-                epochs=recipe.epochs,
+                epochs=epochs,
                 initial_epoch=run["epoch"],
-                callbacks=[callbacks.StopOnNaN(), keep, backup, *extra],
+                callbacks=[callbacks.StopOnNaN(), begin, keep, backup, *extra],
                 verbose=1 if progress else 0,
             )
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(
+            "a step of training needs more than there is. Lower `batch_size`, then `patch_size`."
+        ) from error
     except tf.errors.OpError as error:
         if said := RAISED.search(str(error)):
             raise ValueError(said[1]) from error

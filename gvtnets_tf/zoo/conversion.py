@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gvtnets_tf.atomic_files import check_writable
+from gvtnets_tf.atomic_files import check_inputs_kept, check_writable
 from gvtnets_tf.checks import check_choice
 from gvtnets_tf.download import compute_digest
 from gvtnets_tf.images.normalization import Normalizer
@@ -33,7 +33,7 @@ def convert_tf1(
 
     Args:
         prefix: path of the checkpoint without `.index` and `.data-...`.
-        out: folder to make; one that exists is replaced if `force`.
+        out: folder to make; one of this package that exists is replaced if `force`.
         preset: `"label_free"`, `"denoising"` or `"projection"`.
         normalize: `"none"`, `"zscore"` or `"percentile"`, of the input; by default as
             published, as is `denormalize` always.
@@ -53,6 +53,7 @@ def convert_tf1(
     check_choice("preset", preset, ("label_free", "denoising", "projection"))
     check_writable(out, force)
     prefix, data = _find_checkpoint(prefix)
+    check_inputs_kept([Path(out)], [data])
     model = PRESETS[preset].build()
     model.build((None,) * (model.rank + 1) + (1,))
     shapes, read = _read_checkpoint(prefix)
@@ -93,7 +94,7 @@ def convert_fnet(
             ...
         FileNotFoundError: There is no file state.npz.
     """
-    check_writable(out, force)
+    check_writable(out, force, [file])
     file = Path(file)
     state = {n: a for n, a in read_state(file).items() if not n.endswith("num_batches_tracked")}
     model = _build_fnet(file, state)

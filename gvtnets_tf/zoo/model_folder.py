@@ -15,7 +15,7 @@ import h5py
 import keras
 import numpy as np
 
-from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.atomic_files import atomic_rewrite, atomic_write
 from gvtnets_tf.checks import check_at_least, check_choice, cut, read_json, read_value
 from gvtnets_tf.download import compute_digest
 from gvtnets_tf.layers.base import arguments
@@ -72,10 +72,10 @@ def save_model(folder: str | Path, model: keras.Model, card: Card) -> None:
     }
     file = Path(folder) / WEIGHTS
     replaced = [_digest(file)] if file.is_file() else []
-    with atomic_write(file, force=True) as weights:
+    with atomic_rewrite(file) as weights:
         _store(weights, named_weights(model))
         description["sha256"] = list(dict.fromkeys([_digest(weights), *replaced]))
-        with atomic_write(file.with_name(MODEL), force=True) as beside:
+        with atomic_rewrite(file.with_name(MODEL)) as beside:
             beside.write_text(json.dumps(description, indent=2) + "\n")
 
 
@@ -158,7 +158,7 @@ def write_weights(file: str | Path, named: Mapping) -> None:
 
     `ValueError` names a variable that is not finite, as those of a training that has diverged.
     """
-    with atomic_write(file, force=True) as beside:
+    with atomic_rewrite(file) as beside:
         _store(beside, named)
 
 

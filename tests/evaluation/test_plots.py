@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from skimage.io import imread
 
 from gvtnets_tf.evaluation import plots
@@ -151,11 +152,16 @@ def test_an_unknown_format_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_figure_is_not_overwritten_unless_asked(tmp_path):
-    plots.curves(tmp_path / "a.png", {"loss": [1, 2]})
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_a_figure_is_not_overwritten_unless_asked_and_ours(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    plots.curves(path, {"loss": [1, 2]})
     with pytest.raises(FileExistsError, match="not overwritten"):
-        plots.curves(tmp_path / "a.png", {"loss": [1, 2]})
-    plots.curves(tmp_path / "a.png", {"loss": [1, 2]}, force=True)
+        plots.curves(path, {"loss": [1, 2]})
+    plots.curves(path, {"loss": [1, 2]}, force=True)
+    Figure(figsize=(1, 1)).savefig(path)
+    with pytest.raises(FileExistsError, match="was not written by gvtnets_tf"):
+        plots.curves(path, {"loss": [1, 2]}, force=True)
 
 
 @pytest.mark.parametrize(

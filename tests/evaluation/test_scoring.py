@@ -244,7 +244,7 @@ def test_the_folder_holds_table_summary_and_figures(tmp_path):
     report = evaluate(
         noisy(targets, 30), targets, out, baseline=noisy(targets, 90), inputs=noisy(targets, 200)
     )
-    names = ["box.png", "cell_0.png", "cell_1.png", "metrics.csv", "summary.json"]
+    names = [".gvtnets", "box.png", "cell_0.png", "cell_1.png", "metrics.csv", "summary.json"]
     assert sorted(path.name for path in out.iterdir()) == names
     for row, stored in zip(report.rows, read_table(out), strict=True):
         assert stored["name"] == row["name"]
@@ -383,8 +383,23 @@ def test_an_output_is_not_overwritten_unless_asked(tmp_path, blank):
     (tmp_path / "out" / "old.txt").write_text("old")
     with pytest.raises(FileExistsError, match="not overwritten"):
         evaluate(targets, targets, tmp_path / "out")
-    evaluate(targets, targets, tmp_path / "out", force=True)
-    assert not (tmp_path / "out" / "old.txt").exists()
+    with pytest.raises(FileExistsError, match=r"out was not written by gvtnets_tf, and --force"):
+        evaluate(targets, targets, tmp_path / "out", force=True)
+    assert (tmp_path / "out" / "old.txt").read_text() == "old"
+    (tmp_path / "out" / "old.txt").rename(tmp_path / "old.txt")
+    for _ in range(2):
+        evaluate(targets, targets, tmp_path / "out", force=True)
+    assert {p.name for p in (tmp_path / "out").iterdir()} >= {".gvtnets", "metrics.csv"}
+
+
+def test_what_is_scored_is_not_replaced_by_the_scores(folders):
+    (folders / ".gvtnets").touch()  # all of it was made by this package
+    text = r"is an input of this run, or holds one \(\S+/targets/\*\), and is not replaced by"
+    with pytest.raises(ValueError, match=text):
+        evaluate(f"{folders}/predictions/*", f"{folders}/targets/*", folders, force=True)
+    files = sorted((folders / "targets").iterdir())
+    with pytest.raises(ValueError, match=r"or holds one \(\S+/targets/\S+\.tif\)"):
+        evaluate(files, files, folders / "targets", force=True)
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ def test_every_package_is_accepted_by_the_tests_of_bioimageio(tmp_path):
     pytest.importorskip("tf2onnx")
     paths = [export(predictor(case), tmp_path / case, "bioimageio") for case in CASES]
     assert {p.name for p in paths[0].iterdir()} == {
-        "bioimageio.yaml", "README.md", "cover.png", "saved_model.zip", "model.onnx",
+        ".gvtnets", "bioimageio.yaml", "README.md", "cover.png", "saved_model.zip", "model.onnx",
         "image.npy", "image.tif", "prediction.npy", "prediction.tif",
     }  # fmt: skip
     accepted([path / "bioimageio.yaml" for path in paths], tmp_path)

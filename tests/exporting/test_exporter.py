@@ -13,6 +13,7 @@ import tensorflow as tf
 from common_checks import set_weights
 
 from gvtnets_tf import export
+from gvtnets_tf.atomic_files import is_own
 from gvtnets_tf.cli import main as cli
 from gvtnets_tf.exporting.tf_graph import remove_chunks
 from gvtnets_tf.images.normalization import Normalizer
@@ -356,7 +357,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
     made = predictor("probabilistic")
     made.card = made.card.changed(voxel_size={"Z": 0.5, "Y": 0.1, "X": 0.1}, license="CC0-1.0")
     path = export(made, tmp_path / "model")
-    assert sorted(p.name for p in path.iterdir()) == ["1", "metadata.json"]
+    assert sorted(p.name for p in path.iterdir()) == [".gvtnets", "1", "metadata.json"]
     about = json.loads((path / "metadata.json").read_text())
     assert about["input"] == {
         "name": "image", "dtype": "float32", "axes": "NZYXC", "channels": 1, "channel_names": [],
@@ -367,7 +368,7 @@ def test_metadata_tells_what_goes_in_and_comes_out(tmp_path):
     assert Normalizer.parse(about["normalize"]["input"]) == made.card.input_normalizer
     assert (about["denormalize"], about["license"]) == ("input", "CC0-1.0")
     path = export(made, tmp_path / "lite", "litert", "float16")
-    assert sorted(p.name for p in path.iterdir()) == ["metadata.json", "model.tflite"]
+    assert sorted(p.name for p in path.iterdir()) == [".gvtnets", "metadata.json", "model.tflite"]
     about = json.loads((path / "metadata.json").read_text())
     assert (about["normalization_in_graph"], about["quantize"]) == (False, "float16")
 
@@ -474,6 +475,15 @@ def test_a_name_with_the_suffix_zip_makes_a_zip(tmp_path):
     check(found["prediction"][0].numpy(), made(image, "YXC", whole=True), 1e-5)
     with pytest.raises(FileExistsError, match=r"model.zip exists and is not overwritten"):
         export(made, path)
+    assert is_own(path)
+    shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "model" / "1")
+    with pytest.raises(FileExistsError, match=r"other.zip was not written by gvtnets_tf"):
+        export(made, tmp_path / "other.zip", force=True)
+    (tmp_path / "model" / "model.json").touch()
+    with pytest.raises(
+        ValueError, match=r"model is an input of this run, or holds one \(.*model\)"
+    ):
+        export(tmp_path / "model", tmp_path / "model", force=True)
 
 
 def test_an_export_that_is_there_is_kept_unless_forced(tmp_path):

@@ -44,7 +44,8 @@ def test_a_figure_is_the_maximum_over_z_with_a_line_per_name(tmp_path):
     x[0, 1, :, :20] = 1
     x[1, 4, :15] = 1
     image = Image(x, "CZYX", channel_names=("dna", "er"))
-    display.write_merged_figure(tmp_path / "a.png", image, ("#ff0000", "#0000ff"))
+    for force in (False, True):
+        display.write_merged_figure(tmp_path / "a.png", image, ("#ff0000", "#0000ff"), force)
     found = np.asarray(Picture.open(tmp_path / "a.png"))
     assert tuple(found[0, 0]) == (255, 0, 255)
     assert tuple(found[20, 0]) == (255, 0, 0)
@@ -72,7 +73,8 @@ def test_a_movie_has_one_contrast_for_all_frames(tmp_path):
     x[:, 1] = np.array([1, 2, 3, 4]).reshape(4, 1, 1)
     x[:, 1, 0, 0] = 0
     x[:, 2] = 99  # another plane, which must not count
-    display.write_movie(tmp_path / "a.gif", Image(x, "TZYX"))
+    for force in (False, True):
+        display.write_movie(tmp_path / "a.gif", Image(x, "TZYX"), force=force)
     found = read_movie(tmp_path / "a.gif")
     assert found.shape == (4, 10, 12, 3)
     assert not found[:, 0, 0].any()

@@ -6,9 +6,11 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from microscope_files import COLORS, METADATA, NAMES, counts, stack
+from PIL import Image as Picture
 
 from gvtnets_tf import atomic_files
 from gvtnets_tf.images.image import Image
@@ -154,6 +156,25 @@ def test_nothing_is_overwritten_without_force(tmp_path, suffix):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("suffix", [".ome.tif", ".tif", ".zarr", ".png", ".npy"])
+def test_what_another_program_wrote_is_not_replaced(tmp_path, suffix):
+    pixels, path = np.full((4, 4), 1, "uint8"), tmp_path / f"a{suffix}"
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs [zarr]").save(path, pixels)
+    elif suffix == ".npy":
+        np.save(path, pixels)
+    elif suffix == ".png":
+        Picture.fromarray(pixels).save(path)
+    else:
+        tifffile.imwrite(path, pixels, metadata={"Info": "from gvtnets_tf/a.tif"})
+    image = Image(pixels + 1, "YX")
+    with pytest.raises(
+        FileExistsError, match=rf"a{suffix} was not written by gvtnets_tf, and --fo"
+    ):
+        write(path, image, force=True)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize(
     "suffix, module, name",
     [
@@ -205,16 +226,18 @@ def test_a_process_killed_while_it_writes_leaves_nothing_under_the_name(tmp_path
     path = tmp_path / f"a{suffix}"
     process = subprocess.Popen([sys.executable, "-c", WRITE, str(path)])
     try:
-        while process.poll() is None and not any(tmp_path.iterdir()):
+        while process.poll() is None and not (tmp_path / f".new.{path.name}").exists():
             time.sleep(0.001)
     finally:
         process.kill()  # SIGKILL, after which nothing of the process runs
         status = process.wait()
     assert status == -signal.SIGKILL
     assert not path.exists()
-    assert [p.name.endswith(path.name) and p.name[0] == "." for p in tmp_path.iterdir()] == [True]
+    hidden = {f".lock.{path.name}", f".new.{path.name}"}
+    assert {p.name for p in tmp_path.iterdir()} == hidden
     write(path, Image(np.ones((2, 8, 9), np.uint16), "ZYX"))
     assert read(path).shape == (2, 8, 9)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".ome.tif", ".npy", ".zarr", ".png"])

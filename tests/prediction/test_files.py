@@ -1,7 +1,9 @@
 """Files go in and files come out, under names that can be foretold."""
 
+import errno
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from gvtnets_tf.evaluation.scoring import evaluate
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Normalizer
-from gvtnets_tf.prediction.files import predict
+from gvtnets_tf.prediction.files import Failures, predict
 from gvtnets_tf.prediction.predictor import Predictor
 from gvtnets_tf.zoo.card import Card
 
@@ -153,7 +155,11 @@ def test_what_is_there_is_replaced_only_if_forced(tmp_path, model, pixels):
     out.write_text("old")
     with pytest.raises(FileExistsError, match=r"b\.tif exists and is not overwritten"):
         predict(path, model, out, progress=False)
+    with pytest.raises(FileExistsError, match=r"b\.tif was not written by gvtnets_tf, and --force"):
+        predict(path, model, out, progress=False, force=True)
     assert out.read_text() == "old"
+    out.unlink()
+    put(out, pixels)
     predict(path, model, out, progress=False, force=True)
     np.testing.assert_array_equal(readers.read(out).numpy(), 2 * pixels)
     with pytest.raises(FileExistsError, match=r"b\.tif exists"):
@@ -496,3 +502,141 @@ def test_in_another_layout_the_flag_and_the_channels_of_the_file_are_named(tmp_p
     )
     with pytest.raises(ValueError, match=text):
         predict(path, Predictor(np.copy, card), tmp_path / "b.tif", progress=False)
+
+
+def batch(folder, pixels):
+    """Write a broken file, a whole one, a blank one and another whole one to `folder/in`."""
+    for name in "abcd":
+        put(folder / "in" / f"{name}.tif", pixels if name != "c" else np.zeros_like(pixels))
+    (folder / "in" / "a.tif").write_bytes((folder / "in" / "b.tif").read_bytes()[:600])
+    return folder / "in"
+
+
+def test_an_input_that_fails_does_not_end_a_batch(tmp_path, pixels, caplog):
+    model, calls = counting()
+    inputs, out = batch(tmp_path, pixels), tmp_path / "out"
+    a, c = str(inputs / "a.tif"), str(inputs / "c.tif")
+    with pytest.raises(Failures) as told:
+        predict(inputs, model, out, progress=False)
+    assert told.value.errors.keys() == {a, c}
+    assert told.value.written == [out / "b.tif", out / "d.tif"]
+    assert (sorted(p.name for p in out.iterdir()), len(calls)) == (["b.tif", "d.tif"], 2)
+    text = str(told.value)
+    assert text.startswith(f"2 of 4 inputs failed, the others are done: {a} cannot be read as")
+    assert f"; {c}: Channel 0 of c is constant" in text
+    assert text.endswith("With --resume (`resume=True`) only they are tried again.")
+    said = [record.message for record in caplog.records if record.name == "gvtnets_tf"]
+    assert [line.startswith(f"left out: {name}") for line, name in zip(said, (a, c))] == [True] * 2
+    # What is mended is all that is left to do.
+    (inputs / "c.tif").unlink()
+    put(inputs / "c.tif", pixels)
+    with pytest.raises(Failures, match=r"^1 of 4 inputs failed"):
+        predict(inputs, model, out, progress=False, resume=True)
+    assert (out / "c.tif").is_file()
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_strict_or_with_one_input_an_error_is_raised_at_once(tmp_path, pixels, strict):
+    model, calls = counting()
+    inputs = batch(tmp_path, pixels)
+    with pytest.raises(ValueError, match=r"a\.tif cannot be read as TIFF") as told:
+        predict(inputs if strict else inputs / "a.tif", model, tmp_path / "out", strict=strict)
+    assert not isinstance(told.value, Failures)
+    assert (calls, (tmp_path / "out").exists()) == ([], False)
+
+
+def test_a_summary_is_short_whatever_failed(tmp_path):
+    errors = {f"{i}.tif": MemoryError("x" * 1000) for i in range(30)}
+    text = str(Failures(errors, 40, []))
+    assert text.startswith("30 of 40 inputs failed, the others are done: 0.tif: xxx")
+    assert "; 9.tif: x" in text
+    assert "; and 20 more. With" in text
+    assert len(text) < 2500
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RecursionError("deep"), ModuleNotFoundError("pip install it")]
+)
+def test_memory_that_ends_does_not_end_a_batch_and_a_full_disk_does(
+    tmp_path, pixels, monkeypatch, error
+):
+    for name in "abc":
+        put(tmp_path / "in" / f"{name}.tif", pixels)
+    calls = []
+
+    def network(x):
+        calls.append(x.shape)
+        if len(calls) == 1:
+            raise error
+        return x
+
+    model = Predictor(network, Card(input_normalizer=Normalizer("none"), denormalize="none"))
+    text = str(error) or "MemoryError"
+    with pytest.raises(Failures, match=rf"1 of 3 inputs failed.*a\.tif: {text}\. "):
+        predict(tmp_path / "in", model, tmp_path / "out", progress=False)
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def write(path, *args, **kwargs):
+        raise full
+
+    monkeypatch.setattr(writers, "write", write)
+    with pytest.raises(OSError, match="No space left on device") as told:
+        predict(tmp_path / "in", model, tmp_path / "other", progress=False)
+    assert (told.value, len(calls)) == (full, 4)
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_input_is_never_replaced_by_its_result(tmp_path, model, pixels):
+    a = put(tmp_path / "a.tif", pixels)
+    put(tmp_path / "b.tif", pixels)
+    text = r"a\.tif is an input of this run, or holds one .*, and is not replaced by its result"
+    before = a.read_bytes()
+    for spec, out in ((a, a), (tmp_path, tmp_path), ([tmp_path / "b.tif", a], tmp_path)):
+        for option in ("force", "resume"):
+            with pytest.raises(ValueError, match=text.replace("a", "[ab]", 1)):
+                predict(spec, model, out, progress=False, **{option: True})
+    scale = put(tmp_path / "uncertainty" / "b.tif", pixels)
+    with pytest.raises(ValueError, match=text.replace("a", "b", 1)):
+        predict(scale, model, tmp_path / "b.tif", uncertainty=True, force=True, progress=False)
+    assert a.read_bytes() == before
+
+
+def test_a_second_run_into_an_output_is_refused_while_the_first_lives(tmp_path, model, pixels):
+    for name in "ab":
+        put(tmp_path / "in" / f"{name}.tif", pixels)
+    out = tmp_path / "out"
+    out.mkdir()
+    text = r"{}\.tif is being written by another run: wait until it is over, or choose another out"
+    with filelock.FileLock(out / ".lock.a.tif"):
+        with pytest.raises(BlockingIOError, match=text.format("a")):
+            predict(tmp_path / "in", model, out, progress=False)
+        predict(tmp_path / "in" / "b.tif", model, out / "b.tif", progress=False)
+    (out / "b.tif").unlink()
+    with (
+        filelock.FileLock(out / ".lock.b.tif"),
+        pytest.raises(Failures, match="1 of 2 .*" + text.format("b")[:32]),
+    ):
+        predict(tmp_path / "in", model, out, progress=False)
+    assert (out / "a.tif").is_file()
+
+
+def test_a_series_in_tiles_of_its_own_goes_on_with_them(tmp_path, caplog):
+    path, _ = movie(tmp_path / "m.tif")
+    answers = []
+
+    def network(x):
+        if len(answers) == 3:
+            raise KeyboardInterrupt
+        answers.append(x.shape)
+        return x
+
+    model, _ = counting(network, bytes_per_voxel=100.0)
+    with pytest.raises(KeyboardInterrupt):
+        predict(path, model, tmp_path / "o.tif", max_memory=10_000, progress=False)
+    assert set(answers) == {(1, 4, 3, 4, 1)} or len({shape[1:4] for shape in answers}) == 1
+    good, calls = counting(bytes_per_voxel=100.0)
+    predict(path, good, tmp_path / "o.tif", max_memory="1GB", resume=True, progress=False)
+    assert {shape[1:4] for shape in calls} == {shape[1:4] for shape in answers}
+    assert readers.read_metadata(tmp_path / "o.tif")["mode"] == "tiles"
+    assert caplog.text.count("does not fit the memory") == 1

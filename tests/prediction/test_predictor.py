@@ -298,7 +298,7 @@ def test_what_does_not_fit_is_known_before_the_first_call_and_says_which_tile_do
         r"Predict in tiles with --tile 16 32 32 \(`tile=\(16, 32, 32\)`\)"
     )
     with pytest.raises(ValueError, match=expected):
-        predictor.predict(image, max_memory="20MB")
+        predictor.predict(image, max_memory="20MB", whole=True)
     assert model.shapes == []
     result, _ = predictor.predict(image, max_memory="20MB", tile=(16, 32, 32))
     np.testing.assert_array_equal(result.array, image.array)
@@ -314,11 +314,11 @@ def test_memory_is_measured_once_on_a_probe_and_never_on_the_image(monkeypatch):
     predictor, image = Predictor(model, PLAIN), noise(64, 64, 64)
     for _ in range(2):
         with pytest.raises(ValueError, match="--tile"):
-            predictor(image)
+            predictor(image, tile=64, max_memory=8_000)
     assert [s[1:4] for s in model.shapes] == [(4, 4, 4), (8, 8, 8), (32, 64, 64)]
     np.testing.assert_array_equal(predictor(image, whole=True), image)
     with pytest.raises(ValueError, match="--tile"):  # whatever was predicted before
-        predictor(image)
+        predictor(image, tile=64, max_memory=8_000)
 
 
 def test_memory_that_a_call_has_left_with_the_process_does_not_look_taken(monkeypatch):
@@ -331,8 +331,31 @@ def test_memory_that_a_call_has_left_with_the_process_does_not_look_taken(monkey
 
 def test_a_small_image_is_checked_too_where_nothing_need_be_measured(monkeypatch):
     monkeypatch.setattr(limits, "measure_available", lambda: 10_000)
-    with pytest.raises(ValueError, match="does not fit the memory"):
-        Predictor(Model(), PLAIN.changed(bytes_per_voxel=100.0))(noise(4, 8, 8))
+    model = Model()
+    Predictor(model, PLAIN.changed(bytes_per_voxel=100.0))(noise(4, 8, 8))
+    assert {shape[1:4] for shape in model.shapes} == {(4, 4, 4)}
+
+
+@pytest.mark.parametrize("operators", [(), ("bottom.0",)])
+def test_an_image_too_large_is_predicted_in_tiles_and_that_is_said(caplog, operators):
+    model = Model(divisor=8)
+    model.operators = operators
+    predictor = Predictor(model, PLAIN.changed(bytes_per_voxel=1000.0))
+    image = Image(noise(16, 60, 60), "ZYX", name="cells")
+    result, info = predictor.predict(image, max_memory="20MB")
+    np.testing.assert_array_equal(result.array, image.array)
+    assert (info["mode"], info["tile"]) == ("tiles", [16, 32, 32])
+    assert {shape[1:4] for shape in model.shapes} == {(16, 32, 32)}
+    (said,) = [record.message for record in caplog.records if record.name == "gvtnets_tf"]
+    assert said.startswith(
+        "cells does not fit the memory: it needs about 62.5 MiB, and 19.1 MiB may be used. It is "
+        "predicted in tiles of (16, 32, 32) voxels."
+    )
+    note = "The network looks at the whole image at once (bottom.0), and sees only a tile: the"
+    assert (note in said, "note" in info) == (bool(operators), bool(operators))
+    caplog.clear()
+    predictor.predict(image, max_memory="1GB")
+    assert not caplog.records
 
 
 def test_an_image_no_larger_than_the_probe_is_not_measured_first(monkeypatch):

@@ -9,7 +9,10 @@ from gvtnets_tf import load
 from gvtnets_tf.images import readers
 from gvtnets_tf.studies import demo
 
-FILES = ["comparison.png", "gaussian.tif", "input.tif", "prediction.tif", "scores.csv", "truth.tif"]
+FILES = [
+    ".gvtnets", "comparison.png", "gaussian.tif", "input.tif", "prediction.tif", "scores.csv",
+    "truth.tif",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def test_the_last_state_replaces_the_one_before(saved):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("broken", ["write_weights", "atomic_write"])
+@pytest.mark.parametrize("broken", ["write_weights", "atomic_rewrite"])
 def test_a_fault_while_writing_leaves_the_earlier_state(saved, monkeypatch, broken):
     model, path = saved
     before = (path / "resume" / "progress.json").read_text()

@@ -8,13 +8,16 @@ import re
 import signal
 import time
 
+import filelock
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from forks import FORKS
 from small import MODEL, fast_training, recipe, stacks
 
 from gvtnets_tf import load
+from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.training import callbacks, fitting
@@ -75,7 +78,8 @@ def keep_scores(monkeypatch, *scores):
 def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, capfd):
     out = train(recipe(data, augment={"flip": True, "rotate": True}), tmp_path / "run")
     assert sorted(p.name for p in out.iterdir()) == [
-        "history.csv", "model.json", "recipe.yaml", "resume", "training.png", "weights.h5",
+        ".gvtnets", "history.csv", "model.json", "recipe.yaml", "resume", "training.png",
+        "weights.h5",
     ]  # fmt: skip
     rows = history(out)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -149,10 +153,103 @@ def test_a_run_without_any_best_weights_fails_loudly(tmp_path, data, monkeypatch
 
 
 def test_a_folder_is_not_replaced_unless_forced(tmp_path, data):
-    (tmp_path / "run").mkdir()
+    out = tmp_path / "run"
+    out.mkdir()
     with pytest.raises(FileExistsError, match="run exists and is not overwritten"):
+        run(out, recipe(data))
+    run(out, recipe(data, steps_per_epoch=6), force=True)
+    run(out, recipe(data, steps_per_epoch=6, seed=1), force=True)
+    assert Recipe.load(out / "recipe.yaml").seed == 1
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"thesis was not written by gvtnets_tf, and --force"):
+        run(tmp_path / "thesis", recipe(data), force=True)
+    with pytest.raises(ValueError, match=r"is an input of this run, or holds one \(.*gt.\*\)"):
+        run(data, recipe(data), force=True)
+
+
+def fail_in_a_step(monkeypatch, error):
+    """Let the first step of a training raise an error."""
+    real = fitting._compile
+
+    def compile_broken(model, recipe):
+        real(model, recipe)
+
+        def fail(*args, **kwargs):
+            raise error
+
+        model.train_step = fail
+
+    monkeypatch.setattr(fitting, "_compile", compile_broken)
+
+
+@pytest.mark.parametrize(
+    "error, told, message",
+    [
+        (MemoryError("too much"), MemoryError, "too much"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"),
+            MemoryError,
+            r"^a step of training needs more than there is\. Lower `batch_size`, then `patch",
+        ),
+        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+    ],
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_a_run_that_fails_in_its_first_step_leaves_and_replaces_nothing(
+    tmp_path, data, monkeypatch, error, told, message, old
+):
+    pytest.importorskip("tensorboard", reason="needs [tensorboard]")
+    out = tmp_path / "new" / "run"
+    if old:
+        with atomic_write(out) as folder:
+            folder.mkdir()
+            (folder / "weights.h5").write_text("of days")
+    fail_in_a_step(monkeypatch, error)
+    with pytest.raises(told, match=message):
+        run(out, recipe(data), force=old, tensorboard=True)
+    if old:
+        assert sorted(p.name for p in out.parent.iterdir()) == ["run"]
+        assert (out / "weights.h5").read_text() == "of days"
+    else:
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_second_run_into_a_folder_is_refused_while_the_first_lives(tmp_path, data, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        stop_after(patch, 1)
         run(tmp_path / "run", recipe(data))
-    run(tmp_path / "run", recipe(data, steps_per_epoch=6), force=True)
+    text = r"run is being written by another run: wait until it is over, or choose another output"
+    with filelock.FileLock(tmp_path / ".lock.run"):
+        for option in ("resume", "force"):
+            with pytest.raises(BlockingIOError, match=text):
+                run(tmp_path / "run", recipe(data), **{option: True})
+
+
+def test_a_run_can_be_made_longer_and_keeps_the_length_of_its_epochs(tmp_path, data):
+    whole = history(run(tmp_path / "whole", recipe(data, steps=10)))
+    out = run(tmp_path / "run", recipe(data, steps=5))
+    assert len(history(out)) == 3
+    run(out, recipe(data, steps=10), resume=True)
+    rows = history(out)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    for row, expected in zip(rows, whole):
+        assert row == pytest.approx(expected, rel=1e-4)
+    assert Recipe.load(out / "recipe.yaml").steps == 10
+    # Not of its own epochs: 5 steps of 3 are two epochs, and here they stay three of 2.
+    assert fitting._plan_epochs(Recipe.parse(recipe(data, steps=10)), 3, 6) == (5, 2)
+    assert (
+        fitting._plan_epochs(Recipe.parse(recipe(data, steps=5, steps_per_epoch=3)), 3, 6)[0] == 3
+    )
+    text = r"The run has 10 steps behind it, and `steps` can only make it longer\. Received: 8\."
+    with pytest.raises(ValueError, match=text):
+        run(out, recipe(data, steps=8), resume=True)
+    with pytest.raises(
+        ValueError, match=r"seed was 0, is 1\. Continue with the recipe it began with"
+    ):
+        run(out, recipe(data, steps=20, seed=1), resume=True)
+    with pytest.raises(ValueError, match=r"of which only `steps` may change, or take its weights"):
+        run(out, recipe(data, steps=20, batch_size=1), resume=True)
 
 
 def test_the_learning_rate_goes_down_in_stairs():
@@ -299,17 +396,21 @@ def stop_after(monkeypatch, epoch):
     monkeypatch.setattr(fitting.callbacks, "Backup", Stopping)
 
 
+@pytest.mark.parametrize("first", [0, 1])
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_earlier_weights(
-    tmp_path, data, monkeypatch
+    tmp_path, data, monkeypatch, first
 ):
     class Spoil(callbacks.Backup):
         def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 1:
+            if epoch == first:
                 self.model.set_weights([np.full_like(w, np.nan) for w in self.model.get_weights()])
 
     monkeypatch.setattr(fitting.callbacks, "Backup", Spoil)
     with pytest.raises(ValueError, match=r"loss became nan at step 1 .*0\.0004: lower"):
         run(tmp_path / "run", recipe(data))
+    if first == 0:
+        assert not list(tmp_path.iterdir())
+        return
     model, card = model_folder.read_model(tmp_path / "run")
     assert card.training["best"]["epoch"] == 1
     assert all(np.isfinite(w).all() for w in model.get_weights())

@@ -113,6 +113,20 @@ def test_the_command_converts_a_checkpoint(published, checkpoints, tmp_path, cap
     np.testing.assert_allclose(predictor(x, whole=True), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_checkpoint_is_never_replaced_by_its_model(checkpoints, monkeypatch):
+    monkeypatch.setattr("gvtnets_tf.atomic_files.is_own", lambda path: True)
+    folder = checkpoints["denoising"].parent
+    before = sorted(folder.iterdir())
+    with pytest.raises(
+        ValueError, match=r"denoising is an input of this run, or holds one \(.*data-"
+    ):
+        convert_tf1(checkpoints["denoising"], folder, "denoising", force=True)
+    file = folder / before[0].name
+    with pytest.raises(ValueError, match="is an input of this run, or holds one"):
+        convert_fnet(file, file, force=True)
+    assert sorted(folder.iterdir()) == before
+
+
 def test_a_damaged_checkpoint_is_named(checkpoints, tmp_path):
     prefix, out = tmp_path / "model.ckpt", tmp_path / "model"
     index, data = (tmp_path / f"model.ckpt{end}" for end in (".index", ".data-00000-of-00001"))

@@ -112,7 +112,7 @@ def test_a_name_is_fetched_once_and_loads_without_the_web(
     assert shown.out == f"{cache / NAME}\n"
     assert f"gvtnets: license of {NAME}: GPL-3.0" in shown.err
     assert left(cache) == [NAME]
-    assert left(cache / NAME) == ["model.json", "sha256.json", "weights.h5"]
+    assert left(cache / NAME) == [".gvtnets", "model.json", "sha256.json", "weights.h5"]
     assert server.asked == list(server.files)
 
     monkeypatch.setenv("GVTNETS_MIRROR", "http://127.0.0.1:9")
@@ -418,8 +418,7 @@ def test_a_killed_process_stops_nobody_and_leaves_nothing(process, server, cache
     killed.wait()
     server.silent = None
     assert process().wait() == 0
-    # What `atomic_write` had begun is hidden, and of no use to anybody.
-    assert [name for name in left(cache) if not name.endswith(f".{NAME}")] == [NAME]
+    assert left(cache) == [NAME]
 
 
 # Where the cache is.
@@ -448,3 +447,13 @@ def test_digests_are_those_of_the_files(released, cache):
     folder = quietly()
     digests = json.loads((folder / "sha256.json").read_text())
     assert digests == {name: download.compute_digest(folder / name) for name in zoo_cache.FILES}
+
+
+def test_a_folder_of_someone_else_in_the_place_of_a_model_is_kept(released, server, cache):
+    (cache / NAME).mkdir(parents=True)
+    (cache / NAME / "thesis.tex").write_text("years of work")
+    text = rf"{NAME} was not written by gvtnets_tf, and --force"
+    for force in (False, True):
+        with pytest.raises(FileExistsError, match=text):
+            quietly(force=force)
+    assert (left(cache / NAME), server.asked) == (["thesis.tex"], [])

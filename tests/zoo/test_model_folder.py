@@ -91,7 +91,7 @@ def test_what_is_written_is_read_back(tmp_path, noise):
     assert arguments(again) == json.loads(json.dumps(arguments(model)))
     images = noise(2, 8, 12, 3)
     np.testing.assert_array_equal(again(images), model(images))
-    assert sorted(p.name for p in path.iterdir()) == ["model.json", "weights.h5"]
+    assert sorted(p.name for p in path.iterdir()) == [".gvtnets", "model.json", "weights.h5"]
 
 
 def test_a_projection_is_read_back(tmp_path, noise):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gvtnets_tf.atomic_files import MARK
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
 from gvtnets_tf.images.limits import DEFLATE, check_capacity, check_memory
@@ -52,6 +53,7 @@ def write(path: Path, image: Image, record: Mapping, colors: Sequence[str] = ())
     if colors:
         raise ValueError("A .png file holds one gray plane, without colors: write .tif or .zarr.")
     note = PngInfo()
+    note.add_text("Software", MARK)
     note.add_itxt(KEY, json.dumps(record))
     Pillow.fromarray(np.ascontiguousarray(image.numpy("YX"))).save(path, pnginfo=note)
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from gvtnets_tf.atomic_files import MARK
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
@@ -120,7 +121,7 @@ def _last_yx(axes):
 
 
 def _save(path, pixels, **kwargs):
-    tifffile.imwrite(path, pixels, photometric="minisblack", **kwargs)
+    tifffile.imwrite(path, pixels, photometric="minisblack", software=MARK, **kwargs)
 
 
 @contextlib.contextmanager

@@ -27,4 +27,13 @@ def compile_model(model: Callable, softmax: bool = False) -> Callable:
         y = model(x, training=False)
         return tf.nn.softmax(y) if softmax else y
 
-    return lambda x: np.asarray(graph(tf.convert_to_tensor(x)), np.float32)
+    def run(x):
+        try:
+            return np.asarray(graph(tf.convert_to_tensor(x)), np.float32)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(
+                f"a call of the network on {x.shape} needs more memory than there is: predict in "
+                f"smaller tiles with --tile (`tile`), or fewer at a time (`batch_size`)."
+            ) from error
+
+    return run
