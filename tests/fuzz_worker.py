@@ -89,7 +89,7 @@ def _run(folder, words, shown):
 
     os.chdir(folder)
     _send_output(shown.fileno())
-    before, began = _memory("VmRSS"), time.monotonic()
+    before, began = _memory("VmRSS"), (time.monotonic(), time.process_time())
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     try:
         cli.main(words)
@@ -99,7 +99,9 @@ def _run(folder, words, shown):
     except BaseException:
         status = "an exception"
         traceback.print_exc()
-    said = {"seconds": time.monotonic() - began, "growth": _memory("VmHWM") - before}
+    # What a busy machine takes longer for is no fault of the file.
+    spent = min(time.monotonic() - began[0], time.process_time() - began[1])
+    said = {"seconds": spent, "growth": _memory("VmHWM") - before}
     sys.stdout.flush()
     sys.stderr.flush()
     shown.seek(0)

@@ -199,7 +199,7 @@ def mutate(name, kind, number, files, sound, place, worker):
     here = copy(sound, place / "now")
     (here / file).write_bytes(content)
     before = {path for path in here.rglob("*")}
-    done = worker.run(here, words_of(kind, file), SECONDS * 3)
+    done = worker.run(here, words_of(kind, file), SECONDS * 6)
     problems = list(judge(kind, done, {*here.rglob("*")} - before))
     if not problems:
         return []
