@@ -45,7 +45,8 @@ class Worker:
         began = time.monotonic()
         self.pipe.send((str(folder), words))
         try:
-            if self.pipe.poll(seconds):
+            # Twice, as a machine that was asleep has used up no more than the first time.
+            if self.pipe.poll(seconds / 2) or self.pipe.poll(seconds / 2):
                 return self.pipe.recv()
         except EOFError:
             pass
