@@ -14,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import gvtnets_tf
 
@@ -72,6 +74,35 @@ def test_the_command_is_there_where_the_installer_looks_for_it(config):
     # Heavy imports come after the first line that listens to Ctrl-C.
     first = {a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names}
     assert first == {"os", "signal"}
+
+
+def locked():
+    """What requirements.txt installs, from name to version, each with the hash of a file."""
+    entry = re.compile(
+        r"^([\w.-]+)==(\S+)(?: ;.*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", re.M
+    )
+    text = (ROOT / "requirements.txt").read_text()
+    assert entry.sub("", text).splitlines() == text.splitlines()[:1]  # no option, no index
+    return {canonicalize_name(name): version for name, version, _ in entry.findall(text)}
+
+
+def test_what_make_installs_is_what_the_package_asks_for(config):
+    pinned = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    pins = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in pinned}
+    assert locked().items() <= pins.items()
+    extras = {k: v for k, v in config["options.extras_require"].items() if "torch" not in v}
+    for text in (config["options"]["install_requires"], *extras.values()):
+        for need in map(Requirement, text.strip().splitlines()):
+            if need.name != "safetensors":
+                assert locked()[canonicalize_name(need.name)] in need.specifier, need
+
+
+def test_packages_that_break_between_versions_have_an_upper_bound(config):
+    asked = "\n".join(
+        [config["options"]["install_requires"], *config["options.extras_require"].values()]
+    )
+    for name in ("tensorflow", "keras", "tifffile", "tf2onnx", "tensorflow-serving-api"):
+        assert re.search(rf"^{name} >=[\d.]+,<\d", asked, re.M), name
 
 
 def public_names(stub):
@@ -205,7 +236,16 @@ for name, about in read_registry().items():
 
 @pytest.mark.slow
 def test_the_wheel_holds_the_shipped_models_and_their_names(tmp_path):
-    words = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    words = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--outdir",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(words, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
