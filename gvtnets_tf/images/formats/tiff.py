@@ -35,23 +35,23 @@ PAGED = ("ome", "imagej", "shaped", "uniform", "generic")
 # Bytes that a stored byte can become, by compression, as blank pixels show: none, LZW, Deflate
 # (of Adobe, of others), PackBits, LZMA, Zstandard. The others have no such bound.
 RATIOS = {1: 1, 5: 1500, 8: DEFLATE, 32946: DEFLATE, 32773: 64, 34925: 10_000, 50000: 40_000}
-LOSS = re.compile("missing|failed|incomplete|corrupt|out of range|expected", re.IGNORECASE)
+FAULT = re.compile("missing|failed|incomplete|corrupt|out of range|expected", re.IGNORECASE)
 
 
 def read(path: Path, axes: str | None = None, strict: bool = False) -> Image:
     """Read the first series of a TIFF file; see `readers.read`."""
-    with _open(path) as (tif, pages, losses):
+    with _open(path) as (tif, pages, faults):
         series, record = tif.series[0], _parse_metadata(tif)
         _check_members(path, series, pages)
         shape, letters = _layout(series, axes)
-        if losses:
-            raise ValueError(losses[0])
+        if faults:
+            raise ValueError(faults[0])
         blank = [page.index for page in pages if _is_blank(page)]
         names = [f"page {number}" for number in blank[:3]]
         report_gaps(path, names, len(blank), f"of {len(pages)} pages", "zeros", strict)
         pixels = _pixels(path, series, shape, blank)
-        if losses:
-            raise ValueError(losses[0])
+        if faults:
+            raise ValueError(faults[0])
         if len(tif.series) > 1:
             log_once(f"{path}: holds {len(tif.series)} images; the first, {series.shape}, is read.")
     if axes is None:
@@ -125,30 +125,30 @@ def _save(path, pixels, **kwargs):
 
 @contextlib.contextmanager
 def _open(path):
-    """Open a file, and yield it with its pages and with what tifffile has logged as lost."""
-    with name_file_in_errors(path, "TIFF"), _losses() as losses, tifffile.TiffFile(path) as tif:
+    """Open a file, and yield it with its pages and with the faults that tifffile has logged."""
+    with name_file_in_errors(path, "TIFF"), _faults() as faults, tifffile.TiffFile(path) as tif:
         _check_chain(tif)
         pages = list(tif.pages)
         for page in pages:
-            _check_page(page, path)
+            _check_page(page)
         if tif.is_ome:
             _check_ome(tif, pages)
-        yield tif, pages, losses
+        yield tif, pages, faults
 
 
 @contextlib.contextmanager
-def _losses():
-    """Collect losses that tifffile only logs, such as planes replaced by zeros."""
-    losses, handler = [], logging.Handler()
+def _faults():
+    """Collect faults that tifffile only logs, such as planes replaced by zeros."""
+    faults, handler = [], logging.Handler()
 
     def collect(entry):
-        if entry.levelno >= logging.ERROR or LOSS.search(entry.getMessage()):
-            losses.append(entry.getMessage())
+        if entry.levelno >= logging.ERROR or FAULT.search(entry.getMessage()):
+            faults.append(entry.getMessage())
 
     handler.emit = collect
     tifffile.logger().addHandler(handler)
     try:
-        yield losses
+        yield faults
     finally:
         tifffile.logger().removeHandler(handler)
 
@@ -187,8 +187,8 @@ def _check_chain(tif):
         (offset,) = struct.unpack(form.offsetformat, following)
 
 
-def _check_page(page, path):
-    """Raise if a page lies beyond the file, or claims more than its bytes or the memory hold."""
+def _check_page(page):
+    """Raise if a page lies beyond the file, or claims more than its bytes can hold."""
     name, end = f"page {page.index}", page.parent.filehandle.size
     offsets, counts = page.dataoffsets, page.databytecounts
     last = max((o + n for o, n in zip(offsets, counts)), default=0)
@@ -197,7 +197,6 @@ def _check_page(page, path):
     if 0 < len(offsets) < math.prod(page.chunked):
         needed = math.prod(page.chunked)
         raise ValueError(f"{name} has {len(offsets)} strips or tiles and needs {needed}")
-    check_memory(path, page.nbytes)
     if page.compression in RATIOS and not _is_blank(page):
         bits = page.bitspersample if isinstance(page.bitspersample, int) else 1
         stored = end if page.compression == 1 else sum(counts)
@@ -259,6 +258,7 @@ def _pixels(path, series, shape, blank):
     if series.dataoffset is not None and not blank:
         return tifffile.memmap(path, mode="r").reshape(shape)
     pages, first = list(series), series.keyframe
+    check_memory(path, first.nbytes)
     leading = shape[: len(shape) - len(first.shape)]
     fits = (*leading, *first.shape) == shape and math.prod(leading) == len(pages)
     if None in pages or not fits or series.kind not in PAGED:
@@ -272,14 +272,14 @@ def _pixels(path, series, shape, blank):
 
 def _read_page(path, offset):
     """Decode the page whose description begins at `offset`."""
-    with _losses() as losses, tifffile.TiffFile(path) as tif:
+    with _faults() as faults, tifffile.TiffFile(path) as tif:
         tif.filehandle.seek(offset)
         page = tifffile.TiffPage(tif, index=0)
         if page.is_contiguous and 0 in page.dataoffsets:  # tifffile would show the file's header
             return np.zeros(page.shape, page.dtype)
         pixels = page.asarray()
-        if losses:
-            raise ValueError(losses[0])
+        if faults:
+            raise ValueError(faults[0])
     return pixels
 
 
