@@ -37,6 +37,7 @@ def read(path: str | Path, axes: str | None = None, strict: bool = False) -> Ima
         meant for printing are ignored.
 
     Raises:
+        FileNotFoundError: if there is no such file or folder.
         ValueError: naming the file, if it is empty, damaged or not an image, if its axes are
             unknown, if its pages differ in dtype, or if it asks for more than its bytes or the
             memory hold. The memory is what the machine has available, or the environment variable
