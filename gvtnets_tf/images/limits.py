@@ -53,14 +53,14 @@ def check_capacity(part: str, size: int, stored: int, ratio: int) -> None:
         )
 
 
-def check_npy_header(file: BinaryIO, path: str | Path, stored: int, ratio: int = 1) -> None:
-    """Raise if an open `.npy` file, of which `stored` bytes are kept, asks for too much."""
+def check_npy_header(file: BinaryIO, stored: int, ratio: int = 1) -> int:
+    """Return the bytes that an open `.npy` asks for; raise if `stored` ones cannot hold them."""
     form = np.lib.format
     first = form.read_magic(file) == (1, 0)
     shape, _, dtype = (form.read_array_header_1_0 if first else form.read_array_header_2_0)(file)
     size = math.prod(shape) * dtype.itemsize
     check_capacity("its header", size, stored, ratio)
-    check_memory(path, size)
+    return size
 
 
 def report_gaps(

@@ -10,7 +10,7 @@ from gvtnets_tf.images.axes import check_axes
 from gvtnets_tf.images.formats import czi_nd2, ome_zarr, png, tiff
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray, PagedArray
-from gvtnets_tf.images.limits import DEFLATE, check_npy_header
+from gvtnets_tf.images.limits import DEFLATE, check_memory, check_npy_header
 
 PLANES = (".png", ".tif", ".tiff")
 
@@ -116,7 +116,8 @@ def read_npz(path: str | Path) -> list[tuple[Image, Image]]:
             raise ValueError(f"it needs arrays X and Y and holds {', '.join(file.files)}")
         for name in {"X.npy", "Y.npy", "axes.npy"} & set(file.zip.namelist()):
             with file.zip.open(name) as member:
-                check_npy_header(member, path, file.zip.getinfo(name).compress_size, DEFLATE)
+                stored = file.zip.getinfo(name).compress_size
+                check_memory(path, check_npy_header(member, stored, DEFLATE))
         x, y, axes = file["X"], file["Y"], file.get("axes")
     if axes is None:
         x, y, axes = x[None], y[None], np.array("SCZYX")
@@ -185,7 +186,7 @@ def _read_record(path):
 
 def _read_npy(path, axes):
     with metadata.name_file_in_errors(path, ".npy"), path.open("rb") as file:
-        check_npy_header(file, path, path.stat().st_size)
+        check_npy_header(file, path.stat().st_size)
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     axes = axes or metadata.guess_axes(path, pixels.ndim)
     return metadata.restore_image(path, pixels, axes, {"axes": axes})

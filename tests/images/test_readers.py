@@ -328,3 +328,16 @@ def test_planes_of_a_series_are_read_strictly_too(tmp_path, caplog):
     assert "b.tif: 1 of 1 pages have no data" in caplog.text
     with pytest.raises(ValueError, match=r"b\.tif: 1 of 1 pages have no data"):
         read(tmp_path, "ZYX", strict=True)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_what_is_mapped_may_be_larger_than_the_memory(tmp_path, monkeypatch, suffix):
+    monkeypatch.setenv("GVTNETS_MAX_MEMORY", "1MB")
+    path, shape = tmp_path / f"a{suffix}", (2, 6000, 6000)
+    if suffix == ".npy":
+        np.lib.format.open_memmap(path, "w+", "uint8", shape)
+    else:
+        tifffile.memmap(path, shape=shape, dtype="uint8", photometric="minisblack")
+    image = read(path, "ZYX").crop({"Y": (5, 7)})
+    assert isinstance(image.array, np.memmap)
+    assert not image.numpy().any()

@@ -117,3 +117,17 @@ def test_a_part_is_read_from_its_own_folder_only(stopped):
         partial_results.keep_parts(stopped, {"tile": 8}, resume=True) as kept,
     ):
         kept.get(0)
+
+
+def test_a_disk_that_fills_while_parts_are_kept_is_said_with_the_path(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    frame = Image(np.random.default_rng(0).random((200, 300)), "YX")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        text = r"^Could not write .*parts/000003_0\.tif: the disk or a quota is full .* Nothing"
+        with pytest.raises(OSError, match=text):
+            partial_results.Parts(tmp_path / "parts", {}).put(3, [frame], {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["settings.json"]

@@ -131,7 +131,7 @@ def _open(path):
         _check_chain(tif)
         pages = list(tif.pages)
         for page in pages:
-            _check_page(page, path)
+            _check_page(page)
         if tif.is_ome:
             _check_ome(tif, pages)
         yield tif, pages, faults
@@ -188,8 +188,8 @@ def _check_chain(tif):
         (offset,) = struct.unpack(form.offsetformat, following)
 
 
-def _check_page(page, path):
-    """Raise if a page lies beyond the file, or claims more than its bytes or the memory hold."""
+def _check_page(page):
+    """Raise if a page lies beyond the file, or claims more than its bytes can hold."""
     name, end = f"page {page.index}", page.parent.filehandle.size
     offsets, counts = page.dataoffsets, page.databytecounts
     last = max((o + n for o, n in zip(offsets, counts)), default=0)
@@ -198,7 +198,6 @@ def _check_page(page, path):
     if 0 < len(offsets) < math.prod(page.chunked):
         needed = math.prod(page.chunked)
         raise ValueError(f"{name} has {len(offsets)} strips or tiles and needs {needed}")
-    check_memory(path, page.nbytes)
     if page.compression in RATIOS and not _is_blank(page):
         bits = page.bitspersample if isinstance(page.bitspersample, int) else 1
         stored = end if page.compression == 1 else sum(counts)
@@ -260,6 +259,7 @@ def _pixels(path, series, shape, blank):
     if series.dataoffset is not None and not blank:
         return tifffile.memmap(path, mode="r").reshape(shape)
     pages, first = list(series), series.keyframe
+    check_memory(path, first.nbytes)
     leading = shape[: len(shape) - len(first.shape)]
     fits = (*leading, *first.shape) == shape and math.prod(leading) == len(pages)
     if None in pages or not fits or series.kind not in PAGED:
