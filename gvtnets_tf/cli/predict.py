@@ -45,7 +45,7 @@ def add_arguments(parser):
     add("--gif-plane", type=int, metavar="N", help="of Z; the central one by default")
     add("--resume", action="store_true", help="go on: write the missing results only")
     add("--force", action="store_true", help="replace results that are there")
-    add("--strict", action="store_true", help="stop at the first input that fails")
+    add("--strict", action="store_true", help="stop at the first input that fails or has gaps")
 
 
 def run(args):

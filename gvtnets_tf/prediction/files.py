@@ -57,9 +57,8 @@ def predict(
     """Predict files with one model or with several, and write the results.
 
     Each model is loaded once. With several, an input is read once and gives one image with a
-    channel per structure; it is measured and resampled once for all models that want it alike
-    (rule of normalization, voxel size, channels). They may differ in depth, padding and
-    normalization, not in the axes of their results. A time series is read frame by frame.
+    channel per structure; the axes of their results must agree. A time series is read frame by
+    frame.
 
     Args:
         inputs: a file, quoted glob, folder (also of wells) or `.zarr`, or a list of these.
@@ -69,24 +68,24 @@ def predict(
             for a Zarr input).
         options: `PredictionOptions`.
         gif: file to write one plane of a time series to, with one contrast for all frames.
-        gif_plane: int. Index of that plane along Z; the central one by default.
+        gif_plane: int. Its index along Z; the central one by default.
         colors: list of `"#rrggbb"`, one per channel, for display; of several models.
-        resume: bool. Leave the inputs whose results are there, and write the missing ones.
-            A run that was stopped goes on with the next frame or model.
+        resume: bool. Write missing results only; a stopped run goes on with the next frame or
+            model.
         force, progress: bool. Replace own existing files; show progress on standard error.
-        strict: bool. Stop at the first input that fails; else it is logged, and all others done.
+        strict: bool. Stop at the first input that fails, also by pages or chunks without data.
         **fields: of `PredictionOptions`, in place of `options` or of some of them.
 
     Returns:
         List of the `Path` of every result, in the order of the inputs; each is followed by
         that of its scale (with `uncertainty`; in a folder `uncertainty` beside it), or by a
         figure of several structures (`.png`), each the maximum over Z in its color. The GIF
-        comes last. A channel of several models has the name that the model's card gives,
-        with the model's name in front where two would be the same.
+        comes last. A channel of several models is named by the model's card, with the model's
+        name in front where two would be the same.
 
     Raises:
-        OSError, ValueError: naming the file, model or option, or the output of another run.
-        Failures: at the end, if some of several inputs failed.
+        OSError, ValueError: naming the file, model, option, or output of another run.
+        Failures: at the end, if some of several inputs failed; all others are done.
 
     Examples:
         >>> import tempfile
@@ -106,7 +105,7 @@ def predict(
             predictors = load_models(named, options.precision)
             for name, predictor in predictors.items():
                 check_dtype(predictor.card, options, name)
-            run = _Run(predictors, options, gif_plane, colors, resume, force)
+            run = _Run(predictors, options, gif_plane, colors, resume, force, strict)
             failed = run.predict_all(missing, progress, strict or len(sources) == 1)
     return _list_written(sources, outputs, failed)
 
@@ -129,16 +128,17 @@ class _Run:
     colors: Sequence | None
     resume: bool
     force: bool
+    strict: bool
 
-    def predict_all(self, pairs, progress, strict):
-        """Predict each `(source, outputs)`; return the errors by input, if not `strict`."""
+    def predict_all(self, pairs, progress, at_once):
+        """Predict each `(source, outputs)`; return the errors by input, or raise the first."""
         failed, many = {}, progress and len(pairs) > 1
         for source, outputs in tqdm(pairs, desc="predict", unit="file", disable=not many):
             try:
                 with lock(outputs.result):
                     self.predict(source, outputs, progress and not many)
             except INPUT_ERRORS as error:
-                if strict or getattr(error, "errno", None) in FULL:
+                if at_once or getattr(error, "errno", None) in FULL:
                     raise
                 logger.error(f"left out: {_explain(str(source), error)}")
                 failed[str(source)] = error
@@ -146,7 +146,7 @@ class _Run:
 
     def predict(self, source, outputs, progress):
         """Predict one input, and write its results."""
-        image = time_series.open_input(source, self.options)
+        image = time_series.open_input(source, self.options, self.strict)
         several = len(self.predictors) > 1
         if several and "T" not in image.axes:  # read once for all models
             image = replace(image, array=np.asarray(image.array[...]))

@@ -6,6 +6,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+import tifffile
 
 from gvtnets_tf.evaluation.scoring import evaluate
 from gvtnets_tf.images import readers, writers
@@ -544,6 +545,21 @@ def test_strict_or_with_one_input_an_error_is_raised_at_once(tmp_path, pixels, s
         predict(inputs if strict else inputs / "a.tif", model, tmp_path / "out", strict=strict)
     assert not isinstance(told.value, Failures)
     assert (calls, (tmp_path / "out").exists()) == ([], False)
+
+
+def test_strict_refuses_a_page_without_data(tmp_path, model, pixels, caplog):
+    pixels = np.concatenate([pixels[:1], np.zeros_like(pixels[1:])])
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, photometric="minisblack", compression="zlib", metadata=None)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        place = tif.pages[1].tags["StripByteCounts"].valueoffset
+    content[place : place + 4] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tif: 1 of \d+ pages have no data"):
+        predict(path, model, tmp_path / "out.tif", axes="ZYX", strict=True, progress=False)
+    predict(path, model, tmp_path / "out.tif", axes="ZYX", progress=False)
+    assert "a.tif: 1 of" in caplog.text
 
 
 def test_a_summary_is_short_whatever_failed(tmp_path):
