@@ -348,7 +348,7 @@ def test_the_summary_holds_the_same_for_machines(written):
 
 
 def test_bins_without_a_true_pixel_are_null_in_json_and_a_dash_in_the_table(dozen):
-    found = scores.StainingReport({"0": dozen})
+    found = scores.StainingReport({"channel 0": dozen})
     report = evaluate([FOUND], [TRUE], staining={"ranges": {"channel 0": (0, 1)}})
     said = json.loads(report.json())["staining"]["channel 0"]["accuracy"]["prediction"]["bins"]
     assert said == [0.6, 0.5, *[None] * 7, pytest.approx(2 / 3)]
@@ -356,7 +356,7 @@ def test_bins_without_a_true_pixel_are_null_in_json_and_a_dash_in_the_table(doze
     lines = {line.split()[0]: line.split() for line in str(found).splitlines()}
     assert lines["prediction"][2:] == ["-", "0.583", "0.600", "0.500", *["-"] * 7, "0.667"]
     assert lines["constant"][1] == "0.417"
-    assert lines["staining"][1:5] == ["0:", "all", "12", "pixels,"]
+    assert lines["staining"][1:6] == ["channel", "0:", "all", "12", "pixels,"]
 
 
 def test_without_being_asked_nothing_of_it_is_there():
