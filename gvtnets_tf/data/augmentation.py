@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from gvtnets_tf.checks import check_at_least
+from gvtnets_tf.checks import check_at_least, quote
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Intensity:
         for name, value in asdict(self).items():
             key = f"augment.intensity.{name}"
             if not isinstance(value, (int, float)):
-                raise ValueError(f"`{key}` is a number. Received: {value!r}.")
+                raise ValueError(f"`{key}` is a number. Received: {quote(value)}.")
             check_at_least(key, value, 0)
             if name in ("gain", "drop") and value >= 1:
-                raise ValueError(f"`{key}` must be below 1. Received: {name}={value!r}.")
+                raise ValueError(f"`{key}` must be below 1. Received: {name}={quote(value)}.")
 
     def apply(self, x: np.ndarray, rng: np.random.Generator, scales: int = 1) -> np.ndarray:
         """Change one normalized patch, float32 `(*grid, scales * channels)`, scale by scale."""

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gvtnets_tf.checks import quote
+
 ORDER = "TCZYX"
 
 
@@ -12,11 +14,11 @@ def check_axes(axes: str, ndim: int | None = None, allowed: str = ORDER) -> str:
     if set(letters) - set(allowed) or len(set(letters)) != len(letters):
         raise ValueError(
             f"`axes` must be distinct letters of {allowed!r}, one per axis. "
-            f"Received: axes={axes!r}."
+            f"Received: axes={quote(axes)}."
         )
     if ndim is not None and len(letters) != ndim:
         raise ValueError(
-            f"`axes` must name each axis of the image. Received: axes={axes!r} "
+            f"`axes` must name each axis of the image. Received: axes={quote(axes)} "
             f"({len(letters)} letters) for an image with {ndim} axes."
         )
     return letters
@@ -46,7 +48,7 @@ def rearrange(array: ArrayLike, axes: str, to: str) -> np.ndarray:
         if letter not in to and size != 1:
             raise ValueError(
                 f"Axis {letter} has {size} entries and no place in {to!r}: choose one of them "
-                f"first. Received: axes={axes!r}, shape={array.shape}."
+                f"first. Received: axes={quote(axes)}, shape={array.shape}."
             )
     array = np.squeeze(array, tuple(i for i, letter in enumerate(axes) if letter not in to))
     common = [letter for letter in axes if letter in to]

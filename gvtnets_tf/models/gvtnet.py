@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from gvtnets_tf.checks import check_at_least, check_choice
+from gvtnets_tf.checks import check_at_least, check_choice, quote
 from gvtnets_tf.layers.attention import check_softmax
 from gvtnets_tf.layers.base import CONV, PACKAGE, check_rank, rescale
 from gvtnets_tf.layers.blocks import ResidualBlock
@@ -148,6 +148,7 @@ def _per_level(name, value, levels):
         return [value] * levels
     if len(value) != levels:
         raise ValueError(
-            f"`{name}` needs one entry, or one per level ({levels}). Received: {name}={value!r}."
+            f"`{name}` needs one entry, or one per level ({levels}). "
+            f"Received: {name}={quote(value)}."
         )
     return list(value)

@@ -18,6 +18,7 @@ from gvtnets_tf.checks import (
     check_fits,
     cut,
     describe_type,
+    quote,
     read_dataclass,
     read_value,
 )
@@ -240,7 +241,7 @@ class Recipe:
         elif "class" in self.model:
             raise ValueError(
                 f"A preset has a class of its own: leave `model.class` out, or the preset. "
-                f"Received: preset={self.preset!r}, class={name!r}."
+                f"Received: preset={self.preset!r}, class={quote(name)}."
             )
         check_arguments("model", self.model_class, self.arguments)
         check_fits(self._rank in (2, 3), "model.rank", self._rank, "2 or 3")

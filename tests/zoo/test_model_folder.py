@@ -230,7 +230,7 @@ def test_weights_that_are_not_those_of_the_folder_are_refused(written, share):
 def test_a_changed_byte_of_the_weights_is_noticed_wherever_it_is(written):
     data = (written / "weights.h5").read_bytes()
     assert json.loads((written / "model.json").read_text())["sha256"] == [sha256(data).hexdigest()]
-    for place in range(0, len(data), len(data) // 7):
+    for place in (0, len(data) // 2, len(data) - 1):
         spoiled = bytearray(data)
         spoiled[place] ^= 1
         (written / "weights.h5").write_bytes(spoiled)
