@@ -46,13 +46,17 @@ def check_writable(
                 f"{path} was not written by gvtnets_tf, and --force (`force=True`) replaces only "
                 f"what was: remove it yourself, or choose another output."
             )
+    _check_folder(path)
+    return path
+
+
+def _check_folder(path):
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise PermissionError(
             f"{path} cannot be written: {above} is not a folder that you may write into. Choose "
             f"another output."
         )
-    return path
 
 
 def check_inputs_kept(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:
@@ -147,6 +151,7 @@ def atomic_rewrite(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     # Under a name that does not change: what a killed run has left there is removed.
     beside = _beside(path, "new")
+    _check_folder(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(beside)

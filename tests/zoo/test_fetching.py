@@ -208,9 +208,15 @@ def test_a_tampered_folder_is_refused_and_fetching_mends_it(released, cache, spo
     assert left(cache) == [NAME]
 
 
-def test_a_file_where_the_folder_should_be_is_replaced(released, cache):
+def test_a_file_where_the_folder_should_be_is_kept(released, cache):
     cache.mkdir()
     (cache / NAME).write_text("what is this?")
+    with pytest.raises(
+        FileExistsError, match=rf"{NAME} was not written by gvtnets_tf, and --force"
+    ):
+        quietly()
+    assert (cache / NAME).read_text() == "what is this?"
+    (cache / NAME).unlink()
     quietly()
     load(NAME)
 
