@@ -71,7 +71,8 @@ def test_the_cheap_commands_of_the_readme_run(readme, monkeypatch, capfd):
     assert "channel nuclei" in printed
     assert (readme / "uncertainty" / "value.tif").is_file()
     scores = {path.name for path in (readme / "scores").iterdir()}
-    assert scores == {"metrics.csv", "summary.json", "box.png", *(f"{i}.png" for i in range(5))}
+    tables = {".gvtnets", "metrics.csv", "summary.json", "box.png"}
+    assert scores == {*tables, *(f"{i}.png" for i in range(5))}
 
 
 def test_the_training_commands_of_the_readme_open_their_data(readme, monkeypatch):
