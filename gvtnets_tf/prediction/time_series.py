@@ -102,7 +102,8 @@ def prepare(image: Image, card: Card, options: PredictionOptions) -> Series:
 
     Models of one rule of normalization, voxel size and channels can share the `Series`.
     """
-    if options.max_memory is not None:
+    if options.max_memory is not None and not isinstance(image.array, np.ndarray):
+        # What is in memory, or mapped, takes no more of it.
         voxels = math.prod(n for letter, n in image.sizes.items() if letter != "T")
         size = voxels * np.dtype(image.array.dtype).itemsize
         limits.check_memory(image.name, size, limits.parse_size(options.max_memory))
