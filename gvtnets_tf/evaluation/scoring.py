@@ -37,9 +37,8 @@ def evaluate(
         baseline: like `predictions`, from the method to compare with, or `None`.
         axes: str. One letter of `TCZYX` per axis of plain arrays (`"YX"` or `"ZYX"` by default),
             or in place of what files say.
-        target_channels: list of int or str. Channels of the targets that those of the
-            predictions are; of a baseline of more channels, or of these names, too. `None`:
-            by name if the target has all their names, else in order.
+        target_channels: list of int or str. Channels of targets, and of a baseline with more,
+            that those of the predictions are. `None`: by name if the target has all, else in order.
         regions: mapping from axis letter to `(start, stop)` in voxels: only this is scored.
         inputs: like `predictions` or `targets`, the inputs of the network; only shown.
         staining: bool, or mapping of arguments of `virtual_staining.scores.score_pixels`.
@@ -47,9 +46,8 @@ def evaluate(
         force: bool. If `True`, an `out` of this package is replaced; else `FileExistsError`.
 
     Raises:
-        ValueError: naming the image, if files have no partner, shapes differ, values are NaN
-            or infinite, a target is constant or has no label at all, or a file says that it is
-            normalized and not how (`Image` and arrays are compared as they are).
+        ValueError: naming the image, if files have no partner, shapes differ, values are not
+            finite, a target is constant or has no label, or a normalized file does not say how.
 
     Examples:
         >>> import numpy as np

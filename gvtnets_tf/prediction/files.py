@@ -70,8 +70,7 @@ def predict(
         gif: file to write one plane of a time series to, with one contrast for all frames.
         gif_plane: int. Its index along Z; the central one by default.
         colors: list of `"#rrggbb"`, one per channel, for display; of several models.
-        resume: bool. Write missing results only; a stopped run goes on with the next frame or
-            model.
+        resume: bool. Write missing results only; a stopped run goes on with its next frame.
         force, progress: bool. Replace own existing files; show progress on standard error.
         strict: bool. Stop at the first input that fails, also by pages or chunks without data.
         **fields: of `PredictionOptions`, in place of `options` or of some of them.
