@@ -126,7 +126,7 @@ def name_file_in_errors(path: Path | str, kind: str) -> Iterator[None]:
         if ours or isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
             raise
         hint = " Install it: pip install 'gvtnets_tf[io]'." if "imagecodecs" in str(error) else ""
-        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        reason = cut((str(error).splitlines() or [""])[0]).rstrip(".")
         raise ValueError(
             f"{path} cannot be read as {kind}; is it whole? Reason: {reason}.{hint}"
         ) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm import tqdm
 
+from gvtnets_tf.checks import read_value
 from gvtnets_tf.data.sources import Source
 from gvtnets_tf.images import limits, resampling
 from gvtnets_tf.images.axes import rearrange, spatial_axes
@@ -18,6 +19,12 @@ from gvtnets_tf.prediction.options import PredictionOptions, collect_options
 from gvtnets_tf.prediction.partial_results import Parts
 from gvtnets_tf.prediction.results import choose_axes
 from gvtnets_tf.zoo.card import Card
+
+# What is read of the record of a frame that a stopped run has kept.
+KEPT = {
+    "tile": tuple[int, ...] | None,
+    "statistics": tuple[Mapping[str, tuple[float, ...]], ...],
+}
 
 
 def open_input(source: Source | Image, options: PredictionOptions, strict: bool = False) -> Image:
@@ -128,15 +135,15 @@ def predict_frames(
     Each frame is put into `parts` as soon as it is done; those that are there are not predicted
     again. Returned is as by `predict_series`.
     """
-    first = parts.get(0) if parts else None  # of a run that stopped: all have its tile
+    first = _read_part(parts, 0)  # of a run that stopped: all have its tile
     if first is not None:
-        options = replace(options, tile=first[1]["tile"] or options.tile)
+        options = replace(options, tile=first[1].get("tile") or options.tile)
     options = predictor.check(series.scaled, options, may_tile=first is None)
     statistics, count = series.statistics, series.count
     bar = {"desc": series.image.name, "unit": "frame", "leave": False}
     info = {"statistics": []}
     for number in tqdm(range(count), **bar, disable=not (progress and count > 1)):
-        done = parts.get(number) if parts else None
+        done = _read_part(parts, number)
         if done is None:
             frame, one = series.read_frame(number), progress and count == 1
             images, about = predictor.predict_frame(frame, statistics[number], options, one)
@@ -154,6 +161,14 @@ def predict_frames(
         for array, image in zip(arrays, images):
             array[number] = rearrange(image.array, image.axes, first[0].axes)
     return [_join_results(*pair, series.image) for pair in zip(arrays, first)], info
+
+
+def _read_part(parts, number):
+    """Return what is kept of a frame, or `None`; what is read from its record has its type."""
+    done = parts.get(number) if parts else None
+    for key, hint in KEPT.items() if done else ():
+        read_value(hint, done[1].get(key), f"{key} of frame {number} in {parts.folder}")
+    return done
 
 
 def predict_series(

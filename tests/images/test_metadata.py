@@ -6,7 +6,7 @@ import pytest
 
 from gvtnets_tf.images import writers
 from gvtnets_tf.images.image import Image
-from gvtnets_tf.images.metadata import convert_step, parse_record
+from gvtnets_tf.images.metadata import convert_step, name_file_in_errors, parse_record
 from gvtnets_tf.images.readers import read, read_metadata
 
 
@@ -64,3 +64,14 @@ def test_a_file_whose_record_was_damaged_is_named_in_one_line(tmp_path, monkeypa
         with pytest.raises(ValueError, match=message) as error:
             function(path)
         assert "\n" not in str(error.value)
+
+
+def test_a_long_reason_of_a_decoder_is_cut():
+    with (
+        pytest.raises(
+            ValueError, match=r"^a\.zarr cannot be read as Zarr.*Reason: Got \[0, "
+        ) as said,
+        name_file_in_errors("a.zarr", "Zarr"),
+    ):
+        raise TypeError(f"Got {[0] * 10_000}")
+    assert len(str(said.value)) < 300

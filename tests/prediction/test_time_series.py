@@ -284,3 +284,22 @@ def test_an_input_beyond_the_memory_is_refused_before_it_is_read(tmp_path):
         )
         with pytest.raises(ValueError, match=text):
             time_series.prepare(image, card, PredictionOptions(max_memory="19KiB"))
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        ({"statistics": None}, r"`statistics of frame 1 in .*` must be a list of a mapping"),
+        ({"statistics": [{"offset": "x"}]}, r"`statistics of frame 1 in .*Received: \[\{'offset"),
+        ({"tile": "8"}, r"`tile of frame 1 in .*` must be a list of whole numbers or null"),
+    ],
+)
+def test_a_damaged_record_of_a_kept_frame_is_named(tmp_path, change, text):
+    frames, parts = noise(2, 3, 4, 5), Parts(tmp_path / "parts", {})
+    model = Predictor(lambda x: x, Card(input_normalizer=Normalizer("zscore")))
+    series = time_series.prepare(Image(frames, "TZYX"), model.card, PredictionOptions())
+    time_series.predict_frames(series, model, PredictionOptions(), parts)
+    images, info = parts.get(1)
+    parts.put(1, images, {**info, **change})
+    with pytest.raises(ValueError, match=text):
+        time_series.predict_frames(series, model, PredictionOptions(), parts)
