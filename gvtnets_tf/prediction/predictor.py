@@ -158,7 +158,10 @@ class Predictor(TiledNetwork):
         else:
             y = stitching.stitch(answers, plan, blend)
         y = tiling.crop(y, plan.select_output(plan.shape), plan.select_output(plan.divisor))
-        results.denormalize(y, affine, card, channels, options.uncertainty)
+        try:
+            results.denormalize(y, affine, card, channels, options.uncertainty)
+        except ValueError as error:
+            raise ValueError(f"The prediction of {frame.name or 'the image'}: {error}") from error
         results.check_finite(y, frame.name)
         names = self.card.output_channels
         if names and channels is not None:

@@ -373,6 +373,7 @@ def bad(array=None, axes="ZYX", model=None, card=PLAIN, **options):
 NAN = np.where(np.arange(256.0).reshape(4, 8, 8) == 7, np.nan, 1.0)
 PAIR = PLAIN.changed(input_channels=("phase", "DIC"))
 SCALE = PLAIN.changed(probabilistic=True)
+LARGE = {"denormalize": "stored", "target_statistics": {"offset": [0.0], "gain": [1e9]}}
 ERRORS = {
     "axes": (bad(axes="ZYQ"), r"`axes` must be distinct letters"),
     "rank": (bad(axes="YX"), r"`axes` must name each axis.*'YX' \(2 letters\).*3 axes"),
@@ -387,6 +388,10 @@ ERRORS = {
     "result nan": (
         bad(model=Model(lambda x: np.where(x > x.min(), x, np.float32(np.nan)))),
         r"The prediction of the image holds \d+ values that are NaN or infinite, out of 256\.",
+    ),
+    "result too large": (
+        bad(model=Model(lambda x: x + np.float32(3e38)), card=PLAIN.changed(**LARGE)),
+        r"The prediction of the image: Values up to 3e\+47 are beyond float32, with offset",
     ),
     "result infinite": (
         bad(model=Model(lambda x: x + np.float32(np.inf)), tile=4),
