@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gvtnets_tf.checks import check_choice
+from gvtnets_tf.checks import check_choice, quote
 from gvtnets_tf.data.in_silico_labeling import file_names, wells
 from gvtnets_tf.data.pairing import SPLITS, PairPaths, match_pairs, read_pairs_csv
 from gvtnets_tf.data.sources import find
@@ -156,7 +156,7 @@ def open_pairs(data: Mapping | Any) -> list[TrainingPair]:
     if factors and (len(factors) not in (2, 3) or not all(0 < f < math.inf for f in factors)):
         raise ValueError(
             f"`resize` has a factor above zero for Z, Y and X, or for Y and X. "
-            f"Received: {list(factors)}."
+            f"Received: {quote(list(factors))}."
         )
     channels = data.get("input_channels"), data.get("target_channels")
     for *images, split in _open_images(data):
@@ -211,7 +211,7 @@ def _open_images(data) -> Iterator[tuple[Image, Image, str]]:
     if len(keys) != 1 or (keys == ["inputs"] and not data.get("targets")):
         raise ValueError(
             f"`data` must name its files in one way: `csv`, `npz`, `wells`, or `inputs` with "
-            f"`targets`. Received: {keys or 'none of them'}."
+            f"`targets`. Received: {quote(keys) if keys else 'none of them'}."
         )
     extra = [key for key in WELL_KEYS if data.get(key)]
     if extra and keys != ["wells"]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gvtnets_tf.checks import quote
 from gvtnets_tf.images.axes import check_axes, rearrange
 
 
@@ -103,7 +104,7 @@ class Image:
         if not channels:
             raise ValueError(
                 f"{self.name or 'The image'} is left with no channel: name at least one. "
-                f"Received: {channels!r}."
+                f"Received: {quote(channels)}."
             )
         names = list(self.names)
         count = len(names)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gvtnets_tf.checks import quote
 from gvtnets_tf.data.training_pairs import TrainingPair, open_pairs, split_pairs
 from gvtnets_tf.images.normalization import Affine, Normalizer
 from gvtnets_tf.models.base import ImageModel
@@ -75,7 +76,7 @@ def _fit_to_loss(arguments, cls, loss):
         if not known or bool(given) != bool(wanted):
             raise ValueError(
                 f"The loss {loss!r} needs a network with {name}={wanted}: leave `{name}` "
-                f"out, or take another loss or network. Received: {given}."
+                f"out, or take another loss or network. Received: {quote(given)}."
             )
 
 

@@ -222,9 +222,9 @@ class Recipe:
         if len(self.patch_size) != len(self.axes) or min(self.patch_size) < 1:
             raise ValueError(
                 f"`patch_size` must give at least one voxel for each of the axes {self.axes} of "
-                f"the network. Received: {list(self.patch_size)}."
+                f"the network. Received: {quote(list(self.patch_size))}."
             )
-        fit = all(0 < scale <= MOST_SCALE for scale in self.scales)
+        fit = bool(self.scales) and all(0 < scale <= MOST_SCALE for scale in self.scales)
         check_fits(fit, "scales", list(self.scales), f"above 0 and at most {MOST_SCALE}")
         check_scales(self.scales, self.patch_size, self.axes)
         kind = self.normalize.target.kind if self.normalize.target else "none"

@@ -84,6 +84,7 @@ class Card:
             numbers = value.values() if isinstance(value, Mapping) else np.atleast_1d(value)
             above = all(number is None or number > 0 for number in numbers)
             check_fits(above, name, value, "above 0")
+        check_fits(bool(self.scales), "scales", self.scales, "one number at least")
         if self.target_affine is None and self.denormalize == "stored":
             raise ValueError(
                 "`denormalize='stored'` needs the statistics of the training targets, which this "

@@ -222,6 +222,8 @@ IMPOSSIBLE = [
         "Received: [16, 16].",
     ),
     ({"patch_size": [0, 8, 8]}, "`patch_size` must give at least one voxel for each of the axes"),
+    ({"scales": []}, "`scales` must be above 0 and at most 64. Received: []."),
+    ({"patch_size": [0] * 10_000}, "of the network. Received: [0, 0, 0, 0, 0"),
     ({"scales": [1, 100]}, "`scales` must be above 0 and at most 64. Received: [1.0, 100.0]."),
     ({"scales": [1, 2]}, "Several scales are of YX windows"),
     ({"learning_rate": 0}, "`learning_rate.initial` must be a number above 0. Received: 0.0."),

@@ -125,6 +125,7 @@ def test_a_card_says_what_predictions_count_in(units, changes):
         ({"voxel_size": {"Q": 1.0}}, "`key of voxel_size` cannot be 'Q'. Choose one of ['T', 'X'"),
         ({"voxel_size": {"Z": 0}}, "`voxel_size` must be above 0. Received: {'Z': 0.0}."),
         ({"scales": [1, -2]}, "`scales` must be above 0. Received: (1.0, -2.0)."),
+        ({"scales": []}, "`scales` must be one number at least. Received: ()."),
         ({"tile": [0, 8]}, "`tile` must be above 0. Received: (0, 8)."),
         ({"tile": [8.5]}, "`tile` must be a list of whole numbers. Received: [8.5]."),
         ({"classes": 0}, "`classes` must be above 0. Received: 0."),

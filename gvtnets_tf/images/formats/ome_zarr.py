@@ -134,7 +134,7 @@ def _pixels(path, array, strict):
         names = list(itertools.islice((key for key in keys if key not in stored), 3))
         count = max(total - len(stored), len(names))
         report_gaps(path, names, count, f"of {total} chunks", str(array.fill_value), strict)
-    return LazyArray(path, array, "Zarr")
+        return LazyArray(path, array, "Zarr")  # in here: its sizes may be beyond Python's
 
 
 def _scale(entry, ndim):

@@ -200,3 +200,13 @@ def test_an_axis_without_a_name_is_refused(tmp_path, name):
     (path / ".zattrs").write_text(json.dumps(attributes))
     with pytest.raises(ValueError, match=r"Reason: `axes\.name` must be a list of texts\. Receiv"):
         read(path)
+
+
+def test_sizes_beyond_those_of_python_are_refused(tmp_path):
+    path, _ = write_chunks(tmp_path / "a.zarr")
+    file = path / "0" / "zarr.json"
+    text = json.loads(file.read_text())
+    text["shape"][1] = 2**63
+    file.write_text(json.dumps(text))
+    with pytest.raises(ValueError, match=r"a\.zarr cannot be read as Zarr"):
+        read(path)
