@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 LONGEST = 200  # characters of what came in, in a message
+LISTED = 5  # settings that differ, in a message
 LARGEST_JSON = 2**20  # bytes; a real model.json has a few thousand
 LARGEST_TABLE = 2**26
 DEEPEST = 32  # mappings and lists inside each other, in a file
@@ -66,10 +67,10 @@ def quote(value: Any) -> str:
         return f"{type(value).__name__} too large to show"
 
 
-def cut(text: Any) -> str:
+def cut(text: Any, longest: int = LONGEST) -> str:
     """Return text, such as that of another program's error, as one line of 200 characters."""
     text = " ".join(line.strip() for line in str(text).splitlines())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def nearest_name(name: Any, names: Iterable) -> str | None:
@@ -87,9 +88,11 @@ def check_same_settings(now: Mapping, before: Mapping, run: str, advice: str) ->
     differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if differ:
         changes = "; ".join(
-            f"{cut(key)} was {quote(before.get(key))}, is {quote(now.get(key))}" for key in differ
+            f"{cut(key)} was {quote(before.get(key))}, is {quote(now.get(key))}"
+            for key in differ[:LISTED]
         )
-        raise ValueError(f"{run} was started with other settings: {changes}. {advice}")
+        more = f"; and {len(differ) - LISTED} more" if differ[LISTED:] else ""
+        raise ValueError(f"{run} was started with other settings: {changes}{more}. {advice}")
 
 
 def format_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> str:

@@ -96,6 +96,11 @@ def test_settings_that_differ_are_named_with_both_values():
     )
 
 
+def test_a_run_that_shares_no_setting_is_told_shortly():
+    with pytest.raises(ValueError, match=r"settings: 0 was None, is 1; .*; and 15 more\. Stop\.$"):
+        check_same_settings(dict.fromkeys(range(20), 1), {}, "The run", "Stop.")
+
+
 def test_a_table_aligns_numbers_to_the_right_and_text_to_the_left():
     rows = [["DNA", "1,234", "-"], ["membranes", "7.5", "n too small"]]
     assert format_table(rows, ["stain", "n", "p"]).splitlines() == [

@@ -16,6 +16,7 @@ from gvtnets_tf.images.image import Image
 
 logger = logging.getLogger("gvtnets_tf")
 
+LONGEST_REASON = 500  # characters; an inner file may have a long path
 KEY = "gvtnets"  # of the record, in every format
 # What a record holds, and the types of it.
 RECORD = {
@@ -126,7 +127,8 @@ def name_file_in_errors(path: Path | str, kind: str) -> Iterator[None]:
         if ours or isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
             raise
         hint = " Install it: pip install 'gvtnets_tf[io]'." if "imagecodecs" in str(error) else ""
-        reason = cut((str(error).splitlines() or [""])[0]).rstrip(".")
+        first = (str(error).splitlines() or [""])[0]
+        reason = cut(first, LONGEST_REASON).rstrip(".")
         raise ValueError(
             f"{path} cannot be read as {kind}; is it whole? Reason: {reason}.{hint}"
         ) from error

@@ -35,6 +35,12 @@ def build_network(recipe: Recipe, channels: Sequence[int]) -> ImageModel:
         published = PRESETS["projection"].config["restoration"] if recipe.preset else {}
         arguments["restoration"] = {**published, **head}
     model = preset(recipe.preset, **arguments) if recipe.preset else cls(**arguments)
+    # Before its weights are made: each level more makes them eight times as many.
+    if any(n % d for n, d in zip(recipe.patch_size, model.divisor)):
+        raise ValueError(
+            f"`patch_size` must be a multiple of {model.divisor}, as the network halves its grid: "
+            f"change it, or take a smaller `depth`. Received: {list(recipe.patch_size)}."
+        )
     model.build((None, *(None,) * model.rank, channels[0] * len(recipe.scales)))
     return model
 

@@ -53,6 +53,13 @@ def test_the_network_has_one_output_per_target_channel():
         build(recipe(".", model={**MODEL, "out_channels": 2}), (1, 3))
 
 
+def test_a_patch_that_the_network_cannot_halve_is_refused_before_the_weights_are_made():
+    values = recipe(".", model={**MODEL, "depth": 20})
+    text = r"`patch_size` must be a multiple of \(524288, 524288, 524288\), .*Received: \[8, 16, 16"
+    with pytest.raises(ValueError, match=text):
+        build(values)
+
+
 @pytest.mark.parametrize("loss, scaled", [("laplace", True), ("gaussian", True), ("mae", False)])
 def test_the_loss_decides_whether_a_scale_is_predicted(loss, scaled):
     assert build(recipe(".", loss=loss)).scale_head is scaled

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gvtnets_tf.checks import import_optional, read_value
+from gvtnets_tf.checks import check_fits, import_optional, read_value
 from gvtnets_tf.images.axes import ORDER
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.lazy_arrays import LazyArray
@@ -18,6 +18,7 @@ from gvtnets_tf.images.metadata import KEY, convert_step, name_file_in_errors, r
 MAPPING = Mapping[str, Any]
 CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}  # 4 MiB of uint16
 LEVELS = 5  # at most
+LONGEST_PATH = 256  # characters, from the image to an array in it
 SMALLEST = 128  # voxels along Y and X of the last level
 METADATA = {"zarr.json", ".zarray", ".zattrs"}  # files of an array beside its chunks
 KINDS = {"T": "time", "C": "channel"}
@@ -109,7 +110,9 @@ def _read_image(path, group, axes, strict):
     scales = multiscales[0]
     with name_file_in_errors(path, "OME-Zarr"):
         first = scales["datasets"][0]
-        array = group[first["path"]]
+        place = read_value(str, first["path"], "datasets.path")
+        check_fits(len(place) < LONGEST_PATH, "datasets.path", place, "the path of an array")
+        array = group[place]
         names = read_value(tuple[str, ...], [axis["name"] for axis in scales["axes"]], "axes.name")
         units = [axis.get("unit") for axis in scales["axes"]]
         factors = _scale(scales, len(names)) * _scale(first, len(names))

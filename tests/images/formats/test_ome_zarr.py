@@ -210,3 +210,13 @@ def test_sizes_beyond_those_of_python_are_refused(tmp_path):
     file.write_text(json.dumps(text))
     with pytest.raises(ValueError, match=r"a\.zarr cannot be read as Zarr"):
         read(path)
+
+
+def test_a_path_without_end_is_refused(tmp_path):
+    path = zarr_04(tmp_path / "a.zarr", counts(3, 8, 9), "zyx", [1, 1, 1])
+    attributes = json.loads((path / ".zattrs").read_text())
+    attributes["multiscales"][0]["datasets"][0]["path"] = "x" * 100_000
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    with pytest.raises(ValueError, match=r"`datasets\.path` must be the path of an array") as said:
+        read(path)
+    assert len(str(said.value)) < 500
