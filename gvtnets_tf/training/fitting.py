@@ -195,6 +195,17 @@ def _make_datasets(recipe, training, validation, steps, first_epoch, classes):
     return source, validation_dataset(validation, *sizes, validation_patches=most, **common)
 
 
+@contextlib.contextmanager
+def _show_bar(shown):
+    """Send the progress bar of Keras to standard error, and end its line if an error cuts it."""
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            yield
+        except BaseException:
+            print(end="\n" if shown else "")
+            raise
+
+
 def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, progress):
     keep = callbacks.KeepBest(out, card, run["best"], "val_loss" if held else None)
     backup = callbacks.Backup(out, keep, run["history"], seed)
@@ -205,7 +216,7 @@ def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, 
         batches = [] if held is None else held.take(1).as_numpy_iterator()
         extra += [callbacks.Images(out / "tensorboard", batch) for batch in batches]
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
+        with _show_bar(progress):
             model.fit(
                 source,
                 shuffle=False,  # the data set draws at random
