@@ -138,7 +138,7 @@ def atomic_write(path: str | Path, force: bool = False) -> Iterator[Path]:
     Create a file or a folder there; parent folders are made. On an error it is removed and `path`
     does not change. A folder gets the mark that `is_own` looks for; a file must hold `MARK`.
     """
-    check_writable(path, force)
+    check_writable(path, force)  # once more behind the lock: another run may have ended meanwhile
     with lock(path), atomic_rewrite(check_writable(path, force)) as beside:
         yield beside
         if _is_folder(beside) and not (beside / "zarr.json").is_file():

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gvtnets_tf.atomic_files import lock
+from gvtnets_tf.checks import cut
 from gvtnets_tf.data.sources import find
 from gvtnets_tf.images import display, writers
 from gvtnets_tf.prediction import time_series
@@ -23,7 +24,7 @@ from gvtnets_tf.prediction.results import merge_structures
 # Of a disk that takes no other result either; Windows has not all of them.
 FULL = {getattr(errno, name, errno.ENOSPC) for name in ("ENOSPC", "EDQUOT", "EROFS")}
 INPUT_ERRORS = (ValueError, OSError, MemoryError, RecursionError, ModuleNotFoundError)
-LISTED, LONGEST = 10, 200  # inputs in a summary, and characters of each reason
+LISTED = 10  # inputs in a summary
 logger = logging.getLogger("gvtnets_tf")
 
 
@@ -37,9 +38,8 @@ class Failures(ValueError):  # noqa: N818
 
     def __init__(self, errors: Mapping[str, Exception], count: int, written: Sequence[Path]):
         self.errors, self.written = dict(errors), list(written)
-        reasons = [_explain(*failed)[:LONGEST].rstrip(".") for failed in self.errors.items()][
-            :LISTED
-        ]
+        listed = list(self.errors.items())[:LISTED]
+        reasons = [cut(_explain(*failed)).rstrip(".") for failed in listed]
         more = f"; and {len(errors) - LISTED} more" if len(errors) > LISTED else ""
         super().__init__(
             f"{len(errors)} of {count} inputs failed, the others are done: "
