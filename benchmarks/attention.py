@@ -9,7 +9,7 @@ Three things, on 32 channels and one head, in float32 and graph mode:
 - quadratic: the same layer and weights with its products in the other order, (q k^T) v, which
   is how attention with a softmax has to be computed. It takes all N^2 scores at once, 4 GiB
   at 32^3. How far the two answers differ is printed.
-- softmax: `GlobalAttention(softmax=True)` on 20^3, by the number of queries handled at a time.
+- softmax: `normalization="softmax"` on 20^3, by the number of queries handled at a time.
 
 Times are the best of several rounds in one process, the sizes taking turns. Each peak is the
 rise of the resident memory of a fresh process, beyond what the input takes, by one call after a
@@ -79,7 +79,7 @@ def softmax(chunk, gradient):
     """Softmax attention in chunks of queries, or the gradient of its mean square."""
     import tensorflow as tf
 
-    attention = layer(softmax=True, chunk=chunk)
+    attention = layer(normalization="softmax", chunk=chunk)
     if not gradient:
         return tf.function(lambda x: attention(x, x), reduce_retracing=True)
 

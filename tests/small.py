@@ -10,7 +10,7 @@ MODEL = {
     "depth": 2,
     "encoder_blocks": 0,
     "decoder_blocks": 0,
-    "batch_norm": False,
+    "norm": None,
     "input_residual": True,
 }
 SHAPE = (8, 32, 80)

@@ -16,7 +16,13 @@ pytestmark = pytest.mark.slow
 GRIDS = {2: (8, 16), 3: (4, 8, 12)}
 CONFIGS = {
     "linear": {"down": "gvto_v1", "up": "gvto_v2", "num_heads": 2, "scale_head": True},
-    "softmax": {"down": "gvto_v2", "up": "gvto_v1", "softmax": True, "dropout": 0.5, "chunk": 7},
+    "softmax": {
+        "down": "gvto_v2",
+        "up": "gvto_v1",
+        "attention_normalization": "softmax",
+        "dropout": 0.5,
+        "chunk": 7,
+    },
 }
 
 # Runs where TensorFlow is not the backend: predicts, then learns, and writes both down.

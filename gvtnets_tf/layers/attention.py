@@ -1,20 +1,64 @@
 """The attention operator: the query decides the size of the result."""
 
+import functools
+
 import keras
 from keras import ops
 
-from gvtnets_tf.checks import check_at_least
+from gvtnets_tf.checks import check_at_least, check_choice
 from gvtnets_tf.layers.base import PACKAGE, SavedLayer
 
+NORMALIZATIONS = ("none", "softmax", "linear_softmax")
 
-def check_softmax(softmax, dropout, chunk):
-    """Raise `ValueError` for arguments that have no effect without softmax."""
-    if not softmax and (dropout or chunk is not None):
+
+def check_normalization(normalization, dropout, chunk, name="normalization"):
+    """Return a known kind of normalization; dropout and chunk have no effect without softmax."""
+    check_choice(name, normalization, NORMALIZATIONS)
+    if normalization != "softmax" and (dropout or chunk is not None):
         raise ValueError(
-            f"`dropout` and `chunk` act on softmax weights: pass softmax=True too, or leave them "
-            f"out, as without softmax there are none. "
-            f"Received: softmax={softmax}, dropout={dropout}, chunk={chunk}."
+            f"`dropout` and `chunk` act on softmax weights: pass {name}='softmax' too, or leave "
+            f"them out, as otherwise there are none. "
+            f"Received: {name}={normalization!r}, dropout={dropout}, chunk={chunk}."
         )
+    return normalization
+
+
+def merge_summaries(*summaries):
+    """Merge the summaries of the parts of a map into that of the map.
+
+    Args:
+        summaries: results of `GlobalAttention.summarize`, or of `GVTO.summarize`.
+
+    Examples:
+        >>> attention = GlobalAttention(key_dim=2, value_dim=2, normalization="linear_softmax")
+        >>> image = keras.random.normal((1, 8, 6, 3))
+        >>> whole = attention(image[..., :2], image)
+        >>> summary = merge_summaries(
+        ...     *(attention.summarize(image[:, i : i + 2]) for i in (0, 2, 4, 6))
+        ... )
+        >>> bool(
+        ...     keras.ops.max(keras.ops.abs(attention.attend(image[..., :2], summary) - whole))
+        ...     < 1e-5
+        ... )
+        True
+    """
+    return functools.reduce(_merge, summaries)
+
+
+def _merge(one, other):
+    if len(one) == 2:  # without softmax
+        return tuple(a + b for a, b in zip(one, other))
+    largest = ops.maximum(one[2], other[2])
+    shares = [ops.exp(summary[2] - largest) for summary in (one, other)]
+    kv, total = (
+        sum(_weigh(share, summary[i]) for share, summary in zip(shares, (one, other)))
+        for i in (0, 3)
+    )
+    return kv, one[1] + other[1], largest, total
+
+
+def _weigh(share, x):
+    return x * (share if len(share.shape) == len(x.shape) else share[..., None])
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -25,10 +69,17 @@ class GlobalAttention(SavedLayer):
     down-sampling operator, one at double resolution an up-sampling operator;
     the layer itself does not know which. Grids may be 2-D, 3-D or any rank.
 
-    Without softmax the scores are only divided by the number of query voxels, so
-    `k^T v` can be computed first: time and memory grow as N rather than N^2. The sum
-    over the source can be computed in parts (`summarize`) and used for any query
-    (`attend`), so that volumes larger than memory are processed exactly.
+    How the scores of query and keys are normalized decides the cost:
+
+    - `"none"`, as in the GVTNets paper: they are divided by the number of query voxels. `k^T v`
+      can be computed first, so time and memory grow as N rather than N^2.
+    - `"softmax"`, as in the GPT paper: a softmax over the source, for each query.
+    - `"linear_softmax"`: a softmax of the keys over the source, and one of the query over its
+      channels; still linear in N, and the result is a weighted mean of values.
+
+    Where it is linear, the sum over the source can be computed in parts (`summarize`,
+    `merge_summaries`) and used for any query (`attend`), so that volumes larger than memory
+    are processed exactly.
 
     Args:
         key_dim: int. Channels of the keys, all heads together. The query must
@@ -37,8 +88,9 @@ class GlobalAttention(SavedLayer):
         filters: int or `None`. Channels of the result, made by a 1x1 convolution;
             `None` leaves that out, and the result has `value_dim` channels.
         num_heads: int. Must divide `key_dim` and `value_dim`.
-        softmax: bool. If `True`, the scores go through a softmax over the source.
+        normalization: `"none"`, `"softmax"` or `"linear_softmax"`.
         scaled: bool. If `True`, the query is multiplied by `(key_dim / num_heads) ** -0.5`.
+        activation: str or `None`. Activation of keys, values and result, such as `"relu"`.
         dropout: float. Rate of dropout on the softmax weights while training.
         chunk: int or `None`. Softmax only: queries handled at a time, also in the
             backward pass, which computes each chunk again; memory is then
@@ -53,12 +105,14 @@ class GlobalAttention(SavedLayer):
 
     Raises:
         ValueError: if `num_heads` does not divide `key_dim` and `value_dim`, if `dropout` is
-            not a rate, or if `dropout` or `chunk` is set without `softmax`.
+            not a rate, or if `dropout` or `chunk` is set without a softmax over the source.
 
     Reference:
         Wang, Xie & Ji (2021), Global voxel transformer networks for augmented
         microscopy, Nat. Mach. Intell. 3, 161-171, section 4.2.
         https://doi.org/10.1038/s42256-020-00283-x
+        Linear softmax: Shen et al. (2021), Efficient attention: attention with linear
+        complexities, section 3.2. https://arxiv.org/abs/1812.01243
 
     Examples:
         >>> attention = GlobalAttention(key_dim=4, value_dim=4, filters=3, num_heads=2)
@@ -69,8 +123,8 @@ class GlobalAttention(SavedLayer):
 
     def __init__(
         self, key_dim: int, value_dim: int, filters: int | None = None, num_heads: int = 1,
-        softmax: bool = False, scaled: bool = True, dropout: float = 0.0,
-        chunk: int | None = None, **kwargs,
+        normalization: str = "none", scaled: bool = True, dropout: float = 0.0,
+        chunk: int | None = None, activation: str | None = None, **kwargs,
     ):  # fmt: skip
         super().__init__(autocast=False, **kwargs)
         check_at_least("num_heads", num_heads, 1)
@@ -86,13 +140,14 @@ class GlobalAttention(SavedLayer):
             raise ValueError(
                 f"`dropout` must be at least 0 and below 1. Received: dropout={dropout!r}."
             )
-        check_softmax(softmax, dropout, chunk)
+        self.normalization = check_normalization(normalization, dropout, chunk)
         self.key_dim, self.value_dim, self.filters = key_dim, value_dim, filters
-        self.num_heads, self.softmax, self.scaled = num_heads, softmax, scaled
+        self.num_heads, self.scaled, self.activation = num_heads, scaled, activation
         self.dropout, self.chunk = dropout, chunk
-        self.key = keras.layers.Dense(key_dim, dtype=self.dtype_policy)
-        self.value = keras.layers.Dense(value_dim, dtype=self.dtype_policy)
-        self.result = filters and keras.layers.Dense(filters, dtype=self.dtype_policy)
+        options = {"activation": activation, "dtype": self.dtype_policy}
+        self.key = keras.layers.Dense(key_dim, **options)
+        self.value = keras.layers.Dense(value_dim, **options)
+        self.result = filters and keras.layers.Dense(filters, **options)
         self.seed_generator = keras.random.SeedGenerator() if dropout else None
 
     def build(self, query_shape, source_shape):
@@ -106,7 +161,7 @@ class GlobalAttention(SavedLayer):
 
     def call(self, query, source, training=False):
         query, source = (ops.cast(x, self.compute_dtype) for x in (query, source))
-        if not self.softmax:
+        if self.normalization != "softmax":
             return self.attend(query, self.summarize(source))
         y = self._attend_softmax(self._scale_query(query), *self._read(source), training)
         return self._merge_heads(y, query)
@@ -118,16 +173,23 @@ class GlobalAttention(SavedLayer):
             source: float tensor `(batch, *grid_in, channels)`: a whole map, or a part.
 
         Returns:
-            `k^T v`, float32 `(batch, heads, key_dim / heads, value_dim / heads)`, and the
-            number of source voxels, float32. Those of the parts of a map add up to
-            those of the map.
+            Tuple of float32 tensors: `k^T v`, `(batch, heads, key_dim / heads, value_dim /
+            heads)`, and the number of source voxels. With `"linear_softmax"` the keys of the
+            first are `exp(k - m)`, and their largest value m over the source and their sum
+            follow, each `(batch, heads, key_dim / heads)`: a softmax in its streaming form.
 
         Raises:
-            ValueError: with `softmax=True`, where the sum depends on the query.
+            ValueError: with `normalization="softmax"`, where the sum depends on the query.
         """
         self._check_linear()
         k, v = self._read(ops.cast(source, self.compute_dtype))
         count = ops.cast(ops.shape(k)[2], "float32")
+        if self.normalization == "linear_softmax":
+            # In float32: a mean over many voxels has weights that half precision rounds to 0.
+            k, v = (ops.cast(x, "float32") for x in (k, v))
+            largest = ops.stop_gradient(ops.max(k, axis=2))
+            k = ops.exp(k - largest[:, :, None])
+            return ops.matmul(ops.swapaxes(k, -1, -2), v), count, largest, ops.sum(k, axis=2)
         # A stack has more voxels than float16 can count, so each factor takes the
         # root of their number, which is put back in float32.
         is_half = self.compute_dtype == "float16"
@@ -141,30 +203,33 @@ class GlobalAttention(SavedLayer):
 
         Args:
             query: float tensor `(batch, *grid_out, key_dim)`: a whole map, or a part.
-            summary: result of `summarize`, summed over the parts of the source.
+            summary: result of `summarize`, or of `merge_summaries` for the parts of a source.
             queries: float. Voxels of the whole query map, by which the sum is divided; by
-                default those of `query`.
+                default those of `query`. A linear softmax does not need it.
 
         Returns:
             Float tensor `(batch, *grid_out, filters)`.
 
         Raises:
-            ValueError: with `softmax=True`.
+            ValueError: with `normalization="softmax"`.
         """
         self._check_linear()
         query = ops.cast(query, self.compute_dtype)
         q = self._scale_query(query)
-        if queries is None:
-            queries = ops.cast(ops.shape(q)[2], "float32")
-        kv, _ = summary
-        kv = ops.cast(ops.cast(kv, "float32") / queries, self.compute_dtype)
+        kv = ops.cast(summary[0], "float32")
+        if self.normalization == "linear_softmax":
+            q, kv = ops.softmax(q), kv / summary[3][..., None]
+        else:
+            kv = kv / (ops.cast(ops.shape(q)[2], "float32") if queries is None else queries)
+        kv = ops.cast(kv, self.compute_dtype)
         return self._merge_heads(ops.matmul(q, kv), query)
 
     def _check_linear(self):
-        if self.softmax:
+        if self.normalization == "softmax":
             raise ValueError(
                 f"Softmax attention has no summary: its sum depends on each query. Use a network "
-                f"with `softmax=False`. Received: {self.name} with softmax=True."
+                f"with normalization 'linear_softmax' or 'none'. Received: {self.name} with "
+                f"'softmax'."
             )
 
     def _read(self, source):

@@ -1,8 +1,11 @@
 """Parts that all layers and models share: saving with arguments, convolutions by rank."""
 
 import inspect
+import math
 
 import keras
+
+from gvtnets_tf.checks import check_choice
 
 PACKAGE = "gvtnets_tf"
 INITIAL_STDDEV = 0.02  # of the kernels of fnet around 0, and of gamma around 1
@@ -34,9 +37,32 @@ def check_rank(rank: int) -> int:
     return rank
 
 
-def normalization(momentum=0.997, **kwargs):
-    """Return a batch normalization with the numbers of the GVTNets paper (section 4.5.1)."""
-    return keras.layers.BatchNormalization(momentum=momentum, epsilon=1e-5, **kwargs)
+class GroupNorm(keras.layers.GroupNormalization):
+    """Group normalization of 8 groups of channels, or of fewer that divide them."""
+
+    def build(self, shape):
+        self.groups = math.gcd(shape[-1], 8)
+        super().build(shape)
+
+
+NORMS = {
+    "batch": keras.layers.BatchNormalization,
+    "group": GroupNorm,
+    "layer": keras.layers.LayerNormalization,
+}
+
+
+def make_norm(kind, momentum=0.997, **kwargs):
+    """Return a normalization of one of the kinds `NORMS`, or `None`.
+
+    The numbers of batch normalization are those of the GVTNets paper (section 4.5.1). Layer
+    normalization is over the channels of each voxel; group normalization also over the grid, so
+    it answers differently in tiles.
+    """
+    if check_choice("norm", kind, (None, *NORMS)) is None:
+        return None
+    options = {"momentum": momentum} if kind == "batch" else {}
+    return NORMS[kind](epsilon=1e-5, **options, **kwargs)
 
 
 def rescale(rank, filters, scale, **kwargs):

@@ -10,15 +10,15 @@ from gvtnets_tf.layers.base import (
     PACKAGE,
     SavedLayer,
     check_rank,
+    make_norm,
     normal_initializer,
-    normalization,
     rescale,
 )
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ResidualBlock(SavedLayer):
-    """Twice [batch norm, ReLU6, 3x3(x3) convolution], plus a shortcut.
+    """Twice [normalization, ReLU6, 3x3(x3) convolution], plus a shortcut.
 
     The shortcut is the input itself; where the channels or the grid change, a 1x1(x1)
     convolution of the pre-activated input. No convolution has a bias.
@@ -27,7 +27,7 @@ class ResidualBlock(SavedLayer):
         rank: int. 2 for images, 3 for stacks.
         filters: int. Channels of the result.
         scale: `"same"`, or `"down"`, which halves the grid.
-        batch_norm: bool. If `False`, the batch normalizations are left out.
+        norm: `"batch"` as published, `"group"`, `"layer"`, or `None` for no normalization.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`.
@@ -46,15 +46,15 @@ class ResidualBlock(SavedLayer):
     """
 
     def __init__(
-        self, rank: int, filters: int, scale: str = "same", batch_norm: bool = True, **kwargs
+        self, rank: int, filters: int, scale: str = "same", norm: str | None = "batch", **kwargs
     ):
         super().__init__(**kwargs)
         self.rank, self.filters = check_rank(rank), filters
         self.scale = check_choice("scale", scale, ("same", "down"))
-        self.batch_norm, self.strides, self.shortcut = batch_norm, 2 if scale == "down" else 1, None
-        self.normalize_1 = normalization(dtype=self.dtype_policy) if batch_norm else None
+        self.norm, self.strides, self.shortcut = norm, 2 if scale == "down" else 1, None
+        self.normalize_1 = make_norm(norm, dtype=self.dtype_policy)
         self.conv_1 = self._conv(self.strides)
-        self.normalize_2 = normalization(dtype=self.dtype_policy) if batch_norm else None
+        self.normalize_2 = make_norm(norm, dtype=self.dtype_policy)
         self.conv_2 = self._conv(1)
 
     def build(self, shape):
@@ -68,7 +68,7 @@ class ResidualBlock(SavedLayer):
             self.shortcut.build(shape)
         self.conv_1.build(shape)
         self.conv_2.build(inner)
-        if self.batch_norm:
+        if self.norm:
             self.normalize_1.build(shape)
             self.normalize_2.build(inner)
 
@@ -95,14 +95,14 @@ class ResidualBlock(SavedLayer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class DenseBlock(SavedLayer):
-    """Layers of [3x3(x3) convolution, batch norm, ReLU, dropout], each fed with all before.
+    """Layers of [3x3(x3) convolution, normalization, ReLU, dropout], each fed with all before.
 
     Args:
         rank: int. 2 for images, 3 for stacks.
         depth: int. Number of layers.
         growth: int. Channels that each layer adds.
         dropout: float. Rate while training.
-        batch_norm: bool. If `False`, no batch normalization, as in the release.
+        norm: `"batch"` as in the paper, `"group"`, `"layer"`, or `None` as in the release.
 
     Call arguments:
         x: float tensor `(batch, *grid, channels)`.
@@ -122,15 +122,15 @@ class DenseBlock(SavedLayer):
 
     def __init__(
         self, rank: int, depth: int, growth: int = 16, dropout: float = 0.5,
-        batch_norm: bool = True, **kwargs,
+        norm: str | None = "batch", **kwargs,
     ):  # fmt: skip
         super().__init__(**kwargs)
         self.rank, self.depth, self.growth = check_rank(rank), depth, growth
-        self.dropout, self.batch_norm = dropout, batch_norm
+        self.dropout, self.norm = dropout, norm
         policy = {"dtype": self.dtype_policy}
         self.convs = [CONV[rank](growth, 3, padding="same", **policy) for _ in range(depth)]
         # The paper does not print a momentum: this is the default of Keras.
-        self.normalizes = [normalization(0.99, **policy) for _ in range(depth * bool(batch_norm))]
+        self.normalizes = [make_norm(norm, 0.99, **policy) for _ in range(depth * bool(norm))]
         self.drop = keras.layers.Dropout(dropout, **policy)
 
     def build(self, shape):
@@ -145,7 +145,7 @@ class DenseBlock(SavedLayer):
     def call(self, x, training=False):
         for i, conv in enumerate(self.convs):
             y = conv(x)
-            if self.batch_norm:
+            if self.norm:
                 y = self.normalizes[i](y, training=training)
             y = self.drop(ops.relu(y), training=training)
             x = ops.concatenate([x, y], axis=-1)
@@ -193,7 +193,7 @@ class ConvBlock(SavedLayer):
         self.conv = layers[rank](
             filters, kernel, strides, padding, kernel_initializer=normal_initializer(0), **policy
         )
-        self.normalize = normalization(0.9, gamma_initializer=normal_initializer(1), **policy)
+        self.normalize = make_norm("batch", 0.9, gamma_initializer=normal_initializer(1), **policy)
 
     def build(self, shape):
         self.conv.build(shape)

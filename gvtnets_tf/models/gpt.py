@@ -4,15 +4,18 @@ Liu, Yuan, Wang & Ji (2020), Global pixel transformers for virtual staining of m
 images, IEEE Trans. Med. Imaging 39(6), 2256-2266. https://doi.org/10.1109/TMI.2020.2968504
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
-from gvtnets_tf.checks import check_choice
+from gvtnets_tf.checks import check_choice, quote
 from gvtnets_tf.layers.base import PACKAGE, arguments, check_rank
 from gvtnets_tf.layers.blocks import ConvBlock, DenseBlock
 from gvtnets_tf.layers.transformers import (
+    FORMS,
     GlobalDownTransformer,
     GlobalSameTransformer,
     GlobalUpTransformer,
@@ -21,6 +24,8 @@ from gvtnets_tf.models.base import layer_dtype, named_weights
 from gvtnets_tf.models.heads import LabelHead
 from gvtnets_tf.models.unet import UNet
 
+# Arguments of transformers that the network decides on itself.
+NOT_IN_FORMS = {"rank", "filters", "chunk", "kwargs"}
 BLOCKS, RESAMPLERS = ("dense", "convolution"), ("transformer", "convolution")
 
 
@@ -52,10 +57,13 @@ class GlobalPixelTransformerNet(UNet):
         resample: `"transformer"`, or `"convolution"` for 2x2 convolutions of stride 2 and no
             operator at the coarsest level: a step of the ablation.
         dropout: float. Rate within the blocks while training.
-        batch_norm: bool. If `False`, dense blocks have no batch normalization, as in the
-            release.
-        scaled, attention_dropout, project: the release's form of the transformers, see
-            `GlobalSameTransformer`; the paper's form is the default.
+        norm: `"batch"` as in the paper, `"group"`, `"layer"`, or `None` as in the release.
+            Normalization in dense blocks.
+        transformer: form of the transformers: `"paper"`, `"release"`, `"residual"` (see
+            `FORMS` of `layers.transformers`), or a mapping of arguments of
+            `GlobalSameTransformer`. Its activation is also that of the 1x1 convolutions.
+        bottom_transformer: bool or `None`. Whether there is a transformer at the coarsest
+            level; by default where `resample` has them too.
         chunk: int or `None`. Queries handled at a time, see `GlobalAttention`.
 
     Call arguments:
@@ -84,32 +92,32 @@ class GlobalPixelTransformerNet(UNet):
         filters: int = 32, growth: int = 16, encoder_depths: Sequence[int] = (2, 4, 8),
         bottom_depth: int = 8, decoder_depths: Sequence[int] = (1, 2, 4),
         block: str = "dense", resample: str = "transformer", dropout: float = 0.5,
-        batch_norm: bool = True, scaled: bool = False, attention_dropout: float = 0.0,
-        project: bool = False, chunk: int | None = 2048, **kwargs,
+        norm: str | None = "batch", transformer: str | Mapping[str, Any] = "paper",
+        bottom_transformer: bool | None = None, chunk: int | None = 2048, **kwargs,
     ):  # fmt: skip
-        _check_options(block, resample, batch_norm, scaled, attention_dropout, project)
+        is_dense, is_global = block == "dense", resample != "convolution"
+        has_bottom = is_global if bottom_transformer is None else bottom_transformer
+        form = _check_options(block, resample, norm, transformer, is_global or has_bottom)
         encoder_widths, merge_widths, decoder_widths = compute_widths(
             filters, growth, encoder_depths, bottom_depth, decoder_depths
         )
-        is_dense, is_global = block == "dense", resample != "convolution"
         policy = layer_dtype(kwargs)
-        attention = {
-            "rank": check_rank(rank), "scaled": scaled, "dropout": attention_dropout,
-            "project": project, "chunk": chunk, **policy,
-        }  # fmt: skip
+        is_softmax = form.get("normalization", "softmax") == "softmax"
+        attention = {"rank": check_rank(rank), "chunk": chunk if is_softmax else None, **policy}
 
         def make_block(width, depth):
             if is_dense:
-                return [DenseBlock(rank, depth, growth, dropout, batch_norm, **policy)]
+                return [DenseBlock(rank, depth, growth, dropout, norm, **policy)]
             convs = [ConvBlock(rank, width, **policy) for _ in range(2)]
             return [*convs, keras.layers.Dropout(dropout, **policy)]
 
         def make_pointwise(width):  # the 1x1 convolution beside a dense block
-            return [keras.layers.Dense(width, **policy)] if is_dense else []
+            options = {"activation": form.get("activation"), **policy}
+            return [keras.layers.Dense(width, **options)] if is_dense else []
 
-        def make_resampler(transformer, scale, width):
+        def make_resampler(layer, scale, width):
             if is_global:
-                return transformer(filters=width, **attention)
+                return layer(filters=width, **{**attention, **form})
             return ConvBlock(rank, width, scale, **policy)
 
         *widths, bottom_width = encoder_widths
@@ -120,7 +128,8 @@ class GlobalPixelTransformerNet(UNet):
             encoder=[make_block(w, d) + make_pointwise(w) for w, d in zip(widths, encoder_depths)]
             + [make_block(bottom_width, bottom_depth)],
             downs=[make_resampler(GlobalDownTransformer, "down", w) for w in widths],
-            bottoms=[GlobalSameTransformer(filters=bottom_width, **attention)] * is_global,
+            bottoms=[GlobalSameTransformer(filters=bottom_width, **{**attention, **form})]
+            * has_bottom,
             ups=[make_resampler(GlobalUpTransformer, "up", w // 2) for w in up_widths],
             merges=[keras.layers.Concatenate(**policy) for _ in merge_widths],
             decoder=[
@@ -133,9 +142,9 @@ class GlobalPixelTransformerNet(UNet):
         self.out_channels, self.classes, self.filters = out_channels, classes, filters
         self.growth, self.bottom_depth, self.block = growth, bottom_depth, block
         self.encoder_depths, self.decoder_depths = tuple(encoder_depths), tuple(decoder_depths)
-        self.resample, self.dropout, self.batch_norm = resample, dropout, batch_norm
-        self.attention_dropout, self.scaled = attention_dropout, scaled
-        self.project, self.chunk = project, chunk
+        self.resample, self.dropout, self.norm = resample, dropout, norm
+        self.transformer, self.bottom_transformer = transformer, bottom_transformer
+        self.chunk = chunk
 
     def select_outputs(self, labels: Sequence[int]) -> "GlobalPixelTransformerNet":
         """Return a network of some of the labels, with which prediction costs less.
@@ -166,21 +175,27 @@ class GlobalPixelTransformerNet(UNet):
         return part
 
 
-def _check_options(block, resample, batch_norm, scaled, attention_dropout, project):
-    """Raise `ValueError` for options of layers that the network does not have."""
+def _check_options(block, resample, norm, transformer, is_global):
+    """Return the arguments of the transformers; refuse options of layers that are not there."""
     check_choice("block", block, BLOCKS)
     check_choice("resample", resample, RESAMPLERS)
-    if resample != "transformer" and (scaled or attention_dropout or project):
+    if isinstance(transformer, str):
+        form = FORMS[check_choice("transformer", transformer, FORMS)]
+    else:
+        known = inspect.signature(GlobalSameTransformer).parameters.keys() - NOT_IN_FORMS
+        form = {check_choice("key of transformer", k, known): v for k, v in transformer.items()}
+    if form and not is_global:
         raise ValueError(
-            f"`scaled`, `attention_dropout` and `project` are of the transformers: leave them "
-            f"out, or use `resample='transformer'`. Received: resample={resample!r}, "
-            f"scaled={scaled}, attention_dropout={attention_dropout}, project={project}."
+            f"`transformer` is of networks with transformers: leave it out, or use "
+            f"`resample='transformer'`. Received: resample={resample!r}, "
+            f"transformer={quote(transformer)}."
         )
-    if block != "dense" and not batch_norm:
+    if block != "dense" and norm != "batch":
         raise ValueError(
-            f"`batch_norm` is of dense blocks: leave it out, or use `block='dense'`. "
-            f"Received: block={block!r}, batch_norm={batch_norm}."
+            f"`norm` is of dense blocks: leave it out, or use `block='dense'`. "
+            f"Received: block={block!r}, norm={norm!r}."
         )
+    return form
 
 
 def compute_widths(filters, growth, encoder_depths, bottom_depth, decoder_depths):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import keras
 
 from gvtnets_tf.checks import check_at_least, check_choice, quote
-from gvtnets_tf.layers.attention import check_softmax
+from gvtnets_tf.layers.attention import check_normalization
 from gvtnets_tf.layers.base import CONV, PACKAGE, check_rank, rescale
 from gvtnets_tf.layers.blocks import ResidualBlock
 from gvtnets_tf.layers.transformers import GVTO
@@ -44,14 +44,17 @@ class GVTNet(UNet):
         up: `"convolution"`, `"gvto_v1"` or `"gvto_v2"`, likewise, finest first.
         bottom: `"gvto"`, `"residual"` or a sequence of them. Layers at the coarsest level.
         skip: `"add"` or `"concatenate"`. How a skip is merged into the decoder.
-        batch_norm: bool. If `True`, each pre-activation starts with batch normalization.
+        norm: `"batch"`, `"group"`, `"layer"` or `None`. Normalization at the start of each
+            pre-activation.
         head_kernel: int. Kernel size of the output convolution.
         head_bias: bool. If `True`, the output convolution has a bias.
         input_residual: bool. If `True`, the network predicts a change of its input,
             which then needs `out_channels` channels, or one.
         scale_head: bool. If `True`, a second convolution predicts a scale per voxel; the
             result is then `[location..., scale...]`, scale = softplus + 1e-3.
-        num_heads, key_ratio, value_ratio, softmax, dropout, chunk: see `GVTO`.
+        attention_normalization: `"none"`, `"softmax"` or `"linear_softmax"`, see
+            `GlobalAttention`.
+        num_heads, key_ratio, value_ratio, scaled, gate, activation, dropout, chunk: see `GVTO`.
 
     Call arguments:
         images: float tensor `(batch, *grid, channels)`, normalized.
@@ -78,35 +81,38 @@ class GVTNet(UNet):
         self, rank: int = 3, out_channels: int = 1, filters: int = 32, depth: int = 4,
         encoder_blocks: int | Sequence[int] = 1, decoder_blocks: int | Sequence[int] = 1,
         down: str | Sequence[str] = "residual", up: str | Sequence[str] = "convolution",
-        bottom: str | Sequence[str] = ("gvto",), skip: str = "add", batch_norm: bool = True,
+        bottom: str | Sequence[str] = ("gvto",), skip: str = "add",
+        norm: str | None = "batch",
         head_kernel: int = 3, head_bias: bool = True, input_residual: bool = False,
         scale_head: bool = False, num_heads: int = 1, key_ratio: float = 1.0,
-        value_ratio: float = 1.0, softmax: bool = False, dropout: float = 0.0,
+        value_ratio: float = 1.0, attention_normalization: str = "none", scaled: bool = True,
+        gate: bool = False, activation: str | None = None, dropout: float = 0.0,
         chunk: int | None = None, **kwargs,
     ):  # fmt: skip
         check_choice("skip", skip, MERGES)
         check_at_least("depth", depth, 2)
         # Here too, for a network without operators.
-        check_softmax(softmax, dropout, chunk)
+        check_normalization(attention_normalization, dropout, chunk, "attention_normalization")
         widths, policy = [filters * 2**level for level in range(depth)], layer_dtype(kwargs)
-        norm = {"batch_norm": batch_norm, **policy}
-        attention = {
+        block = {"norm": norm, **policy}
+        operator = {
             "num_heads": num_heads, "key_ratio": key_ratio, "value_ratio": value_ratio,
-            "softmax": softmax, "dropout": dropout, "chunk": chunk, **norm,
+            "normalization": attention_normalization, "scaled": scaled, "gate": gate,
+            "activation": activation, "dropout": dropout, "chunk": chunk, **block,
         }  # fmt: skip
-        make = functools.partial(_make_layers, check_rank(rank), policy, norm, attention)
+        make = functools.partial(_make_layers, check_rank(rank), policy, block, operator)
         bottom_kinds = [bottom] if isinstance(bottom, str) else bottom
         super().__init__(
             rank=rank,
             stem=CONV[rank](filters, 3, padding="same", use_bias=False, **policy),
-            encoder=_make_blocks("encoder_blocks", encoder_blocks, rank, widths, norm),
+            encoder=_make_blocks("encoder_blocks", encoder_blocks, rank, widths, block),
             downs=make("down", down, widths[1:]),
             bottoms=make("bottom", bottom_kinds, widths[-1:] * len(bottom_kinds)),
             ups=make("up", up, widths[:-1]),
             merges=[MERGES[skip](**policy) for _ in widths[1:]],
-            decoder=_make_blocks("decoder_blocks", decoder_blocks, rank, widths[:-1], norm),
+            decoder=_make_blocks("decoder_blocks", decoder_blocks, rank, widths[:-1], block),
             head=Head(
-                rank, out_channels, head_kernel, head_bias, batch_norm=batch_norm,
+                rank, out_channels, head_kernel, head_bias, norm=norm,
                 input_residual=input_residual, scale=scale_head, dtype="float32",
             ),
             **kwargs,
@@ -114,14 +120,15 @@ class GVTNet(UNet):
         self.out_channels, self.filters, self.depth = out_channels, filters, depth
         self.encoder_blocks, self.decoder_blocks = encoder_blocks, decoder_blocks
         self.down, self.up, self.bottom = down, up, bottom
-        self.skip, self.batch_norm = skip, batch_norm
+        self.skip, self.norm = skip, norm
         self.head_kernel, self.head_bias = head_kernel, head_bias
         self.input_residual, self.scale_head = input_residual, scale_head
         self.num_heads, self.key_ratio, self.value_ratio = num_heads, key_ratio, value_ratio
-        self.softmax, self.dropout, self.chunk = softmax, dropout, chunk
+        self.attention_normalization, self.scaled, self.gate = attention_normalization, scaled, gate
+        self.activation, self.dropout, self.chunk = activation, dropout, chunk
 
 
-def _make_layers(rank, policy, norm, attention, part, kinds, widths):
+def _make_layers(rank, policy, block, operator, part, kinds, widths):
     """Make one layer per width: those of `down`, `up` or `bottom`, of the kinds in `KINDS`."""
 
     def make_layer(kind, width):
@@ -129,17 +136,17 @@ def _make_layers(rank, policy, norm, attention, part, kinds, widths):
         if kind == "convolution":
             return rescale(rank, width, scale, use_bias=False, **policy)
         if kind == "residual":
-            return ResidualBlock(rank, width, scale, **norm)
-        return GVTO(rank, scale, width, version=1 if kind == "gvto_v1" else 2, **attention)
+            return ResidualBlock(rank, width, scale, **block)
+        return GVTO(rank, scale, width, version=1 if kind == "gvto_v1" else 2, **operator)
 
     kinds = [check_choice(part, kind, KINDS[part]) for kind in _per_level(part, kinds, len(widths))]
     return [make_layer(kind, width) for kind, width in zip(kinds, widths)]
 
 
-def _make_blocks(name, counts, rank, widths, norm):
+def _make_blocks(name, counts, rank, widths, block):
     """Make lists of residual blocks, one list per level."""
     counts = _per_level(name, counts, len(widths))
-    return [[ResidualBlock(rank, w, **norm) for _ in range(n)] for n, w in zip(counts, widths)]
+    return [[ResidualBlock(rank, w, **block) for _ in range(n)] for n, w in zip(counts, widths)]
 
 
 def _per_level(name, value, levels):

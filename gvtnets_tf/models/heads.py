@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from gvtnets_tf.checks import check_at_least
-from gvtnets_tf.layers.base import CONV, PACKAGE, SavedLayer, check_rank, normalization
+from gvtnets_tf.layers.base import CONV, PACKAGE, SavedLayer, check_rank, make_norm
 
 SMALLEST_SCALE = 1e-3  # of the scale head, as released
 
@@ -13,23 +13,23 @@ SMALLEST_SCALE = 1e-3  # of the scale head, as released
 class Head(SavedLayer):
     """Output convolution; optionally ReLU6 before it, a scale, and the input added.
 
-    With `batch_norm` the pre-activation starts with batch normalization. With `scale` a 1x1
-    convolution of the same features predicts a scale, softplus + 1e-3, and the result is
+    With `norm` the pre-activation starts with a normalization, see `ResidualBlock`. With `scale`
+    a 1x1 convolution of the same features predicts a scale, softplus + 1e-3, and the result is
     `[location..., scale...]`. Initial kernels are Glorot uniform, or N(0, `initial_stddev`).
     """
 
     def __init__(
         self, rank: int, out_channels: int, kernel: int = 3, bias: bool = True,
-        preactivation: bool = True, batch_norm: bool = False, input_residual: bool = False,
+        preactivation: bool = True, norm: str | None = None, input_residual: bool = False,
         scale: bool = False, scale_bias: bool = False, initial_stddev: float | None = None,
         **kwargs,
     ):  # fmt: skip
         super().__init__(**kwargs)
         self.rank, self.out_channels, self.kernel = check_rank(rank), out_channels, kernel
-        self.bias, self.preactivation, self.batch_norm = bias, preactivation, batch_norm
+        self.bias, self.preactivation, self.norm = bias, preactivation, norm
         self.input_residual, self.scale, self.scale_bias = input_residual, scale, scale_bias
         self.initial_stddev = initial_stddev
-        self.normalize = normalization(dtype=self.dtype_policy) if batch_norm else None
+        self.normalize = make_norm(norm, dtype=self.dtype_policy)
         self.location_conv = self._make_conv(kernel, bias)
         self.scale_conv = self._make_conv(1, scale_bias) if scale else None
 

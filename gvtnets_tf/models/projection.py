@@ -43,7 +43,7 @@ class SurfaceProjection(ImageModel):
         self.filters, self.num_heads = filters, num_heads
         self.collapse = check_choice("collapse", collapse, ("mean", "softmax"))
         policy = {"dtype": self.dtype_policy}
-        attention = {"num_heads": num_heads, "batch_norm": False, **policy}
+        attention = {"num_heads": num_heads, "norm": None, **policy}
 
         def make_conv(filters, kernel=(3, 5, 5), **kwargs):
             return keras.layers.Conv3D(filters, kernel, padding="same", **{**policy, **kwargs})

@@ -24,8 +24,8 @@ from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.presets import MODELS
 from gvtnets_tf.zoo.card import Card
 
-FORMAT = 2
-# Keys of format 1, and their names in format 2.
+FORMAT = 3
+# Keys of format 1, and their names since format 2.
 FORMAT_1 = {
     "input": "input_normalizer", "target": "target_normalizer", "undo": "denormalize",
     "licence": "license",
@@ -244,10 +244,27 @@ def _read_description(file):
     """Read `model.json` with the keys of the present format, without `format` itself."""
     description = read_json(file)
     version = description.pop("format", None)
-    if version not in (1, FORMAT):
+    if version not in (1, 2, FORMAT):
         raise ValueError(
-            f"{file} is not of format 1 or {FORMAT}, which this version reads: update "
+            f"{file} is not of format 1 to {FORMAT}, which this version reads: update "
             f"gvtnets_tf, or train or convert the model again."
         )
     renamed = FORMAT_1 if version == 1 else {}
-    return {renamed.get(key, key): value for key, value in description.items()}
+    description = {renamed.get(key, key): value for key, value in description.items()}
+    if version < FORMAT and isinstance(values := description.get("arguments"), Mapping):
+        description["arguments"] = _rename_arguments(values)
+    return description
+
+
+def _rename_arguments(values):
+    """Return arguments of a network of formats 1 and 2 as format 3 has them."""
+    values = {k: _rename_arguments(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+    if "batch_norm" in values:
+        values["norm"] = "batch" if values.pop("batch_norm") else None
+    if "softmax" in values:
+        values["attention_normalization"] = "softmax" if values.pop("softmax") else "none"
+    if "attention_dropout" in values:  # of a `GlobalPixelTransformerNet`
+        form = {k: values.pop(k) for k in ("scaled", "attention_dropout", "project") if k in values}
+        form["dropout"] = form.pop("attention_dropout")
+        values["transformer"] = form if any(form.values()) else "paper"
+    return values

@@ -23,7 +23,7 @@ from gvtnets_tf.zoo.card import Card
 
 pytest.importorskip("bioimageio.core")
 
-PLAIN = {"depth": 2, "encoder_blocks": 0, "decoder_blocks": 0, "batch_norm": False}
+PLAIN = {"depth": 2, "encoder_blocks": 0, "decoder_blocks": 0, "norm": None}
 STORED = {
     "target_normalizer": Normalizer("fixed", offset=(100.0,), gain=(7.0,)),
     "denormalize": "stored",
@@ -44,7 +44,7 @@ CASES = {
     ),
     "unit": (None, 1, {"input_normalizer": Normalizer("unit"), "output_axes": "YX"}),
     "fixed": (
-        {"rank": 2, "out_channels": 2, "softmax": True, "chunk": 99},
+        {"rank": 2, "out_channels": 2, "attention_normalization": "softmax", "chunk": 99},
         2,
         {"input_normalizer": FIXED},
     ),

@@ -41,7 +41,7 @@ CASES = {
     "image_of_two_channels": (
         "YX",
         2,
-        {**SMALLER, "softmax": True},
+        {**SMALLER, "attention_normalization": "softmax"},
         {"input_normalizer": FIXED, **STORED},
     ),
     "stack": (
@@ -72,7 +72,7 @@ def predictor(case, **changes):
     """A small network with arbitrary weights, and a card."""
     axes, channels, config, card = CASES[case]
     if config is None:
-        restoration = {**SMALLER, "batch_norm": False}
+        restoration = {**SMALLER, "norm": None}
         model = ProjectionGVTNet(projection={"filters": 2}, restoration=restoration)
     else:
         model = GVTNet(rank=len(axes), **{**SMALL, **config, **changes})
@@ -279,7 +279,7 @@ def test_int8_that_does_not_shrink_or_changes_the_answer_is_refused(
 
 
 def projection_in_chunks():
-    softmax = {**SMALLER, "batch_norm": False, "softmax": True, "chunk": 5}
+    softmax = {**SMALLER, "norm": None, "attention_normalization": "softmax", "chunk": 5}
     model = ProjectionGVTNet(projection={"filters": 2}, restoration=softmax)
     model.build((None, None, None, None, 1))
     set_weights(model)
@@ -304,7 +304,7 @@ def staining():
 
 
 CHUNKED = {
-    "image": lambda: predictor("image", **SMALLER, softmax=True, chunk=3),
+    "image": lambda: predictor("image", **SMALLER, attention_normalization="softmax", chunk=3),
     "projection": projection_in_chunks,
     "staining": staining,
 }

@@ -27,7 +27,7 @@ WARM = "1/assets.extra/tf_serving_warmup_requests"
 def network():
     """A probabilistic network of stacks, so that there are two results."""
     model = GVTNet(
-        filters=2, depth=2, encoder_blocks=0, decoder_blocks=0, batch_norm=False, scale_head=True
+        filters=2, depth=2, encoder_blocks=0, decoder_blocks=0, norm=None, scale_head=True
     )
     model.build((None, None, None, None, 1))
     return Predictor(model, Card(probabilistic=True))

@@ -1,3 +1,4 @@
+import itertools
 import threading
 import time
 
@@ -13,30 +14,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gvtnets_tf.layers import GlobalAttention
+from gvtnets_tf.layers.attention import NORMALIZATIONS, merge_summaries
 
 LINEAR = {"key_dim": 8, "value_dim": 4, "filters": 3, "num_heads": 2, "scaled": False}
-SOFTMAX = {"key_dim": 8, "value_dim": 4, "num_heads": 4, "softmax": True, "dropout": 0.5}
+EFFICIENT = {**LINEAR, "normalization": "linear_softmax", "activation": "relu"}
+SOFTMAX = {
+    "key_dim": 8, "value_dim": 4, "num_heads": 4, "normalization": "softmax", "dropout": 0.5,
+}  # fmt: skip
 CHUNKED = {**SOFTMAX, "filters": 5, "chunk": 3}
+CONFIGS = [(LINEAR, 6), (EFFICIENT, 6), (SOFTMAX, 4), (CHUNKED, 6)]
 QUERIES = 4096
 
 
 @pytest.mark.parametrize("grid", [(5,), (4, 6), (2, 4, 6)], ids=["1d", "2d", "3d"])
-@pytest.mark.parametrize("config, weights", [(LINEAR, 6), (SOFTMAX, 4), (CHUNKED, 6)])
+@pytest.mark.parametrize("config, weights", CONFIGS)
 def test_attention_common_checks(noise, config, weights, grid):
     make = lambda **kwargs: GlobalAttention(**config, **kwargs)
     check_layer(make, noise(2, 7, 8), noise(2, *grid, 5), weights=weights)
 
 
 def test_attention_keeps_every_argument():
-    check_arguments(GlobalAttention, LINEAR, SOFTMAX, CHUNKED)
+    check_arguments(GlobalAttention, *(config for config, _ in CONFIGS))
 
 
-@pytest.mark.parametrize("softmax", [False, True], ids=["linear", "softmax"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
 @pytest.mark.parametrize("filters", [None, 2], ids=["bare", "projected"])
 @pytest.mark.parametrize("heads", [1, 2])
-def test_attention_is_a_sum_over_all_voxels(noise, softmax, scaled, filters, heads):
-    layer = GlobalAttention(4, 6, filters, num_heads=heads, softmax=softmax, scaled=scaled)
+def test_attention_is_a_sum_over_all_voxels(noise, normalization, scaled, filters, heads):
+    layer = GlobalAttention(4, 6, filters, heads, normalization, scaled)
     query, source = noise(2, 2, 3, 4), noise(2, 3, 5, 1, 3)
     layer.build(query.shape, source.shape)
     set_weights(layer)
@@ -48,11 +54,11 @@ def test_attention_is_a_sum_over_all_voxels(noise, softmax, scaled, filters, hea
     # Keras warns of a softmax over one voxel.
     grid=st.lists(st.integers(1, 5), min_size=1, max_size=3).filter(lambda grid: max(grid) > 1),
     onto=st.lists(st.integers(1, 5), min_size=1, max_size=3),
-    softmax=st.booleans(),
+    normalization=st.sampled_from(NORMALIZATIONS),
 )
 @settings(deadline=None, max_examples=15)
-def test_the_result_has_the_grid_of_the_query(grid, onto, softmax):
-    layer = GlobalAttention(4, 2, 3, num_heads=2, softmax=softmax)
+def test_the_result_has_the_grid_of_the_query(grid, onto, normalization):
+    layer = GlobalAttention(4, 2, 3, 2, normalization)
     y = layer(np.ones((2, *onto, 4), "float32"), np.ones((2, *grid, 5), "float32"))
     assert y.shape == layer.compute_output_shape((2, *onto, 4), (2, *grid, 5)) == (2, *onto, 3)
 
@@ -81,7 +87,7 @@ def gradients(call, layer, query, source):
 @pytest.mark.parametrize("chunk", [1, 3, 5, 10, 16])
 def test_softmax_and_its_gradients_do_not_depend_on_the_chunk(noise, chunk, mode):
     query, source = noise(2, 10, 4), noise(2, 7, 5)
-    whole = GlobalAttention(4, 4, 3, num_heads=2, softmax=True)
+    whole = GlobalAttention(4, 4, 3, num_heads=2, normalization="softmax")
     whole.build(query.shape, source.shape)
     set_weights(whole)
     layer = chunked(chunk, whole)
@@ -100,7 +106,7 @@ def test_softmax_and_its_gradients_do_not_depend_on_the_chunk(noise, chunk, mode
 @pytest.mark.parametrize("chunk", [3, None])
 def test_a_chunk_computed_again_drops_the_same_weights(noise, chunk, graph):
     layer = GlobalAttention(
-        4, 4, 3, softmax=True, dropout=0.5, chunk=chunk, dtype="float64", num_heads=2
+        4, 4, 3, normalization="softmax", dropout=0.5, chunk=chunk, dtype="float64", num_heads=2
     )
     query, source, step = (noise(1, n, c).astype(float) for n, c in ((8, 4), (7, 5), (8, 4)))
     layer.build(query.shape, source.shape)
@@ -123,7 +129,7 @@ def test_a_chunk_computed_again_drops_the_same_weights(noise, chunk, graph):
 
 
 def test_dropout_acts_while_training_only_and_anew_on_each_chunk_and_call(noise):
-    layer = GlobalAttention(4, 4, softmax=True, dropout=0.5, chunk=2)
+    layer = GlobalAttention(4, 4, normalization="softmax", dropout=0.5, chunk=2)
     query, source = np.repeat(noise(1, 1, 4), 8, axis=1), noise(1, 9, 5)
     still = np.asarray(layer(query, source))
     np.testing.assert_allclose(still, np.repeat(still[:, :1], 8, axis=1), rtol=1e-6)
@@ -133,7 +139,7 @@ def test_dropout_acts_while_training_only_and_anew_on_each_chunk_and_call(noise)
 
 
 def test_dropout_keeps_the_answer_on_average(noise):
-    layer = GlobalAttention(4, 4, softmax=True, dropout=0.5, chunk=100)
+    layer = GlobalAttention(4, 4, normalization="softmax", dropout=0.5, chunk=100)
     query, source = np.repeat(noise(1, 1, 4), 4000, axis=1), noise(1, 9, 5)
     mean = np.asarray(layer(query, source, training=True)).mean(1)
     np.testing.assert_allclose(mean, layer(query[:, :1], source)[:, 0], atol=0.05)
@@ -164,7 +170,7 @@ def tell_softmax_megabytes(sending):
     # 8,192 queries by 8,192 sources are 256 MiB of scores, 512 MiB with their gradient.
     rng = np.random.default_rng(0)
     query, source = (rng.normal(size=(1, 8192, n)).astype("float32") for n in (4, 5))
-    whole = GlobalAttention(4, 4, softmax=True)
+    whole = GlobalAttention(4, 4, normalization="softmax")
     whole.build(query.shape, source.shape)
     layer = chunked(128, whole)
 
@@ -195,9 +201,9 @@ def largest_tensor(function):
     return max(t.shape.num_elements() or 0 for t in tensors if t.shape.rank is not None)
 
 
-@pytest.mark.parametrize("softmax", [False, True], ids=["linear", "softmax"])
-def test_linear_attention_makes_no_tensor_of_all_pairs(softmax):
-    layer = GlobalAttention(4, 4, 4, num_heads=2, softmax=softmax)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_linear_attention_makes_no_tensor_of_all_pairs(normalization):
+    layer = GlobalAttention(4, 4, 4, 2, normalization)
     layer.build((1, QUERIES, 4), (1, QUERIES, 4))
 
     @tf.function(autograph=False)
@@ -209,16 +215,19 @@ def test_linear_attention_makes_no_tensor_of_all_pairs(softmax):
 
     spec = tf.TensorSpec((1, QUERIES, 4))
     largest = largest_tensor(step.get_concrete_function(spec, spec))
-    assert largest == 2 * QUERIES**2 if softmax else largest <= 4 * QUERIES
+    assert largest == 2 * QUERIES**2 if normalization == "softmax" else largest <= 4 * QUERIES
 
 
+@pytest.mark.parametrize("normalization", ["none", "linear_softmax"])
 @pytest.mark.parametrize("dtype, error", [("mixed_float16", 0.005), ("mixed_bfloat16", 0.05)])
-def test_a_stack_of_more_voxels_than_float16_can_count_keeps_its_attention(noise, dtype, error):
+def test_a_stack_of_more_voxels_than_float16_can_count_keeps_its_attention(
+    noise, dtype, error, normalization
+):
     shape = (1, 32, 64, 64, 4)  # 131,072 voxels; the largest float16 is 65,504
-    layer = GlobalAttention(4, 4)
+    layer = GlobalAttention(4, 4, normalization=normalization)
     query, source = noise(*shape), noise(*shape) + 1
     expected = np.asarray(layer(query, source))
-    half = GlobalAttention(4, 4, dtype=dtype)
+    half = GlobalAttention(4, 4, normalization=normalization, dtype=dtype)
     half.build(shape, shape)
     half.set_weights(layer.get_weights())
     answer = np.asarray(keras.ops.cast(half(query, source), "float32"))
@@ -226,13 +235,14 @@ def test_a_stack_of_more_voxels_than_float16_can_count_keeps_its_attention(noise
     assert np.abs(answer - expected).max() < error * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("normalization", ["none", "linear_softmax"])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
-def test_summaries_of_two_halves_add_up_to_the_whole(noise, dtype):
-    layer = GlobalAttention(4, 6, 3, num_heads=2, dtype=dtype)
+def test_summaries_of_the_parts_are_those_of_the_whole(noise, dtype, normalization):
+    layer = GlobalAttention(4, 6, 3, 2, normalization, dtype=dtype)
     query, source = noise(2, 7, 4), noise(2, 6, 5, 3)
     whole = np.asarray(keras.ops.cast(layer(query, source), "float32"))
-    halves = [layer.summarize(source[:, :2]), layer.summarize(source[:, 2:])]
-    total = tuple(a + b for a, b in zip(*halves))
+    parts = [layer.summarize(source[:, rows]) for rows in (slice(0, 1), slice(1, 4), slice(4, 6))]
+    total = merge_summaries(*parts)
     assert float(total[1]) == 30
     assert {x.dtype for x in total} == {tf.float32}
     assert total[0].shape == (2, 2, 2, 3)
@@ -245,10 +255,45 @@ def test_summaries_of_two_halves_add_up_to_the_whole(noise, dtype):
     np.testing.assert_allclose(part, whole[:, 2:5], rtol=0, atol=tolerance * np.abs(whole).max())
 
 
+@given(
+    cuts=st.lists(st.integers(1, 59), max_size=5, unique=True).map(sorted),
+    shift=st.sampled_from([0.0, 300.0, -300.0]),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=20)
+def test_a_linear_softmax_is_the_same_in_any_parts_and_for_keys_of_any_size(cuts, shift, seed):
+    rng = np.random.default_rng(seed)
+    query, source = (rng.normal(size=(1, 60, n)).astype("float32") for n in (4, 5))
+    layer = GlobalAttention(4, 4, normalization="linear_softmax")
+    layer.build(query.shape, source.shape)
+    set_weights(layer, seed)
+    expected = naive.attention(layer, query, source)
+    # A softmax does not depend on what is added to all keys: exp(300) is beyond float32.
+    layer.key.bias.assign(layer.key.bias + shift)
+    edges = [0, *cuts, 60]
+    total = merge_summaries(
+        *(layer.summarize(source[:, a:b]) for a, b in itertools.pairwise(edges))
+    )
+    np.testing.assert_allclose(layer.attend(query, total), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(layer(query, source), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_linear_softmax_worked_by_hand():
+    layer = GlobalAttention(2, 1, normalization="linear_softmax", scaled=False)
+    layer.build((1, 1, 2), (1, 2, 2))
+    # Keys are the two channels, the value is the first: voxels with keys (ln 3, 0) and (0, 0).
+    layer.set_weights([np.eye(2), np.zeros(2), np.array([[1.0], [0.0]]), np.zeros(1)])
+    source = np.array([[[np.log(3), 0.0], [0.0, 0.0]]])
+    # The first key has the weights 3/4 and 1/4, the second 1/2 each; the query 2/3 and 1/3.
+    query = np.array([[[np.log(2), 0.0]]])
+    expected = (2 / 3 * 3 / 4 + 1 / 3 * 1 / 2) * np.log(3)
+    assert float(layer(query, source)[0, 0, 0]) == pytest.approx(expected, rel=1e-6)
+
+
 def test_softmax_has_no_summary(noise):
-    layer = GlobalAttention(4, 4, softmax=True, name="asking")
+    layer = GlobalAttention(4, 4, normalization="softmax", name="asking")
     layer(noise(1, 3, 4), noise(1, 3, 5))
-    text = "no summary.*depends on each query.*Received: asking with softmax=True"
+    text = "no summary.*depends on each query.*Received: asking with 'softmax'"
     with pytest.raises(ValueError, match=text):
         layer.summarize(noise(1, 3, 5))
     with pytest.raises(ValueError, match=text):
@@ -261,10 +306,18 @@ def test_softmax_has_no_summary(noise):
         ({"key_dim": 6}, "`key_dim` must be a multiple of `num_heads`.*key_dim=6, num_heads=4"),
         ({"value_dim": 6}, "`value_dim` must be a multiple of `num_heads`.*value_dim=6"),
         ({"num_heads": 0}, "`num_heads` must be at least 1. Received: num_heads=0"),
-        ({"dropout": 0.1}, "without softmax there are none.*softmax=False, dropout=0.1"),
-        ({"chunk": 8}, "without softmax there are none.*chunk=8"),
-        ({"softmax": True, "dropout": 1.0}, "`dropout` must be at least 0 and below 1.*=1.0"),
-        ({"softmax": True, "chunk": 0}, "`chunk` must be at least 1. Received: chunk=0"),
+        ({"dropout": 0.1}, "otherwise there are none.*normalization='none', dropout=0.1"),
+        ({"chunk": 8}, "otherwise there are none.*chunk=8"),
+        (
+            {"normalization": "linear_softmax", "chunk": 8},
+            "pass normalization='softmax' too.*='linear_softmax', dropout=0.0, chunk=8",
+        ),
+        ({"normalization": "soft"}, "`normalization` cannot be 'soft'. Did you mean 'softmax'"),
+        (
+            {"normalization": "softmax", "dropout": 1.0},
+            "`dropout` must be at least 0 and below 1.*=1.0",
+        ),
+        ({"normalization": "softmax", "chunk": 0}, "`chunk` must be at least 1. Received: chunk=0"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(config, message):

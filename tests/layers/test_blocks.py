@@ -10,14 +10,14 @@ from gvtnets_tf.layers.blocks import PlanePooling
 GRIDS = {2: (4, 6), 3: (2, 4, 6)}
 RESIDUAL = [
     # A shortcut convolution where channels or grid change: the third weight.
-    ({"filters": 5, "batch_norm": False}, 2),
-    ({"filters": 3, "batch_norm": False}, 3),
+    ({"filters": 5, "norm": None}, 2),
+    ({"filters": 3, "norm": None}, 3),
     ({"filters": 5, "scale": "down"}, 11),
-    ({"filters": 4, "scale": "down", "batch_norm": False}, 3),
+    ({"filters": 4, "scale": "down", "norm": None}, 3),
 ]
 DENSE = [
     ({"depth": 2, "growth": 3, "dropout": 0.25}, 12),
-    ({"depth": 3, "growth": 2, "batch_norm": False}, 6),
+    ({"depth": 3, "growth": 2, "norm": None}, 6),
 ]
 
 
@@ -82,7 +82,7 @@ def test_batch_statistics_move_at_the_paper_s_pace(noise):
 
 
 def test_every_layer_of_a_dense_block_reads_all_before(noise):
-    block, x = DenseBlock(2, depth=2, growth=3, batch_norm=False), noise(1, 4, 6, 5)
+    block, x = DenseBlock(2, depth=2, growth=3, norm=None), noise(1, 4, 6, 5)
     y = np.asarray(block(x))
     np.testing.assert_array_equal(y[..., :5], x)
     first = np.maximum(block.convs[0](x), 0)

@@ -4,6 +4,7 @@ import keras
 import naive
 import numpy as np
 import pytest
+import tensorflow as tf
 from common_checks import check_arguments, check_layer, set_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,24 +14,32 @@ from gvtnets_tf.layers import (
     GlobalDownTransformer,
     GlobalSameTransformer,
     GlobalUpTransformer,
+    merge_summaries,
 )
+from gvtnets_tf.layers.attention import NORMALIZATIONS
+from gvtnets_tf.layers.base import make_norm
+from gvtnets_tf.layers.transformers import FORMS
 
 GRIDS = {2: (4, 6), 3: (2, 4, 6)}
-SOFTMAX = {"softmax": True, "dropout": 0.5, "chunk": 5}
+SOFTMAX = {"normalization": "softmax", "dropout": 0.5, "chunk": 5}
 GVTOS = [
     # Query, key, value and result have two weights each, batch norm four, a shortcut one.
     ({"num_heads": 2}, 12),
-    ({"key_ratio": 0.5, "value_ratio": 2.0, "batch_norm": False}, 8),
+    ({"key_ratio": 0.5, "value_ratio": 2.0, "norm": None}, 8),
     ({"scale": "down", "version": 1, "filters": 6, "num_heads": 3}, 13),
-    ({"scale": "down", "batch_norm": False}, 8),
+    ({"scale": "down", "norm": None}, 8),
     ({"scale": "up", "version": 1, "key_ratio": 0.5}, 13),
-    ({"scale": "up", "filters": 6, "batch_norm": False}, 8),
+    ({"scale": "up", "filters": 6, "norm": None}, 8),
     ({"scale": "up4", "num_heads": 2}, 10),
     ({"scale": "up", "version": 1, **SOFTMAX}, 13),
-    ({"scale": "up4", "batch_norm": False, **SOFTMAX}, 6),
+    ({"scale": "up4", "norm": None, **SOFTMAX}, 6),
+    ({"scale": "up", "normalization": "linear_softmax", "scaled": False, "gate": True}, 13),
+    ({"norm": "group", "activation": "relu"}, 10),
+    ({"norm": "layer", "gate": True}, 11),
 ]
 PAPER = {"filters": 6, "key_dim": 2, "chunk": 5}
-RELEASE = {"scaled": True, "dropout": 0.5, "project": True}
+EFFICIENT = {**FORMS["residual"], "normalization": "linear_softmax", "filters": 6, "num_heads": 2}
+GPTS = [({}, 6), (PAPER, 6), (FORMS["release"], 8), (FORMS["residual"], 11), (EFFICIENT, 11)]
 TRANSFORMERS = [GlobalSameTransformer, GlobalDownTransformer, GlobalUpTransformer]
 
 
@@ -42,7 +51,7 @@ def test_gvto_common_checks(noise, rank, config, weights):
 
 
 @pytest.mark.parametrize("rank", [2, 3])
-@pytest.mark.parametrize("config, weights", [({}, 6), (PAPER, 6), (RELEASE, 8)])
+@pytest.mark.parametrize("config, weights", GPTS)
 @pytest.mark.parametrize("cls", TRANSFORMERS)
 def test_global_transformer_common_checks(noise, cls, rank, config, weights):
     make = lambda **kwargs: cls(rank, **config, **kwargs)
@@ -52,11 +61,11 @@ def test_global_transformer_common_checks(noise, cls, rank, config, weights):
 def test_operators_keep_every_argument():
     check_arguments(GVTO, *(config for config, _ in GVTOS))
     for cls in TRANSFORMERS:
-        check_arguments(cls, {"rank": 3}, PAPER, RELEASE)
+        check_arguments(cls, {"rank": 3}, PAPER, FORMS["release"], EFFICIENT)
 
 
-@pytest.mark.parametrize("softmax", [False, True], ids=["linear", "softmax"])
-@pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch norm"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("norm, gate", [(None, True), ("batch", False)])
 @pytest.mark.parametrize(
     "config",
     [
@@ -71,9 +80,9 @@ def test_operators_keep_every_argument():
     ids=lambda config: "-".join(map(str, config.values())),
 )
 @pytest.mark.parametrize("rank", [2, 3])
-def test_gvto_is_what_the_paper_says(noise, rank, config, batch_norm, softmax):
-    layer = GVTO(rank, **config, batch_norm=batch_norm, softmax=softmax)
-    x = noise(2, *{2: (4, 2), 3: (2, 4, 2)}[rank], 4)
+def test_gvto_is_what_the_paper_says(noise, rank, config, norm, gate, normalization):
+    layer = GVTO(rank, **config, norm=norm, gate=gate, normalization=normalization)
+    x = noise(2, *{2: (4, 2), 3: (2, 4, 2)}[rank], 8)
     layer.build(x.shape)
     set_weights(layer)
     np.testing.assert_allclose(layer(x), naive.gvto(layer, x), rtol=1e-4, atol=1e-4)
@@ -88,6 +97,56 @@ def test_global_transformer_is_what_the_paper_says(noise, rank, cls, config):
     set_weights(layer)
     expected = naive.attention(layer.attention, np.asarray(layer.query(x)), x)
     np.testing.assert_allclose(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cls", TRANSFORMERS)
+def test_a_residual_transformer_is_attention_of_the_active_input_added_to_its_query(noise, cls):
+    layer, x = cls(**EFFICIENT), noise(2, 4, 2, 4)
+    layer.build(x.shape)
+    set_weights(layer)
+    gamma, beta, mean, variance = layer.normalize.get_weights()
+    active = np.clip(gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta, 0, 6)
+    query = np.asarray(layer.query(active))
+    gain = float(np.asarray(layer.gating.gain))
+    expected = query + gain * naive.attention(layer.attention, query, active)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("cls", TRANSFORMERS)
+def test_with_a_new_gate_the_query_comes_alone_and_the_gate_learns(noise, cls, normalization):
+    form = {**FORMS["residual"], "filters": 4, "normalization": normalization}
+    layer, x = cls(**form), noise(2, 4, 6, 4)
+    np.testing.assert_array_equal(layer(x), layer.query(layer._preactivate(x, False)))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(x) ** 2)
+    assert abs(float(tape.gradient(loss, layer.gating.gain.value))) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "scale, shortcut", [("same", "input"), ("down", "query"), ("up4", "query")]
+)
+def test_with_a_new_gate_a_gvto_is_its_shortcut(noise, scale, shortcut):
+    layer, x = GVTO(2, scale, gate=True), noise(2, 4, 6, 4)
+    answer = np.asarray(layer(x))
+    active = layer._preactivate(x, False)
+    np.testing.assert_array_equal(
+        answer, x if shortcut == "input" else layer._compute_query(active)
+    )
+
+
+def test_the_release_puts_a_relu_on_query_keys_values_and_result():
+    layer = GlobalSameTransformer(**FORMS["release"])
+    layer.build((None, 4, 4, 4))
+    parts = (layer.query, layer.attention.key, layer.attention.value, layer.attention.result)
+    assert {part.activation.__name__ for part in parts} == {"relu"}
+
+
+def test_group_norm_takes_eight_groups_or_fewer_that_divide_the_channels():
+    for channels, groups in ((16, 8), (12, 4), (3, 1)):
+        norm = make_norm("group")
+        norm.build((None, 4, 4, channels))
+        assert norm.groups == groups
 
 
 @pytest.mark.parametrize(
@@ -131,18 +190,22 @@ def test_gvto_gives_the_grid_it_promises(grid, scale, version, channels):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch norm"])
+@pytest.mark.parametrize(
+    "norm, normalization", [(None, "none"), ("batch", "none"), ("batch", "linear_softmax")]
+)
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("scale", ["same", "down", "up", "up4"])
 def test_a_gvto_given_the_sums_of_two_halves_answers_for_the_whole(
-    noise, scale, version, batch_norm, dtype
+    noise, scale, version, norm, normalization, dtype
 ):
-    layer = GVTO(3, scale, version=version, num_heads=2, batch_norm=batch_norm, dtype=dtype)
-    x = noise(2, 6, 4, 6, 4)
+    layer = GVTO(
+        3, scale, version=version, num_heads=2, norm=norm, normalization=normalization, dtype=dtype
+    )
+    x = noise(2, 6, 4, 6, 8)
     layer.build(x.shape)
     set_weights(layer)
     parts = [layer.summarize(x[:, :, :, :2]), layer.summarize(x[:, :, :, 2:])]
-    total = tuple(a + b for a, b in zip(*parts))
+    total = merge_summaries(*parts)
     assert {keras.backend.standardize_dtype(t.dtype) for t in total} == {"float32"}
     whole, given = (
         np.asarray(keras.ops.cast(y, "float32")) for y in (layer(x), layer(x, summary=total))
@@ -158,7 +221,7 @@ def test_a_gvto_given_the_sums_of_two_halves_answers_for_the_whole(
 
 
 def test_a_gvto_with_softmax_refuses_a_summary(noise):
-    layer, x = GVTO(2, softmax=True), noise(1, 4, 4, 4)
+    layer, x = GVTO(2, normalization="softmax"), noise(1, 4, 4, 4)
     layer(x)
     with pytest.raises(ValueError, match="Softmax attention has no summary"):
         layer.summarize(x)
@@ -172,12 +235,25 @@ def test_a_gvto_with_softmax_refuses_a_summary(noise):
         ({"scale": "upp"}, "`scale` cannot be 'upp'. Did you mean 'up'"),
         ({"version": 3}, "`version` cannot be 3"),
         ({"rank": 1}, "`rank` must be 2 .*Received: rank=1"),
-        ({"filters": 6}, "scale='same'.*adds its input.*Received: 4 and 6"),
-        ({"scale": "up4", "filters": 6}, "scale='up4'.*adds its input.*Received: 4 and 6"),
-        ({"scale": "down", "key_ratio": 0.5}, "version=2 adds its query.*Received: 4 and 8"),
+        ({"filters": 6}, "GVTO of scale 'same' adds its input.*Received: 4 and 6"),
+        ({"scale": "up4", "filters": 6}, "scale 'up4' adds its query.*Received: 4 and 6"),
+        ({"scale": "down", "key_ratio": 0.5}, "scale 'down' adds its query.*Received: 4 and 8"),
         ({"num_heads": 3}, "`key_dim` must be a multiple of `num_heads`.*key_dim=4, num_heads=3"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(config, message):
     with pytest.raises(ValueError, match=message):
         GVTO(**{"rank": 2, **config}).build((None, 4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"norm": "batch"}, "pass preactivation=True too.*norm='batch', preactivation=False"),
+        ({"residual": True, "key_dim": 2}, "adds its query to its result.*Received: 2 and 4"),
+        ({"preactivation": True, "norm": "bath"}, "`norm` cannot be 'bath'. Did you mean 'batch'"),
+    ],
+)
+def test_arguments_of_a_global_transformer_that_do_not_fit_are_named(config, message):
+    with pytest.raises(ValueError, match=message):
+        GlobalSameTransformer(**config).build((None, 4, 4, 4))

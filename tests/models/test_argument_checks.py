@@ -22,7 +22,7 @@ def test_the_published_arguments_pass(name):
             {"encoder_blocks": ["1"]},
             "`model.encoder_blocks` must be a whole number or a ",
         ),
-        ("GVTNet", {"softmax": 1}, "`model.softmax` must be true or false. Received: 1."),
+        ("GVTNet", {"gate": 1}, "`model.gate` must be true or false. Received: 1."),
         (
             "GVTNet",
             {"key_ratio": float("nan")},

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from common_checks import check_arguments, check_model, set_weights
 
+from gvtnets_tf.layers.transformers import FORMS
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.gpt import GlobalPixelTransformerNet, compute_widths
 from gvtnets_tf.models.losses import MaskedCrossentropy
@@ -14,9 +15,12 @@ LEVELS = {"encoder_depths": (1, 2), "bottom_depth": 2, "decoder_depths": (2, 1)}
 LEVEL = {"encoder_depths": (2,), "bottom_depth": 1, "decoder_depths": (1,)}
 PAPER = {"out_channels": 2, "classes": 5, "filters": 4, "growth": 2, "dropout": 0.25, **LEVELS}
 RELEASE = {
-    **PAPER, **LEVEL, "classes": None, "batch_norm": False, "scaled": True,
-    "attention_dropout": 0.5, "project": True, "chunk": 3,
+    **PAPER, **LEVEL, "classes": None, "norm": None, "transformer": "release", "chunk": 3,
 }  # fmt: skip
+RESIDUAL = {**PAPER, **LEVEL, "norm": "group", "transformer": "residual"}
+EFFICIENT = {**FORMS["residual"], "normalization": "linear_softmax"}
+BOTTOM = {**PAPER, **LEVEL, "resample": "convolution", "bottom_transformer": True}
+BOTTOM["transformer"] = EFFICIENT
 DENSE_UNET = {**PAPER, **LEVEL, "rank": 3, "resample": "convolution"}
 UNET = {**DENSE_UNET, "rank": 2, "block": "convolution", "chunk": None}
 # Per dense layer 6 weights (2 without batch norm), per 1x1 2, per transformer 6 (8 with a
@@ -24,10 +28,12 @@ UNET = {**DENSE_UNET, "rank": 2, "block": "convolution", "chunk": None}
 WEIGHTS = [
     ({**PAPER, **LEVEL, "chunk": 5}, 4 * 6 + 2 * 2 + 3 * 6 + 4),
     (RELEASE, 4 * 2 + 2 * 2 + 3 * 8 + 4),
+    (RESIDUAL, 4 * 4 + 2 * 2 + 3 * 11 + 4),
+    (BOTTOM, 4 * 6 + 2 * 2 + 2 * 6 + 11 + 4),
     (DENSE_UNET, 4 * 6 + 2 * 2 + 2 * 6 + 4),
     (UNET, 6 * 6 + 2 * 6 + 4),
 ]
-NAMES = ["paper", "release", "dense U-Net in 3-D", "U-Net"]
+NAMES = ["paper", "release", "residual", "bottom", "dense U-Net in 3-D", "U-Net"]
 GRIDS = {2: (8, 4), 3: (4, 8, 4)}
 
 
@@ -46,7 +52,7 @@ def test_gpt_common_checks(noise, tmp_path, config, weights):
 
 
 def test_gpt_keeps_every_argument():
-    check_arguments(GlobalPixelTransformerNet, PAPER, RELEASE, DENSE_UNET, UNET)
+    check_arguments(GlobalPixelTransformerNet, PAPER, RELEASE, BOTTOM, DENSE_UNET, UNET)
 
 
 # Table II.
@@ -187,7 +193,7 @@ def test_its_operators_are_softmax_attention_as_defined(noise, config):
         np.testing.assert_allclose(layer(x), expected, rtol=1e-3, atol=1e-4)
         paper = config is PAPER
         attention = layer.attention
-        assert (attention.softmax, attention.num_heads) == (True, 1)
+        assert (attention.normalization, attention.num_heads) == ("softmax", 1)
         assert (attention.scaled, attention.result is None) == (not paper, paper)
         assert attention.dropout == (0 if paper else 0.5)
         # C_K = C_Q = C_V; the up transformer halves them.
@@ -216,7 +222,8 @@ def test_dropout_acts_while_training_only(noise, config):
     net = make_network(config, x)
     np.testing.assert_array_equal(net(x), net(x))
     assert np.abs(np.asarray(net(x, training=True)) - np.asarray(net(x, training=True))).max() > 0
-    still = make_network(config, x, dropout=0.0, attention_dropout=0.0)
+    form = {**FORMS[config.get("transformer", "paper")], "dropout": 0.0}
+    still = make_network(config, x, dropout=0.0, transformer=form)
     np.testing.assert_array_equal(still(x, training=True), still(x, training=True))
 
 
@@ -318,12 +325,17 @@ def test_it_learns_a_distribution_per_label_and_leaves_missing_labels_alone(nois
         ({"encoder_depths": (), "decoder_depths": ()}, r"one entry per level each. Received: \(\)"),
         ({"chunk": 0}, "`chunk` must be at least 1. Received: chunk=0"),
         (
-            {"resample": "convolution", "scaled": True},
-            "`scaled`, .* are of the transformers.*`resample='transformer'`.*scaled=True",
+            {"resample": "convolution", "transformer": "release"},
+            "`transformer` is of networks with transformers.*`resample='transformer'`.*'release'",
+        ),
+        ({"transformer": "papers"}, "`transformer` cannot be 'papers'. Did you mean 'paper'"),
+        (
+            {"transformer": {"scale": True}},
+            "`key of transformer` cannot be 'scale'. Did you mean 'scaled'",
         ),
         (
-            {"block": "convolution", "batch_norm": False},
-            "`batch_norm` is of dense blocks.*`block='dense'`.*batch_norm=False",
+            {"block": "convolution", "norm": None},
+            "`norm` is of dense blocks.*`block='dense'`.*norm=None",
         ),
     ],
 )

@@ -20,7 +20,7 @@ MIXED = {
     "up": ["gvto_v2", "gvto_v1"],
     "bottom": ("gvto", "residual"),
     "skip": "concatenate",
-    "batch_norm": False,
+    "norm": None,
     "head_kernel": 1,
     "head_bias": False,
     "input_residual": True,
@@ -44,12 +44,17 @@ SOFTMAX = {
     "down": "gvto_v2",
     "up": "gvto_v2",
     "bottom": "residual",
-    "softmax": True,
+    "attention_normalization": "softmax",
     "dropout": 0.5,
     "chunk": 5,
 }
+EFFICIENT = {
+    "filters": 4, "depth": 2, "up": "gvto_v2", "bottom": ["residual", "gvto"], "norm": "group",
+    "attention_normalization": "linear_softmax", "scaled": False, "gate": True,
+    "activation": "relu",
+}  # fmt: skip
 PLAIN = {"filters": 2, "depth": 3, "encoder_blocks": (1, 0, 0), "bottom": []}
-CONFIGS = [(MIXED, 49), (NARROW, 75), (SOFTMAX, 71), (PLAIN, 61)]
+CONFIGS = [(MIXED, 49), (NARROW, 75), (SOFTMAX, 71), (EFFICIENT, 58), (PLAIN, 61)]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def test_gvtnet_common_checks(noise, tmp_path, rank, config, weights):
 
 
 def test_gvtnet_keeps_every_argument():
-    check_arguments(GVTNet, MIXED, NARROW, SOFTMAX, PLAIN)
+    check_arguments(GVTNet, *(config for config, _ in CONFIGS))
 
 
 def test_parts_stand_where_the_arguments_say():
@@ -135,7 +140,7 @@ def summaries_of(net, x):
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("rank", [2, 3])
 def test_a_network_given_the_sums_of_the_whole_answers_the_same(noise, rank, dtype):
-    config = {**MIXED, "rank": rank, "batch_norm": True, "dtype": dtype}
+    config = {**MIXED, "rank": rank, "norm": "batch", "dtype": dtype}
     net, x = GVTNet(**config), noise(2, *GRIDS[rank], 1)
     net.build(x.shape)
     set_weights(net)
@@ -177,21 +182,22 @@ def test_sums_of_the_parts_of_each_feature_map_add_up(noise):
 
 
 @pytest.mark.parametrize("rank", [2, 3])
-@pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch norm"])
-def test_a_tile_that_knows_the_sums_of_the_whole_answers_as_the_whole(noise, rank, batch_norm):
-    net = GVTNet(
-        rank=rank,
-        filters=2,
-        depth=3,
-        encoder_blocks=(1, 1, 0),
-        down="convolution",
-        up="gvto_v2",
-        skip="concatenate",
-        batch_norm=batch_norm,
-        head_kernel=1,
-        input_residual=True,
-        num_heads=2,
-    )
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": None},
+        {},
+        {"attention_normalization": "linear_softmax", "gate": True, "filters": 4, "norm": "layer"},
+    ],
+    ids=["plain", "batch norm", "linear softmax"],
+)
+def test_a_tile_that_knows_the_sums_of_the_whole_answers_as_the_whole(noise, rank, changes):
+    config = {
+        "filters": 2, "depth": 3, "encoder_blocks": (1, 1, 0), "down": "convolution",
+        "up": "gvto_v2", "skip": "concatenate", "head_kernel": 1, "input_residual": True,
+        "num_heads": 2,
+    }  # fmt: skip
+    net = GVTNet(rank=rank, **{**config, **changes})
     x = noise(1, *(4,) * (rank - 2), 4, 96, 1)
     net.build(x.shape)
     set_weights(net)
@@ -247,7 +253,7 @@ def test_an_operator_with_softmax_refuses_sums(noise):
         ({"up": ("gvto_v1",) * 3}, r"`up` needs one.*per level \(2\)"),
         ({"out_channels": 3, "input_residual": True}, r"needs 1 or 3 channels. Received: 2"),
         ({"num_heads": 3}, r"`key_dim` must be a multiple of `num_heads`.*num_heads=3"),
-        ({"up": "gvto_v2", "key_ratio": 0.5}, r"scale='up', version=2 adds its query"),
+        ({"up": "gvto_v2", "key_ratio": 0.5}, r"scale 'up' adds its query"),
         ({"chunk": 64}, r"`dropout` and `chunk` act on softmax weights.*chunk=64"),
     ],
 )
@@ -259,9 +265,9 @@ def test_arguments_that_do_not_fit_are_named(config, message):
 @pytest.mark.parametrize("config", [{"dropout": 0.5}, {"chunk": 8}])
 def test_what_acts_on_softmax_weights_is_refused_without_them_when_it_is_made(config):
     # At once, and also in a network that has no operator to complain.
-    with pytest.raises(ValueError, match="act on softmax weights: pass softmax=True"):
+    with pytest.raises(ValueError, match="pass attention_normalization='softmax' too"):
         GVTNet(filters=2, depth=3, bottom="residual", **config)
-    GVTNet(filters=2, depth=3, softmax=True, **config)
+    GVTNet(filters=2, depth=3, attention_normalization="softmax", **config)
 
 
 def test_a_stack_that_cannot_be_halved_is_refused_by_name(noise):

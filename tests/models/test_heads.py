@@ -4,7 +4,7 @@ from common_checks import check_arguments, check_layer, set_weights
 
 from gvtnets_tf.models.heads import Head, LabelHead
 
-GVT = {"kernel": 1, "bias": False, "batch_norm": True, "input_residual": True, "scale": True}
+GVT = {"kernel": 1, "bias": False, "norm": "batch", "input_residual": True, "scale": True}
 FNET = {"preactivation": False, "scale": True, "scale_bias": True, "initial_stddev": 0.02}
 GRIDS = {2: (4, 6), 3: (2, 4, 6)}
 

@@ -11,7 +11,7 @@ RESTORE = {
     "filters": 2,
     "depth": 2,
     "up": "gvto_v2",
-    "batch_norm": False,
+    "norm": None,
     "num_heads": 2,
     "input_residual": True,
 }

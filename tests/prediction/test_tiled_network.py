@@ -124,7 +124,7 @@ def test_some_channels_of_a_network_are_turned_too():
 def test_a_keras_network_gives_what_four_calls_give():
     from gvtnets_tf import GVTNet
 
-    model = GVTNet(rank=2, filters=2, depth=2, batch_norm=False)
+    model = GVTNet(rank=2, filters=2, depth=2, norm=None)
     model.build((None, None, None, 1))
     x = noise(8, 12)
     predictor = Predictor(model, FLAT.changed(input_normalizer=Normalizer("zscore")))

@@ -19,7 +19,8 @@ def compiled(seed=0, **changes):
     """A small network that draws random numbers and has moving averages."""
     keras.utils.set_random_seed(seed)
     model = GVTNet(
-        rank=2, filters=2, depth=2, encoder_blocks=0, decoder_blocks=0, softmax=True, dropout=0.3,
+        rank=2, filters=2, depth=2, encoder_blocks=0, decoder_blocks=0,
+        attention_normalization="softmax", dropout=0.3,
         **changes,
     )  # fmt: skip
     model.build((None, None, None, 1))

@@ -570,7 +570,7 @@ def end(process, said):
 
 def test_a_run_that_died_and_went_on_is_equal_to_the_last_bit(tmp_path, data):
     # Dropout draws random numbers, and so do flips: both must go on where they were.
-    model = {**MODEL, "softmax": True, "dropout": 0.2}
+    model = {**MODEL, "attention_normalization": "softmax", "dropout": 0.2}
     values = recipe(data, model=model, augment={"flip": True, "rotate": True})
     both = start(tmp_path / "whole", values), start(tmp_path / "cut", values, stop=1)
     assert [end(*process) for process in both] == [(0, [1, 2, 3]), (9, [1])]

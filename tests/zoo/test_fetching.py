@@ -28,7 +28,7 @@ from gvtnets_tf.zoo import fetching, registry
 from gvtnets_tf.zoo.fetching import fetch
 
 NAME = "denoising_planaria"
-SMALL = {"rank": 3, "filters": 2, "depth": 2, "batch_norm": False}
+SMALL = {"rank": 3, "filters": 2, "depth": 2, "norm": None}
 
 
 def publish(server, monkeypatch, folder, name, variables):

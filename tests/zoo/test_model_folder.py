@@ -20,6 +20,7 @@ from gvtnets_tf import load
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.layers.base import arguments
 from gvtnets_tf.models.base import named_weights
+from gvtnets_tf.models.gpt import GlobalPixelTransformerNet
 from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.projection import ProjectionGVTNet
 from gvtnets_tf.zoo import model_folder
@@ -48,9 +49,9 @@ def network(seed=0, channels=3, **changes):
     config = {
         "rank": 2, "out_channels": 2, "filters": 4, "depth": 3, "encoder_blocks": (1, 0, 1),
         "decoder_blocks": 0, "down": ("gvto_v1", "convolution"), "up": "gvto_v1",
-        "bottom": ("residual", "gvto"), "skip": "concatenate", "batch_norm": False,
+        "bottom": ("residual", "gvto"), "skip": "concatenate", "norm": None,
         "head_kernel": 1, "head_bias": False, "scale_head": True, "num_heads": 2,
-        "key_ratio": 0.5, "value_ratio": 2.0, "softmax": True, "chunk": 7,
+        "key_ratio": 0.5, "value_ratio": 2.0, "attention_normalization": "softmax", "chunk": 7,
     }  # fmt: skip
     model = GVTNet(**{**config, **changes})
     model.build((None,) * (1 + model.rank) + (channels,))
@@ -97,7 +98,7 @@ def test_what_is_written_is_read_back(tmp_path, noise):
 def test_a_projection_is_read_back(tmp_path, noise):
     model = ProjectionGVTNet(
         projection={"filters": 4, "collapse": "softmax"},
-        restoration={"filters": 2, "depth": 2, "batch_norm": False},
+        restoration={"filters": 2, "depth": 2, "norm": None},
     )
     model.build((None, None, None, None, 1))
     set_weights(model)
@@ -124,17 +125,73 @@ def test_the_shipped_folder_of_the_second_format_answers_as_it_did():
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))
 
 
-def test_a_folder_of_the_first_version_is_rewritten_in_the_second(tmp_path):
+def test_a_folder_of_the_first_version_is_rewritten_in_the_present_one(tmp_path):
     assert json.loads((FIRST / "model.json").read_text())["format"] == 1
     model, card = model_folder.read_model(FIRST)
+    assert (model.norm, model.attention_normalization) == (None, "none")
     second = model_folder.write_model(tmp_path / "model", model, card)
     description = json.loads((second / "model.json").read_text())
-    assert description["format"] == 2
+    assert description["format"] == 3
     assert not description.keys() & {"input", "target", "undo", "licence"}
     assert model_folder.read_model(second)[1] == card
     with np.load(FIRST / "expected.npz") as expected:
         x = expected["x"]
     np.testing.assert_array_equal(load(second)(x), load(FIRST)(x))
+
+
+# Names of arguments that only formats 1 and 2 have; and arguments of both, with those of format 3.
+SECOND = {"batch_norm", "softmax", "scaled", "attention_dropout", "project"}
+RENAMED = [
+    (
+        GVTNet,
+        {"rank": 2, "filters": 2, "depth": 2, "batch_norm": True, "softmax": True, "chunk": 7},
+        {"norm": "batch", "attention_normalization": "softmax", "chunk": 7},
+    ),
+    (
+        ProjectionGVTNet,
+        {
+            "projection": {"filters": 2},
+            "restoration": {"filters": 2, "depth": 2, "batch_norm": False, "softmax": False},
+        },
+        {
+            "restoration": {
+                "filters": 2, "depth": 2, "norm": None, "attention_normalization": "none",
+            },
+        },
+    ),
+    (
+        GlobalPixelTransformerNet,
+        {
+            "filters": 4, "growth": 2, "encoder_depths": [1], "decoder_depths": [1],
+            "bottom_depth": 1, "batch_norm": False, "scaled": True, "attention_dropout": 0.5,
+            "project": True,
+        },
+        {"norm": None, "transformer": {"scaled": True, "dropout": 0.5, "project": True}},
+    ),
+    (
+        GlobalPixelTransformerNet,
+        {
+            "filters": 4, "growth": 2, "encoder_depths": [1], "decoder_depths": [1],
+            "bottom_depth": 1, "batch_norm": True, "scaled": False, "attention_dropout": 0.0,
+            "project": False,
+        },
+        {"norm": "batch", "transformer": "paper"},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model_class, old, new", RENAMED)
+def test_a_folder_of_the_second_format_loads_with_the_arguments_of_the_third(
+    tmp_path, model_class, old, new
+):
+    kept = {k: v for k, v in old.items() if k not in SECOND}
+    model = model_class(**{**kept, **new})
+    model.build((None, *(None,) * model.rank, 1))
+    path = model_folder.write_model(tmp_path / "model", model, CARD)
+    description = json.loads((path / "model.json").read_text())
+    (path / "model.json").write_text(json.dumps({**description, "format": 2, "arguments": old}))
+    loaded, _ = model_folder.read_model(path)
+    assert {name: getattr(loaded, name) for name in new} == new
 
 
 def test_keys_of_the_first_format_are_refused_in_the_second(written):
@@ -373,7 +430,7 @@ def test_a_description_that_is_none_is_refused(written, text, message):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"format": 3}, r"model\.json is not of format 1 or 2, .*update gvtnets_tf"),
+        ({"format": 4}, r"model\.json is not of format 1 to 3, .*update gvtnets_tf"),
         ({"format": None}, "is not of format 1"),
         ({"class": "GTVNet"}, r"model\.json does not describe .*Did you mean 'GVTNet'\?"),
         ({"class": "os.system"}, "`class` cannot be 'os.system'"),
