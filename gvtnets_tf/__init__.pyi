@@ -22,6 +22,7 @@ from .models import losses as losses
 from .models.fnet import FNet as FNet
 from .models.gpt import GlobalPixelTransformerNet as GlobalPixelTransformerNet
 from .models.gvtnet import GVTNet as GVTNet
+from .models.metrics import PearsonR as PearsonR
 from .models.presets import preset as preset
 from .models.projection import ProjectionGVTNet as ProjectionGVTNet
 from .prediction.files import predict as predict

@@ -4,6 +4,7 @@ from .base import named_weights as named_weights
 from .fnet import FNet as FNet
 from .gpt import GlobalPixelTransformerNet as GlobalPixelTransformerNet
 from .gvtnet import GVTNet as GVTNet
+from .metrics import PearsonR as PearsonR
 from .presets import Preset as Preset
 from .presets import preset as preset
 from .projection import ProjectionGVTNet as ProjectionGVTNet

@@ -4,6 +4,6 @@ import importlib
 
 
 def register(keras) -> None:
-    """Import all networks and losses; `wrapt` calls this with Keras once that is imported."""
-    for name in ("losses", "presets"):
+    """Import networks, losses and metrics; `wrapt` calls this with Keras once it is imported."""
+    for name in ("losses", "metrics", "presets"):
         importlib.import_module(f"gvtnets_tf.models.{name}")

@@ -18,6 +18,7 @@ from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
 from gvtnets_tf.evaluation import plots
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.losses import CLASSES, LOSSES
+from gvtnets_tf.models.metrics import PearsonR
 from gvtnets_tf.prediction.memory import measure_bytes_per_voxel
 from gvtnets_tf.training import callbacks
 from gvtnets_tf.training.preparation import build_network, prepare
@@ -151,7 +152,8 @@ def _compile(model, recipe):
         schedule = keras.optimizers.schedules.ExponentialDecay(
             rate.initial, rate.decay_steps, rate.decay_rate, staircase=True
         )
-    model.compile(keras.optimizers.Adam(schedule, **vars(recipe.optimizer)), LOSSES[recipe.loss]())
+    optimizer = keras.optimizers.Adam(schedule, **vars(recipe.optimizer))
+    model.compile(optimizer, LOSSES[recipe.loss](), metrics=[PearsonR()])
     # Else Keras does so within the first step, and TensorFlow traces that step twice.
     model.optimizer.build(model.trainable_variables)
 

@@ -83,7 +83,7 @@ def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, c
     ]  # fmt: skip
     rows = history(out)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert rows[0].keys() == {"epoch", "loss", "val_loss"}
+    assert rows[0].keys() == {"epoch", "loss", "r", "val_loss", "val_r"}
 
     model, card = model_folder.read_model(out)
     assert (card.axes, card.output_axes, card.denormalize) == ("ZYX", "ZYX", "input")
@@ -117,7 +117,8 @@ def test_the_learning_curve_is_drawn_of_all_epochs_of_the_run(tmp_path, data, mo
     assert drawn == []
     out = run(tmp_path / "run", recipe(data), resume=True)
     rows = history(out)
-    assert drawn == [{name: [row[name] for row in rows] for name in ("epoch", "loss", "val_loss")}]
+    names = ("epoch", "loss", "r", "val_loss", "val_r")
+    assert drawn == [{name: [row[name] for row in rows] for name in names}]
     assert (out / "training.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -143,7 +144,7 @@ def test_without_validation_data_the_last_weights_count(tmp_path, data, caplog):
         "there is no validation data; the last weights count"
     ]
     assert model_folder.read_model(out)[1].training["best"] == {"epoch": 2}
-    assert history(out)[0].keys() == {"epoch", "loss"}
+    assert history(out)[0].keys() == {"epoch", "loss", "r"}
 
 
 def test_a_run_without_any_best_weights_fails_loudly(tmp_path, data, monkeypatch):
