@@ -91,8 +91,9 @@ def run_comparison(
 def read_comparison(name: str) -> dict:
     """Read the sets and groups of a comparison."""
     check_choice("comparison", name, COMPARISONS)
-    text = resources.files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    files = (resources.files(__package__).joinpath(f"{n}.yaml") for n in ("sets", name))
+    sets, study = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+    return {"sets": sets, **study}
 
 
 def read_runs(out: Path) -> list[dict]:

@@ -30,6 +30,7 @@ SMALL = {
 }  # fmt: skip
 # Half of the parts, where one of each kind is enough.
 SMALLER = {**SMALL, "depth": 2, "up": "gvto_v2"}
+GATED = {"attention_normalization": "linear_softmax", "gate": True, "filters": 4}
 STORED = {
     "target_normalizer": Normalizer("fixed", offset=(100.0,), gain=(7.0,)),
     "denormalize": "stored",
@@ -53,14 +54,14 @@ CASES = {
     "probabilistic": (
         "ZYX",
         1,
-        {**SMALLER, "scale_head": True},
+        {**SMALLER, **GATED, "norm": "layer", "scale_head": True},
         {"input_normalizer": Normalizer("zscore")},
     ),
     "projection": ("ZYX", 1, None, {"input_normalizer": Normalizer("unit")}),
     "without_units": (
         "YX",
         2,
-        SMALLER,
+        {**SMALLER, **GATED},
         {"input_normalizer": Normalizer("none"), "denormalize": "none"},
     ),
 }
@@ -290,7 +291,7 @@ def staining():
     """Windows at two scales in, a distribution over three intensities for two labels out."""
     model = GlobalPixelTransformerNet(
         out_channels=2, classes=3, filters=4, growth=2, encoder_depths=(1,), bottom_depth=1,
-        decoder_depths=(1,), chunk=7,
+        decoder_depths=(1,), chunk=7, transformer="residual",
     )  # fmt: skip
     model.build((None, None, None, 2))
     set_weights(model)

@@ -1,0 +1,191 @@
+"""A comparison trains networks of equal weights once each, whatever stopped it, and ranks them."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import small
+import yaml
+
+from gvtnets_tf.checks import read_csv
+from gvtnets_tf.cli import main as cli
+from gvtnets_tf.images import writers
+from gvtnets_tf.images.image import Image
+from gvtnets_tf.studies import comparison
+from gvtnets_tf.training.recipe import Recipe
+
+STUDY = """
+sets:
+  cells:
+    folder: cells
+    recipe:
+      data: {inputs: in/*, targets: gt/*, regions: {train: {X: [0, 48]}, validation: {X: [48, 80]}}}
+  table:
+    folder: cells
+    pairs: [[in/0.tif, gt/0.tif], [in/1.tif, gt/1.tif, validation]]
+    recipe: {loss: mae}
+groups:
+  small:
+    sets: [cells, table]
+    recipe:
+      model: {class: GVTNet, rank: 2, filters: 4, depth: 2, encoder_blocks: 0, decoder_blocks: 0}
+      patch_size: [16, 16]
+      batch_size: 2
+      steps: 4
+      steps_per_epoch: 2
+      loss: mse
+    networks:
+      unet: {model: {bottom: [residual]}}
+      operator and gate: {model: {bottom: [gvto], gate: true}}
+"""
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        image = rng.normal(size=(32, 80)).astype("float32")
+        for folder in ("in", "gt"):
+            writers.write(tmp_path / "data" / "cells" / folder / f"{i}.tif", Image(image, "YX"))
+    monkeypatch.setattr(comparison, "read_comparison", lambda name: yaml.safe_load(STUDY))
+    small.fast_training(monkeypatch, 2000.0)
+    return tmp_path / "data"
+
+
+def runs_of(out):
+    return [(row["set"], row["network"], row["seed"]) for row in comparison.read_runs(out)]
+
+
+def test_every_network_is_trained_once_on_every_set_with_every_seed(data, tmp_path, monkeypatch):
+    trained, train = [], comparison.train
+    spy = lambda recipe, out, **options: trained.append(out) or train(recipe, out, **options)
+    monkeypatch.setattr(comparison, "train", spy)
+    out = tmp_path / "out"
+    run = lambda **options: comparison.run_comparison(
+        "operators", out, data, progress=False, **options
+    )
+    table = run(seeds=(0,), networks=["unet"])
+    assert [(row["network"], row["n"], row["rank"]) for row in table] == [("unet", 2, 1.0)]
+    table = run(seeds=(0, 1))
+    names = ["unet", "operator and gate"]
+    assert sorted(runs_of(out)) == sorted(
+        (key, name, seed) for key in ("cells", "table") for name in names for seed in (0, 1)
+    )
+    assert len(trained) == len(set(trained)) == 8
+    assert [(row["network"], row["n"]) for row in table] == [(name, 4) for name in names]
+    assert sum(row["rank"] for row in table) == pytest.approx(3)  # of two, in each comparison
+    assert {path.name for path in out.iterdir()} >= {"table.csv", "table.txt", "small.png"}
+
+    # The numbers are those of the epoch with the lowest validation loss.
+    row = comparison.read_runs(out)[0]
+    history = read_csv(out / "small" / row["set"] / "unet" / "0" / "history.csv")[1]
+    best = min(history, key=lambda line: float(line["val_loss"]))
+    assert (row["epoch"], row["val_r"]) == (int(best["epoch"]), float(best["val_r"]))
+    assert row["last_val_loss"] == float(history[-1]["val_loss"])
+
+
+def test_a_run_that_was_stopped_goes_on_at_its_last_epoch(data, tmp_path, monkeypatch):
+    out, train, resumed = tmp_path / "out", comparison.train, []
+
+    def stop(recipe, folder, **options):
+        train(recipe.changed(steps=2), folder, **options)
+        raise KeyboardInterrupt
+
+    options = {"seeds": (0,), "networks": ["unet"], "sets": ["cells"], "progress": False}
+    monkeypatch.setattr(comparison, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        comparison.run_comparison("operators", out, data, **options)
+    assert runs_of(out) == []
+    spy = lambda *args, resume, **kw: resumed.append(resume) or train(*args, resume=resume, **kw)
+    monkeypatch.setattr(comparison, "train", spy)
+    comparison.run_comparison("operators", out, data, **options)
+    assert resumed == [True]
+    assert runs_of(out) == [("cells", "unet", 0)]
+
+
+def test_networks_get_as_many_filters_as_bring_their_weights_nearest(data):
+    base = {"data": {"root": str(data / "cells"), "inputs": "in/*", "targets": "gt/*"}}
+    base |= {"patch_size": [16, 16]}
+    model = {"class": "GVTNet", "rank": 2, "depth": 2, "filters": 12, "bottom": ["residual"]}
+    first = Recipe.parse({**base, "model": model})
+    recipe = first.changed(model={"bottom": ["gvto"], "filters": 4})
+
+    def count(filters):
+        changed = recipe.changed(model={"filters": filters})
+        return comparison.build_network(changed, (1, 1)).count_params()
+
+    wanted = comparison.build_network(first, (1, 1)).count_params()
+    nearest = min(range(1, 30), key=lambda n: abs(count(n) - wanted))
+    assert comparison.match_weights(first, recipe).model["filters"] == nearest > 4
+    assert comparison.match_weights(first, first) == first
+
+
+def test_ranks_are_means_over_whole_comparisons():
+    r = {"a": [0.9, 0.4, 0.6], "b": [0.8, 0.5], "c": [0.8, 0.3]}
+    rows = [
+        {"set": f"set {i % 2}", "seed": i, "network": name, "val_r": value, "weights": 10}
+        for name, values in r.items()
+        for i, value in enumerate(values)
+    ]
+    table = {row["network"]: row for row in comparison._summarize("group", rows)}
+    # Ranks 1, 2.5, 2.5, then 2, 1, 3; the third seed of a has nothing to be compared with.
+    assert {name: row["rank"] for name, row in table.items()} == {"a": 1.5, "b": 1.75, "c": 2.75}
+    assert table["a"]["set 0 r"] == pytest.approx(0.75)
+    assert table["a"]["n"] == 3
+    text = comparison.format_comparison(list(table.values()))
+    assert text.splitlines()[1].startswith("a ") or text.splitlines()[2].startswith("a ")
+
+
+def test_the_command_runs_a_comparison(data, tmp_path, capsys):
+    words = f"--data {data} --seeds 0 --sets cells --steps 2"
+    cli.main(["study", "operators", *words.split(), "--out", str(tmp_path / "out")])
+    assert "operator and gate" in capsys.readouterr().out
+    with open(tmp_path / "out" / "table.csv") as file:
+        ranks = sorted(float(row["rank"]) for row in csv.DictReader(file))
+    assert ranks == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"networks": ["unett"]}, "`network` cannot be 'unett'. Did you mean 'unet'"),
+        ({"sets": ["cell"]}, "`set` cannot be 'cell'. Did you mean 'cells'"),
+        ({"groups": ["large"]}, "`group` cannot be 'large'"),
+    ],
+)
+def test_names_that_are_not_there_are_refused(data, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        comparison.run_comparison("operators", tmp_path / "out", data, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_that_are_not_there_are_named(data, tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"images of '(cells|table)' are not there: .*cells"
+    ):
+        comparison.run_comparison("operators", tmp_path / "out", tmp_path)
+
+
+def test_a_damaged_table_of_runs_is_named(tmp_path):
+    (tmp_path / "runs.csv").write_text("group,set\na,b\n")
+    with pytest.raises(ValueError, match=r"runs\.csv is not as it was written .*: remove it"):
+        comparison.read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("name", comparison.COMPARISONS)
+def test_every_recipe_of_a_comparison_can_be_read_and_keeps_off_the_test_part(name):
+    study = comparison.read_comparison(name)
+    last = {  # first voxel along X that the validation part does not have
+        "cell_painting": 540, "neurons": 576, "nuclei": 1000, "organoid": 96,
+    }  # fmt: skip
+    for group in study["groups"].values():
+        for key in group["sets"]:
+            own = study["sets"][key]
+            for network in group["networks"].values():
+                recipe = Recipe.parse(comparison._merge(group["recipe"], own["recipe"], network))
+                stops = [span["X"][1] for span in recipe.data.regions.values()]
+                assert max(stops, default=0) <= last.get(key, math.inf)
+            assert not any(
+                name.startswith("dev_") for pair in own.get("pairs", []) for name in pair
+            )
