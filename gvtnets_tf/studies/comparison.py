@@ -171,17 +171,26 @@ def _make_recipe(study, group, key, network, data, out, steps):
 
 
 def match_weights(first: Recipe, recipe: Recipe) -> Recipe:
-    """Return a recipe with as many `filters` as bring its weights nearest to those of the first."""
+    """Return a recipe with the `filters` that bring its weights nearest to those of the first.
+
+    Where layers of dense blocks have a `growth`, it changes in proportion.
+    """
     channels = open_splits(first)[0][0].kind[:2]
 
     def count(recipe):
         return build_network(recipe, channels).count_params()
 
+    def scale(factor, more=0):
+        sizes = {k: recipe.model[k] for k in ("growth", "filters") if k in recipe.model}
+        sizes = {k: max(1, round(n * factor)) for k, n in sizes.items()}
+        return recipe.changed(model={**sizes, "filters": max(1, sizes["filters"] + more)})
+
     if recipe.model == first.model:
         return recipe
-    wanted, filters = count(first), recipe.model["filters"]
-    guess = max(1, round(filters * math.sqrt(wanted / count(recipe))))
-    near = [recipe.changed(model={"filters": n}) for n in range(max(1, guess - 2), guess + 3)]
+    wanted = count(first)
+    factor = math.sqrt(wanted / count(recipe))
+    factor *= math.sqrt(wanted / count(scale(factor)))  # biases, and layers of fixed channels
+    near = [scale(factor, more) for more in range(-2, 3)]
     return min(near, key=lambda recipe: abs(count(recipe) - wanted))
 
 
