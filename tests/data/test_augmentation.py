@@ -70,7 +70,7 @@ def test_quarter_turns_of_oblong_patches_are_refused():
 
 def test_the_brightness_of_a_patch_is_one_line():
     x = np.linspace(-1, 1, 96, dtype=np.float32).reshape(4, 4, 6)
-    y = Intensity(gain=0.5, offset=0.3).apply(x, make_generator(0, 0), scales=3)
+    y = Intensity(gain=0.5, offset=0.3).apply(x, make_generator(0, 0), scales=(1, 2, 0.5))
     assert y.dtype == np.float32
     slope, shift = np.polyfit(x.ravel(), y.ravel(), 1)
     np.testing.assert_allclose(y, slope * x + shift, atol=1e-5)
@@ -91,7 +91,7 @@ def test_gain_and_offset_reach_as_far_as_they_say():
 
 def test_noise_has_the_spread_it_says_in_every_voxel_by_itself():
     x = np.zeros((40, 40, 4), np.float32)
-    y = Intensity(noise=0.2).apply(x, make_generator(0, 0), scales=2)
+    y = Intensity(noise=0.2).apply(x, make_generator(0, 0), scales=(1, 2))
     assert y.dtype == np.float32
     assert y.std() == pytest.approx(0.2, rel=0.05)
     assert np.abs(np.corrcoef(y.reshape(-1, 4).T) - np.eye(4)).max() < 0.1
@@ -99,13 +99,16 @@ def test_noise_has_the_spread_it_says_in_every_voxel_by_itself():
 
 def test_a_channel_is_dropped_at_all_its_scales():
     x = np.ones((2, 2, 12), np.float32)  # four channels at three scales
-    kept = [Intensity(drop=0.5).apply(x, make_generator(0, i), scales=3)[0, 0] for i in range(400)]
+    kept = [
+        Intensity(drop=0.5).apply(x, make_generator(0, i), scales=(1, 2, 0.5))[0, 0]
+        for i in range(400)
+    ]
     kept = np.reshape(kept, (400, 3, 4))
     assert (kept == kept[:, :1]).all()
     np.testing.assert_allclose(kept.mean((0, 1)), 0.5, atol=0.08)
     assert set(np.unique(kept)) == {0, 1}
     # A dropped channel is 0, which is the mean, whatever the offset is.
-    dark = Intensity(drop=0.5, offset=0.3).apply(x, make_generator(0, 1), scales=3)[0, 0]
+    dark = Intensity(drop=0.5, offset=0.3).apply(x, make_generator(0, 1), scales=(1, 2, 0.5))[0, 0]
     assert 0 in dark
 
 
