@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from gvtnets_tf.checks import check_at_least, check_fits, quote
 
+FURTHEST = 100  # voxels of a blur or a displacement: what they cost grows with it
+
 
 @dataclass(frozen=True)
 class Intensity:
@@ -25,8 +27,8 @@ class Intensity:
         drop: float below 1. Probability that a channel is replaced by 0, at all its scales.
 
     Raises:
-        ValueError: for a negative number, a `gain` or `drop` of 1 or more, or a `noise` that is
-            neither one number nor two in order.
+        ValueError: for a negative number, a `gain` or `drop` of 1 or more, a `blur` above 100, or
+            a `noise` that is neither one number nor two in order.
 
     Examples:
         >>> x = np.ones((2, 2, 1), np.float32)
@@ -54,6 +56,8 @@ class Intensity:
             check_at_least(key, value, 0)
             if name in ("gain", "drop") and value >= 1:
                 raise ValueError(f"`{key}` must be below 1. Received: {name}={quote(value)}.")
+        key, fits = "augment.intensity.blur", f"at most {FURTHEST} voxels"
+        check_fits(self.blur <= FURTHEST, key, self.blur, fits)
 
     def apply(
         self, x: np.ndarray, rng: np.random.Generator, scales: Sequence[float] = (1,)
@@ -88,7 +92,7 @@ class Elastic:
             standard deviation of the Gaussian that smooths uniform random numbers.
 
     Raises:
-        ValueError: for an `alpha` below 0, or a `sigma` of 0 or less.
+        ValueError: for an `alpha` below 0, a `sigma` of 0 or less, or one of them above 100.
 
     Reference:
         Simard, Steinkraus & Platt (2003), Best practices for convolutional neural networks
@@ -104,8 +108,11 @@ class Elastic:
     sigma: float
 
     def __post_init__(self):
-        check_at_least("augment.elastic.alpha", self.alpha, 0)
-        check_fits(self.sigma > 0, "augment.elastic.sigma", self.sigma, "a number above 0")
+        far = f"at most {FURTHEST} voxels"
+        fit = 0 <= self.alpha <= FURTHEST
+        check_fits(fit, "augment.elastic.alpha", self.alpha, f"from 0 to {far}")
+        fit = 0 < self.sigma <= FURTHEST
+        check_fits(fit, "augment.elastic.sigma", self.sigma, f"above 0 and {far}")
 
     def sample(self, grid: Sequence[int], rng: np.random.Generator) -> np.ndarray:
         """Sample the displacement of each voxel along each axis, `(rank, *grid)`, in voxels."""
