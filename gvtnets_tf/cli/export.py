@@ -23,6 +23,9 @@ def add_arguments(parser):
 def run(args):
     check_writable(args.out, args.force)
     start_keras()
+    from gvtnets_tf.exporting.backends import check_backend
+
+    check_backend()  # the rest of the room cannot be imported without TensorFlow
     from gvtnets_tf.exporting.exporter import export
 
     options = {"warm_up": args.warm_up or (), "authors": args.author or ()}
