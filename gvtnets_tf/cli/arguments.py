@@ -25,6 +25,11 @@ def start_keras() -> None:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
             importlib.import_module("keras")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"Keras, or the backend it is set to, is not installed ({error}): install it with pip, "
+            f"or set KERAS_BACKEND to the one of tensorflow, jax and torch that is."
+        ) from error
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
