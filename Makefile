@@ -60,7 +60,8 @@ $(READY): setup.cfg requirements.txt
 .venv-backends/.ready: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv-backends
 	.venv-backends/bin/python -m pip install -q --upgrade pip
-	.venv-backends/bin/python -m pip install -q -c constraints.txt -e ".[dev,torch,safetensors]" jax
+	.venv-backends/bin/python -m pip install -q -c constraints.txt \
+		-e ".[dev,torch,safetensors,zarr,tensorboard]" jax
 	touch $@
 
 clean:

@@ -3,10 +3,11 @@
     python benchmarks/pipeline.py [--json FILE]
 
 Batches of 4 patches of 16 x 64 x 64, input and target, normalized, from arrays in memory and
-from memory-mapped TIFF files. Two things are measured beside it in the same run: plain NumPy
-(the same patches cut, normalized and stacked in a loop), which the ratios refer to, and the
-same loop behind `tf.data.Dataset.from_generator`, the other way to write the pipeline.
-The best of several rounds counts, the ways taking turns, so that a busy machine harms all alike.
+from memory-mapped TIFF files, by `tf.data` and by `PyDataset`. Two things are measured beside them
+in the same run: plain NumPy (the same patches cut, normalized and stacked in a loop), which the
+ratios refer to, and the same loop behind `tf.data.Dataset.from_generator`, the other way to write
+the pipeline. The best of several rounds counts, the ways taking turns, so that a busy machine harms
+all alike.
 """
 
 import argparse
@@ -19,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from gvtnets_tf.data.pipeline import training_dataset
+from gvtnets_tf.data.batches import TrainingBatches
+from gvtnets_tf.data.pipeline import to_py_dataset, training_dataset
 from gvtnets_tf.data.training_pairs import TrainingPair
 from gvtnets_tf.images.image import Image
 
@@ -80,12 +82,14 @@ def measure(pairs, steps, rounds):
     datasets = {
         "pipeline": training_dataset(pairs, PATCH, BATCH, steps),
         "pipeline_augmented": training_dataset(pairs, PATCH, BATCH, steps, flip=True, rotate=True),
+        "py_dataset": to_py_dataset(TrainingBatches(pairs, PATCH, BATCH, steps)),
         "generator": generator(pairs, steps),
     }
     ways = {"numpy": lambda: plain(pairs, steps)} | {k: d.__iter__ for k, d in datasets.items()}
     rates = [{name: rate(way(), steps) for name, way in ways.items()} for _ in range(rounds)]
     best = {name: round(max(r[name] for r in rates), 1) for name in ways}
     ratios = {f"{name}_to_numpy": round(best[name] / best["numpy"], 3) for name in datasets}
+    ratios["py_dataset_to_pipeline"] = round(best["py_dataset"] / best["pipeline"], 3)
     return {"patches_per_second": best, "ratios": ratios}
 
 

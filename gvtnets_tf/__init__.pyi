@@ -1,7 +1,10 @@
 from . import layers as layers
 from . import models as models
+from .data.batches import TrainingBatches as TrainingBatches
+from .data.batches import ValidationBatches as ValidationBatches
 from .data.pair_checks import check_pairs as check_pairs
 from .data.pairing import match_pairs as match_pairs
+from .data.pipeline import to_py_dataset as to_py_dataset
 from .data.pipeline import training_dataset as training_dataset
 from .data.pipeline import validation_dataset as validation_dataset
 from .data.training_pairs import TrainingPair as TrainingPair

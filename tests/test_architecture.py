@@ -30,7 +30,6 @@ TENSORFLOW = {
     "exporting.tf_graph",
     "prediction.engines.keras",
     "prediction.memory",
-    "training.callbacks",
     "training.fitting",
     "zoo.conversion",
 }

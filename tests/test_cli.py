@@ -363,6 +363,17 @@ def test_memory_and_depth_that_end_are_said_in_one_line(capsys, monkeypatch, err
     assert shown.startswith(f"gvtnets: {line}")
 
 
+def test_a_backend_that_is_not_installed_is_said_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(SystemExit) as error:
+        cli.main(["demo", "--out", str(tmp_path / "demo")])
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the backend it is set to, is not installed (import of keras halted" in said
+    assert "or set KERAS_BACKEND to the one of tensorflow, jax and torch that is." in said
+
+
 def test_an_error_of_the_program_itself_is_not_hidden(capsys, monkeypatch):
     with pytest.raises(AttributeError, match="no such thing"):
         fail(capsys, monkeypatch, AttributeError("no such thing"))

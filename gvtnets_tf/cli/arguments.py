@@ -1,4 +1,4 @@
-"""Flags, logging and the start of TensorFlow, shared by the commands."""
+"""Flags, logging and the start of Keras, shared by the commands."""
 
 import contextlib
 import dataclasses
@@ -13,15 +13,23 @@ from collections.abc import Iterator
 logger = logging.getLogger("gvtnets_tf")
 
 
-def start_tensorflow() -> None:
-    """Import TensorFlow without the lines that it prints before its log level is in force."""
+def start_keras() -> None:
+    """Import Keras with its backend, without the lines that TensorFlow prints as it starts.
+
+    The backend is that of `KERAS_BACKEND`, or of the user's Keras settings; else TensorFlow.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-            importlib.import_module("tensorflow")
+            importlib.import_module("keras")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"Keras, or the backend it is set to, is not installed ({error}): install it with pip, "
+            f"or set KERAS_BACKEND to the one of tensorflow, jax and torch that is."
+        ) from error
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

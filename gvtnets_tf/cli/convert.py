@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gvtnets_tf.atomic_files import check_writable
-from gvtnets_tf.cli.arguments import start_tensorflow
+from gvtnets_tf.cli.arguments import start_keras
 
 
 def add_arguments(parser):
@@ -22,7 +22,7 @@ def run(args):
             "--preset names the released checkpoint: give it with tf1, and only there."
         )
     check_writable(args.out, args.force)
-    start_tensorflow()
+    start_keras()
     from gvtnets_tf.zoo.conversion import convert_fnet, convert_tf1
 
     if args.kind == "tf1":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gvtnets_tf.atomic_files import check_writable
-from gvtnets_tf.cli.arguments import start_tensorflow
+from gvtnets_tf.cli.arguments import start_keras
 
 
 def add_arguments(parser):
@@ -13,7 +13,7 @@ def add_arguments(parser):
 
 def run(args):
     check_writable(args.out, args.force)
-    start_tensorflow()
+    start_keras()
     from gvtnets_tf.studies.demo import format_scores, run_demo
 
     print(format_scores(run_demo(args.out, args.force)))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gvtnets_tf.atomic_files import check_writable
-from gvtnets_tf.cli.arguments import start_tensorflow
+from gvtnets_tf.cli.arguments import start_keras
 
 
 def add_arguments(parser):
@@ -22,7 +22,10 @@ def add_arguments(parser):
 
 def run(args):
     check_writable(args.out, args.force)
-    start_tensorflow()
+    start_keras()
+    from gvtnets_tf.exporting.backends import check_backend
+
+    check_backend()  # the rest of the room cannot be imported without TensorFlow
     from gvtnets_tf.exporting.exporter import export
 
     options = {"warm_up": args.warm_up or (), "authors": args.author or ()}

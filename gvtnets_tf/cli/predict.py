@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import CHANNELS, collect_given, logger, start_tensorflow
+from gvtnets_tf.cli.arguments import CHANNELS, collect_given, logger, start_keras
 
 OTHERS = ("gif", "gif_plane", "resume", "force", "strict")  # flags that are no option of results
 SOME_FAILED = 3  # exit status
@@ -51,8 +51,8 @@ def add_arguments(parser):
 def run(args):
     from gvtnets_tf.data.sources import find
 
-    sources = find(args.inputs)  # a wrong name need not wait for TensorFlow
-    start_tensorflow()
+    sources = find(args.inputs)  # a wrong name need not wait for Keras
+    start_keras()
     from gvtnets_tf.prediction.files import Failures, predict
     from gvtnets_tf.prediction.options import PredictionOptions
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import collect_given, parse_channel, start_tensorflow
+from gvtnets_tf.cli.arguments import collect_given, parse_channel, start_keras
 
 
 def add_arguments(parser):
@@ -69,7 +69,7 @@ def _run_label_free(args):
         raise ValueError(
             "--force goes with --recipes only: a study continues where it was stopped."
         )
-    start_tensorflow()
+    start_keras()
     from gvtnets_tf.studies import label_free
     from gvtnets_tf.studies.label_free_scores import format_study
 

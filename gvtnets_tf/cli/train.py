@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gvtnets_tf.atomic_files import check_writable
-from gvtnets_tf.cli.arguments import add_pair_arguments, collect_given, start_tensorflow
+from gvtnets_tf.cli.arguments import add_pair_arguments, collect_given, start_keras
 
 OPTIONS = ("resume", "tensorboard", "deterministic", "force")
 
@@ -32,7 +32,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    start_tensorflow()
+    start_keras()
     from gvtnets_tf.prediction.loading import load
     from gvtnets_tf.training.fitting import train
     from gvtnets_tf.training.recipe import DataRecipe, Recipe

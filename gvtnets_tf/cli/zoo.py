@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from gvtnets_tf.cli.arguments import logger, start_tensorflow
+from gvtnets_tf.cli.arguments import logger, start_keras
 from gvtnets_tf.zoo import registry
 
 
@@ -32,7 +32,7 @@ def run(args):
 
     if args.action == "fetch":
         logger.info(f"license of {args.name}: {registry.read_entry(args.name)['license']}")
-        print(fetching.fetch(args.name, args.force, args.cache, start=start_tensorflow))
+        print(fetching.fetch(args.name, args.force, args.cache, start=start_keras))
         return
     names = registry.read_registry() if args.action == "list" else [args.name]
     entries = {n: {**registry.read_entry(n), "state": cache.read_state(n)} for n in names}

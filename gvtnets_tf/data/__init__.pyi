@@ -1,9 +1,14 @@
+from .augmentation import Elastic as Elastic
 from .augmentation import Intensity as Intensity
+from .batches import TrainingBatches as TrainingBatches
+from .batches import ValidationBatches as ValidationBatches
 from .multiscale import crop_multiscale as crop_multiscale
 from .pair_checks import check_pairs as check_pairs
 from .pairing import PairPaths as PairPaths
 from .pairing import match_pairs as match_pairs
 from .pairing import read_pairs_csv as read_pairs_csv
+from .pipeline import to_py_dataset as to_py_dataset
+from .pipeline import to_tf_dataset as to_tf_dataset
 from .pipeline import training_dataset as training_dataset
 from .pipeline import validation_dataset as validation_dataset
 from .sources import find as find

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gvtnets_tf.data import multiscale, patch_sampling
-from gvtnets_tf.data.augmentation import flip_and_rotate, sample_transforms
+from gvtnets_tf.data.augmentation import displace, flip_and_rotate, sample_transforms
 from gvtnets_tf.data.training_pairs import TrainingPair, describe
 from gvtnets_tf.images.axes import check_axes, rearrange
 
@@ -13,7 +13,7 @@ from gvtnets_tf.images.axes import check_axes, rearrange
 class PatchReader:
     """Measured pairs that fit one patch size; pixels are read by the patch.
 
-    Arguments and errors are those of `pipeline.training_dataset`. `shapes` has the spatial shape
+    Arguments and errors are those of `batches.TrainingBatches`. `shapes` has the spatial shape
     of each input in the order of `axes`; `target_axes` are `axes`, for projections without Z.
     """
 
@@ -53,24 +53,34 @@ class PatchReader:
             (batch_size, *(sizes[a] for a in self.target_axes), outputs),
         )
 
-    def sample(self, count, rng, cells=None, flip=False, rotate=False, intensity=None):
+    def sample(
+        self, count, rng, cells=None, flip=False, rotate=False, elastic=None, intensity=None
+    ):
         """Read a batch of random patches; `cells` is `None` or comes from `foreground_starts`."""
         places = patch_sampling.sample_starts(self.shapes, self.patch_size, count, rng, cells)
         transforms = sample_transforms(count, self.axes, rng, flip, rotate)
-        x, y = self.read(np.column_stack([*places, *transforms]))
+        grid = self.patch_size[-len(self.target_axes) :]  # a projected stack moves as one
+        fields = None if elastic is None else [elastic.sample(grid, rng) for _ in range(count)]
+        x, y = self.read(np.column_stack([*places, *transforms]), fields)
         if intensity is not None:
-            x = np.stack([intensity.apply(patch, rng, len(self.scales)) for patch in x])
+            x = np.stack([intensity.apply(patch, rng, self.scales) for patch in x])
         return x, y
 
-    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Read a batch; a row is the pair, the start, the quarter turns and the flips."""
+    def read(self, rows: np.ndarray, fields: Sequence | None = None) -> tuple:
+        """Read a batch `(x, y)`, displaced by one field per patch, if there are any.
+
+        A row is the pair, the start, the quarter turns and the flips.
+        """
         xs, ys = (np.empty(shape, np.float32) for shape in self.batch_shapes(len(rows)))
         rank, axes, target_axes = len(self.axes), self.axes + "C", self.target_axes + "C"
-        for x, y, row in zip(xs, ys, rows):
+        for x, y, row, field in zip(xs, ys, rows, fields or [None] * len(rows)):
             pair, start, turns = self.pairs[row[0]], row[1 : 1 + rank], int(row[1 + rank])
             flips = "".join(a for a, flip in zip(self.axes, row[2 + rank :]) if flip)
-            x[...] = flip_and_rotate(self._read_input(pair, start), turns, flips, axes)
-            y[...] = flip_and_rotate(self._read_target(pair, start), turns, flips, target_axes)
+            parts = self._read_input(pair, start), self._read_target(pair, start)
+            if field is not None:
+                parts = [displace(part, field) for part in parts]
+            x[...] = flip_and_rotate(parts[0], turns, flips, axes)
+            y[...] = flip_and_rotate(self._classify(parts[1]), turns, flips, target_axes)
         return xs, ys
 
     def _read_input(self, pair, start):
@@ -90,7 +100,9 @@ class PatchReader:
 
     def _read_target(self, pair, start):
         region = {a: slice(s, s + n) for a, s, n in zip(self.axes, start, self.patch_size)}
-        y = pair.target_affine.apply(_read_block(pair.target, region, self.target_axes + "C"))
+        return pair.target_affine.apply(_read_block(pair.target, region, self.target_axes + "C"))
+
+    def _classify(self, y):
         if self.classes is None:
             return y
         missing, last = np.isnan(y), self.classes - 1

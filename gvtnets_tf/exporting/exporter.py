@@ -19,6 +19,7 @@ from gvtnets_tf import __version__
 from gvtnets_tf.atomic_files import MARK, atomic_write, check_writable
 from gvtnets_tf.checks import check_choice, import_optional
 from gvtnets_tf.exporting import bioimageio, litert, onnx, saved_model, tf_graph
+from gvtnets_tf.exporting.backends import check_backend
 from gvtnets_tf.exporting.saved_model import INPUT, NORMALIZED, RAW
 from gvtnets_tf.prediction.loading import load
 from gvtnets_tf.prediction.predictor import Predictor
@@ -119,11 +120,7 @@ def _check_format(format, quantize, warm_up, authors):
 
 def _check_network(predictor, format, quantize):
     model = predictor.model
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"Networks are exported from the TensorFlow backend: set KERAS_BACKEND=tensorflow. "
-            f"Received: {keras.backend.backend()!r}."
-        )
+    check_backend()
     if not isinstance(model, keras.Model):
         raise ValueError(f"Only a Keras model can be exported. Received: {type(model).__name__}.")
     if model.compute_dtype != "float32":

@@ -28,8 +28,9 @@ def measure_bytes_per_voxel(
     A small image warms the model up (compilation, thread pools), then one of `PROBES` is
     predicted, or the `grid` of a model that reads no other. Counted is the largest of the rise of
     the process's resident memory, of what Python and NumPy have allocated, and of `POOL` times
-    what TensorFlow's allocator has handed out (with a GPU, on the GPU): a process keeps what was
-    freed in it, so that a second prediction hardly shows in the resident memory.
+    what the allocator of TensorFlow has handed out (with a GPU, on the GPU; on a GPU also that of
+    torch): a process keeps what was freed in it, so that a second prediction hardly shows in the
+    resident memory.
     """
     divisor = (divisor,) * rank if isinstance(divisor, int) else tuple(divisor)
     run = compile_model(model)
@@ -49,7 +50,7 @@ def _probe(grid, channels):
 def _peak(function):
     """Return `(bytes, result)`: by how much memory in use rises while `function` runs."""
     process, done = psutil.Process(), threading.Event()
-    start, allocated = process.memory_info().rss, _tensorflow_peak(reset=True)
+    start, allocated = process.memory_info().rss, _allocator_peak(reset=True)
     resident = [start]
 
     def watch():
@@ -64,7 +65,7 @@ def _peak(function):
         done.set()
         watcher.join()
     resident.append(process.memory_info().rss)
-    return max(max(resident) - start, traced, POOL * (_tensorflow_peak() - allocated)), result
+    return max(max(resident) - start, traced, POOL * (_allocator_peak() - allocated)), result
 
 
 def _trace(function):
@@ -82,11 +83,22 @@ def _trace(function):
             tracemalloc.stop()
 
 
-def _tensorflow_peak(reset=False):
+def _allocator_peak(reset=False):
+    """Return the most bytes handed out since the reset, by TensorFlow and by torch on a GPU.
+
+    On the CPU, torch and JAX take from the system, and give back.
+    """
+    tf, torch = sys.modules.get("tensorflow"), sys.modules.get("torch")
+    peak = _tensorflow_peak(tf, reset) if tf else 0
+    if torch and torch.cuda.is_available():
+        if reset:
+            torch.cuda.reset_peak_memory_stats()
+        peak += torch.cuda.max_memory_allocated()
+    return peak
+
+
+def _tensorflow_peak(tf, reset):
     """Return the most bytes TensorFlow has handed out on its first device since the reset."""
-    tf = sys.modules.get("tensorflow")
-    if tf is None:
-        return 0
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     device = devices[0].name.removeprefix("/device:")
     try:

@@ -1,6 +1,5 @@
-"""Callbacks of a training run: stop, keep the best weights, back up, show images."""
+"""Callbacks of a training run: stop, keep the best weights, back up."""
 
-import functools
 import json
 import math
 from collections.abc import Mapping
@@ -8,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from gvtnets_tf.atomic_files import atomic_rewrite, write_csv
 from gvtnets_tf.checks import check_at_least, read_json
-from gvtnets_tf.images.display import contrast_limits
 from gvtnets_tf.zoo import model_folder
 
 STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
@@ -58,19 +54,6 @@ class Begin(keras.callbacks.Callback):
         if self.function:
             self.function()
         self.function = None
-
-
-class Logs(keras.callbacks.TensorBoard):
-    """Write logs for TensorBoard, of which nothing is there before the first step is done."""
-
-    def on_train_begin(self, logs=None):
-        self.begun = False
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not self.begun:
-            super().on_train_begin()
-        self.begun = True
-        super().on_train_batch_end(batch, logs)
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -144,30 +127,3 @@ def restore(path: Path, model: keras.Model) -> dict:
     rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in progress.history]
     best = math.inf if progress.best is None else progress.best
     return {"epoch": progress.epoch, "best": best, "seed": progress.seed, "history": rows}
-
-
-class Images(keras.callbacks.Callback):
-    """Show input, target and prediction of one patch of a validation batch in TensorBoard."""
-
-    def __init__(self, log_dir, batch):
-        super().__init__()
-        self.batch, self.log_dir = batch, log_dir
-
-    @functools.cached_property
-    def writer(self):
-        return tf.summary.create_file_writer(str(self.log_dir))
-
-    def on_epoch_end(self, epoch, logs=None):
-        x, y = self.batch
-        prediction = np.asarray(self.model.predict_on_batch(x))
-        if prediction.ndim > np.ndim(y):  # of a distribution, its most likely class
-            prediction = prediction.argmax(-1)
-        shown = {"input": x, "target": np.nan_to_num(y), "prediction": prediction}
-        with self.writer.as_default(step=epoch):
-            for name, image in shown.items():
-                plane = np.asarray(image)[:1, ..., :1]
-                if plane.ndim > 4:
-                    plane = plane[:, plane.shape[1] // 2]
-                low, high = contrast_limits(plane if name == "input" else y)
-                tf.summary.image(name, np.clip((plane - low) / (high - low), 0, 1))
-        self.writer.flush()

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -9,18 +10,19 @@ from math import inf, nan
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 import yaml
 
 from gvtnets_tf.atomic_files import atomic_rewrite, atomic_write, check_writable, lock
 from gvtnets_tf.checks import check_same_settings, import_optional
-from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
+from gvtnets_tf.data.batches import TrainingBatches, ValidationBatches
+from gvtnets_tf.data.pipeline import to_py_dataset, to_tf_dataset
 from gvtnets_tf.evaluation import plots
 from gvtnets_tf.models.base import named_weights
 from gvtnets_tf.models.losses import CLASSES, LOSSES
 from gvtnets_tf.models.metrics import PearsonR
+from gvtnets_tf.prediction.engines.keras import is_out_of_memory
 from gvtnets_tf.prediction.memory import measure_bytes_per_voxel
-from gvtnets_tf.training import callbacks
+from gvtnets_tf.training import callbacks, event_files
 from gvtnets_tf.training.preparation import build_network, prepare
 from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
@@ -54,8 +56,8 @@ def train(
             the recipe only `steps` may differ, to make the run longer.
         initial_weights: model folder, or network, to fine-tune.
         tensorboard: bool. Write logs and images into `out/tensorboard`.
-        deterministic: bool. Use deterministic operations: on the CPU two runs are bit-equal,
-            also when one was stopped and resumed.
+        deterministic: bool. Use deterministic operations (of JAX on the CPU, they are so anyway):
+            on the CPU two runs are bit-equal, also when one was stopped and resumed.
         progress: bool. Show a progress bar on standard error.
         force: bool. Replace an `out` of this package; without it and `resume`, an error.
 
@@ -82,7 +84,7 @@ def _train(recipe, out, resume, force, initial_weights, deterministic, options):
     # Seeds Python, NumPy and Keras: the initial weights depend on `recipe.seed` alone.
     keras.utils.set_random_seed(recipe.seed)
     if deterministic:
-        tf.config.experimental.enable_op_determinism()
+        _use_deterministic_operations()
     training, validation, card = prepare(recipe)
     model = build_network(recipe, training[0].kind[:2])
     _copy_weights(initial_weights, model)
@@ -184,17 +186,34 @@ def _flatten(values, path=""):
 
 def _make_datasets(recipe, training, validation, steps, first_epoch, classes):
     """Make the training data set and the validation data set, or `None`."""
+    # TensorFlow would make a generator of a PyDataset, at the same speed. Its own data set knows
+    # which batches were taken, whatever is made ahead.
+    hand = to_tf_dataset if keras.backend.backend() == "tensorflow" else to_py_dataset
     sizes = (recipe.patch_size, recipe.batch_size)
     common = {"axes": recipe.axes, "scales": recipe.scales, "classes": classes}
-    source = training_dataset(
+    source = TrainingBatches(
         training, *sizes, steps, seed=recipe.seed,
         sampling=recipe.sampling, first_epoch=first_epoch, **vars(recipe.augment), **common,
     )  # fmt: skip
     if not validation:
         logger.warning("there is no validation data; the last weights count")
-        return source, None
+        return hand(source), None
     most = recipe.validation_patches
-    return source, validation_dataset(validation, *sizes, validation_patches=most, **common)
+    held = ValidationBatches(validation, *sizes, validation_patches=most, **common)
+    return hand(source), hand(held)
+
+
+def _use_deterministic_operations():
+    """Ask the backend for operations that give the same bits on every run."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it on a GPU
+        torch.use_deterministic_algorithms(True)
 
 
 @contextlib.contextmanager
@@ -214,9 +233,9 @@ def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, 
     extra = []
     if tensorboard:
         import_optional("tensorboard", "tensorboard")
-        extra = [callbacks.Logs(out / "tensorboard", write_graph=False)]
-        batches = [] if held is None else held.take(1).as_numpy_iterator()
-        extra += [callbacks.Images(out / "tensorboard", batch) for batch in batches]
+        extra = [event_files.Logs(out / "tensorboard")]
+        if held is not None:
+            extra += [event_files.Images(out / "tensorboard", next(iter(held)))]
     try:
         with _show_bar(progress):
             model.fit(
@@ -228,12 +247,14 @@ def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, 
                 callbacks=[callbacks.StopOnNaN(), begin, keep, backup, *extra],
                 verbose=1 if progress else 0,
             )
-    except tf.errors.ResourceExhaustedError as error:
-        raise MemoryError(
-            "a step of training needs more than there is. Lower `batch_size`, then `patch_size`."
-        ) from error
-    except tf.errors.OpError as error:
-        if said := RAISED.search(str(error)):
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryError(
+                "a step of training needs more than there is. Lower `batch_size`, then "
+                "`patch_size`."
+            ) from error
+        # TensorFlow hides what a reader has raised in an error of its own.
+        if type(error).__module__.startswith("tensorflow") and (said := RAISED.search(str(error))):
             raise ValueError(said[1]) from error
         raise
     names = dict.fromkeys(name for row in backup.rows for name in row)

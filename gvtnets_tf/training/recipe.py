@@ -22,7 +22,7 @@ from gvtnets_tf.checks import (
     read_dataclass,
     read_value,
 )
-from gvtnets_tf.data.augmentation import Intensity
+from gvtnets_tf.data.augmentation import Elastic, Intensity
 from gvtnets_tf.data.multiscale import check_scales
 from gvtnets_tf.data.pairing import SPLITS
 from gvtnets_tf.data.patch_sampling import SAMPLING
@@ -156,11 +156,13 @@ class AugmentRecipe:
     Attributes:
         flip: bool. Each spatial axis, input and target alike.
         rotate: bool. Quarter turns in the Y-X plane, which need square patches.
+        elastic: `Elastic` displacement of input and target alike, or `None`.
         intensity: `Intensity` of the inputs, or `None`.
     """
 
     flip: bool = False
     rotate: bool = False
+    elastic: Elastic | None = None
     intensity: Intensity | None = None
 
 

@@ -1,13 +1,22 @@
 import itertools
 import re
+import zlib
 
 import numpy as np
 import pytest
 import tifffile
+from fitted import watch_fit
 
 from gvtnets_tf.data import multiscale
-from gvtnets_tf.data.augmentation import Intensity
-from gvtnets_tf.data.pipeline import training_dataset, validation_dataset
+from gvtnets_tf.data.augmentation import Elastic, Intensity
+from gvtnets_tf.data.batches import TrainingBatches, ValidationBatches
+from gvtnets_tf.data.pipeline import (
+    AHEAD,
+    to_py_dataset,
+    to_tf_dataset,
+    training_dataset,
+    validation_dataset,
+)
 from gvtnets_tf.data.training_pairs import TrainingPair
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.images.normalization import Affine, Normalizer
@@ -238,32 +247,98 @@ def test_a_plain_fit_takes_the_data_set():
     import keras
 
     keras.utils.set_random_seed(0)
-    settings = options(patch_size=(8, 8), axes="YX")
-    seen = []
-
-    class Watch(keras.layers.Layer):
-        def call(self, x, training=False):
-            if training:
-                seen.append(np.array(x))
-            return x
-
-    planes = [pair((16, 16), "YX"), pair((20, 12), "YX", "others")]
-    planes = [TrainingPair(p.input, p.target).measure(Normalizer(), Normalizer()) for p in planes]
+    planes = textured_planes()
     model = keras.Sequential([keras.layers.Conv2D(1, 1)])
     model.compile("sgd", "mse", metrics=["mae"])
     history = model.fit(
-        training_dataset(planes, **settings),
+        training_dataset(planes, **options(patch_size=(8, 8), axes="YX")),
         epochs=2,
         validation_data=validation_dataset(planes, (8, 8), 3, axes="YX"),
         verbose=0,
     ).history
     assert len(history["loss"]) == 2 and history["val_loss"][1] < history["val_loss"][0]
 
-    watched = keras.Sequential([Watch(), keras.layers.Conv2D(1, 1)])
-    watched.compile("sgd", "mse", run_eagerly=True)
-    watched.fit(training_dataset(planes, **settings), epochs=2, verbose=0)
-    expected = [x for x, _ in itertools.chain(*passes(training_dataset(planes, **settings), 2))]
+
+def textured_planes():
+    pairs = pair((16, 16), "YX"), pair((20, 12), "YX", "others")
+    return [TrainingPair(p.input, p.target).measure(Normalizer(), Normalizer()) for p in pairs]
+
+
+@pytest.mark.parametrize("hand", [to_tf_dataset, to_py_dataset])
+@pytest.mark.parametrize("steps, first_epoch", [(1, 0), (2, 0), (5, 0), (4, 2)])
+@pytest.mark.parametrize("shape", [None, (None, 8, 8, 1)])
+def test_three_epochs_of_fit_show_the_batches_of_three_epochs(hand, steps, first_epoch, shape):
+    planes = textured_planes()
+    settings = options(patch_size=(8, 8), axes="YX", steps=steps)
+    batches = TrainingBatches(planes, **settings, first_epoch=first_epoch)
+    held = hand(ValidationBatches(planes, (8, 8), 3, axes="YX"))
+    seen = watch_fit(hand(batches), 3, shape, held)
+    places = itertools.product(range(first_epoch, first_epoch + 3), range(steps))
+    # A plan that has read nothing gives the same.
+    expected = [TrainingBatches(planes, **settings).read(*place)[0] for place in places]
     np.testing.assert_array_equal(seen, expected)
+
+
+class Recorded:
+    """Batches that keep what was asked of them."""
+
+    first_epoch = 3
+
+    def __init__(self, steps):
+        self.steps, self.asked = steps, []
+
+    def __len__(self):
+        return self.steps
+
+    def read(self, epoch, step):
+        self.asked.append((epoch, step))
+        if epoch == 5:
+            raise ValueError("cells.tif cannot be read as TIFF.")
+        return np.full((1, 2, 2, 1), epoch), np.full((1, 2, 2, 1), step)
+
+
+def test_batches_are_made_ahead_each_once_also_across_the_end_of_an_epoch():
+    batches = Recorded(3)
+    dataset = to_py_dataset(batches)
+    dataset.on_epoch_end()
+    for epoch in (3, 4):
+        dataset.on_epoch_begin()
+        for step in range(3):
+            x, y = dataset[step]
+            assert (x.max(), y.max()) == (epoch, step)
+        dataset.on_epoch_end()
+    dataset.pool.shutdown()
+    places = [(e, s) for e in (3, 4, 5) for s in range(3)]
+    assert sorted(batches.asked) == places[: 2 * 3 + AHEAD]
+
+
+def test_in_any_order_batches_are_right_and_few_are_kept():
+    dataset = to_py_dataset(Recorded(50))
+    for step in np.random.default_rng(0).permutation(50):
+        x, y = dataset[int(step)]
+        assert (x.max(), y.max()) == (3, step)
+        assert len(dataset.ahead) == 1 + AHEAD
+
+
+def test_what_a_reader_raises_comes_when_its_batch_is_asked_for():
+    dataset = to_py_dataset(Recorded(2))
+    dataset.on_epoch_end()
+    for _ in range(2):
+        dataset.on_epoch_begin()
+        assert len(list(dataset)) == 2
+        dataset.on_epoch_end()
+    with pytest.raises(ValueError, match=r"cells\.tif cannot be read as TIFF"):
+        dataset[0]
+
+
+def test_an_epoch_of_fit_that_is_left_early_is_begun_again():
+    dataset = to_py_dataset(Recorded(3))
+    for taken, epoch in ((1, 3), (3, 3), (2, 4), (3, 4)):
+        dataset.on_epoch_begin()
+        assert {dataset[step][0].max() for step in range(taken)} == {epoch}
+        dataset.on_epoch_end()
+        dataset.on_epoch_end()  # as `evaluate` does
+    assert dataset.epoch == 5
 
 
 # What is refused
@@ -488,6 +563,56 @@ def test_other_light_changes_inputs_only_and_not_where_they_are():
     assert len(kinds) == 4
     # Each patch has light of its own.
     assert len(np.unique(np.round(lines, 3), axis=0)) == len(lines) > 3
+
+
+def test_patches_of_recipes_without_newer_keys_are_those_they_always_were():
+    """The bytes of one batch, frozen before blur, levels of noise and displacement came."""
+    light = Intensity(gain=0.5, offset=0.25, drop=0.25)
+    settings = staining(flip=True, rotate=True, intensity=light)
+    x, y = TrainingBatches([places()], **settings).read(1, 2)
+    assert (zlib.crc32(np.round(x, 4).tobytes()), zlib.crc32(y.tobytes())) == (
+        2456640287,
+        3941631270,
+    )
+
+
+def test_a_displaced_patch_shows_input_and_target_of_the_same_places():
+    ramp = np.add.outer(3.0 * np.arange(48), np.arange(48)).astype(np.float32)
+    one = TrainingPair(Image(ramp, "YX"), Image(2 * ramp, "YX")).measure(SAME, SAME)
+    settings = options(patch_size=(16, 16), axes="YX", flip=True, rotate=True)
+    plain = TrainingBatches([one], **settings).read(0, 0)
+    bent = TrainingBatches([one], **settings, elastic=Elastic(3, 4)).read(0, 0)
+    np.testing.assert_allclose(bent[1], 2 * bent[0], rtol=1e-5)
+    # The places are those of the run without it, from which no voxel moves further than it says.
+    away = np.abs(bent[0] - plain[0]).max((1, 2, 3))
+    assert (away > 0.5).all() and (away <= 3 * np.sqrt(10) + 1e-3).all()
+    again = TrainingBatches([one], **settings, elastic=Elastic(3, 4)).read(0, 0)
+    check_same([[bent]], [[again]])
+
+
+def test_labels_are_displaced_before_they_become_classes():
+    target = np.stack([np.kron(np.eye(4), np.ones((4, 4))), np.full((16, 16), np.nan)])
+    one = TrainingPair(image((16, 16), "YX"), Image(target, "CYX")).measure(SAME, SAME)
+    settings = {"patch_size": (16, 16), "batch_size": 4, "steps": 1, "axes": "YX", "classes": 5}
+    x, y = TrainingBatches([one], **settings, elastic=Elastic(3, 3)).read(0, 0)
+    assert (y[..., 1] == -1).all()
+    # Between a label of 0 and one of 1, linear values are rounded to the classes between.
+    assert set(np.unique(y[..., 0])) == {0, 1, 2, 3, 4}
+    assert np.isfinite(x).all()
+
+
+def test_a_projection_is_displaced_with_its_stack():
+    stack = Image(np.random.default_rng(0).random((3, 16, 16)).astype(np.float32), "ZYX")
+    plane = Image(stack.array[1], "YX")
+    one = TrainingPair(stack, plane).measure(SAME, SAME)
+    batches = TrainingBatches([one], (3, 16, 16), 4, 1, elastic=Elastic(3, 3), flip=True)
+    x, y = batches.read(0, 0)
+    np.testing.assert_array_equal(x[:, 1], y)
+
+
+def test_a_displacement_at_several_scales_is_refused_before_any_patch_is_read():
+    with pytest.raises(ValueError, match="An elastic displacement is of patches at one scale"):
+        TrainingBatches([places()], **staining(elastic=Elastic(3, 3)))
 
 
 def test_the_same_patch_is_made_in_training_and_in_prediction():

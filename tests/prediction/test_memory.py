@@ -1,4 +1,6 @@
+import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +33,19 @@ def test_memory_of_a_keras_model_is_that_of_its_activations_each_time_it_is_meas
     # Two of 64 float32 channels live at once: 512 bytes; blocks and scratch come on top.
     assert all(512 <= m <= 3 * 512 for m in measured), measured
     assert max(measured) <= 1.5 * min(measured), measured
+
+
+def test_what_torch_takes_on_a_gpu_counts(monkeypatch):
+    peaks = iter([0, 2**30])  # as it is reset, and after the call
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        reset_peak_memory_stats=lambda: None,
+        max_memory_allocated=lambda: next(peaks),
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    measured = memory.measure_bytes_per_voxel(lambda x: x, 1, 1, 3)
+    assert measured == memory.POOL * 2**30 / 2**17
 
 
 def test_memory_is_at_least_that_of_input_and_result():

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import strategies as st
 from small import MODEL, recipe
 
-from gvtnets_tf.data.augmentation import Intensity
+from gvtnets_tf.data.augmentation import Elastic, Intensity
 from gvtnets_tf.images.normalization import Normalizer
 from gvtnets_tf.models.presets import PRESETS
 from gvtnets_tf.training.recipe import (
@@ -171,7 +171,10 @@ WRONG_TYPES = [
     ({"augment": {"flip": "no"}}, "`augment.flip` must be true or false. Received: 'no'."),
     ({"augment": {"flip": 1}}, "`augment.flip` must be true or false. Received: 1."),
     ({"augment": {"intensity": {"gain": "x"}}}, "`augment.intensity.gain` must be a number. Rec"),
-    ({"augment": True}, "`augment` must be a mapping of flip, rotate, intensity. Received: True."),
+    (
+        {"augment": True},
+        "`augment` must be a mapping of flip, rotate, elastic, intensity. Received: True.",
+    ),
     ({"patch_size": 16}, "`patch_size` must be a list of whole numbers. Received: 16."),
     ({"patch_size": ["a", 8, 8]}, "must be a list of whole numbers. Received: ['a', 8, 8]."),
     ({"scales": "1, 2"}, "`scales` must be a list of numbers. Received: '1, 2'."),
@@ -238,6 +241,24 @@ IMPOSSIBLE = [
     ({"optimizer": {"epsilon": 0}}, "`optimizer.epsilon` must be a number above 0. Received: 0.0."),
     ({"optimizer": {"weight_decay": -1}}, "`optimizer.weight_decay` must be at least 0"),
     ({"augment": {"intensity": {"gain": 2}}}, "`augment.intensity.gain` must be below 1"),
+    (
+        {"augment": {"intensity": {"noise": [0.5, 0.1]}}},
+        "`augment.intensity.noise` must be a number, or [low, high] with 0 <= low <= high. Rec",
+    ),
+    ({"augment": {"intensity": {"blur": -1}}}, "`augment.intensity.blur` must be at least 0"),
+    (
+        {"augment": {"elastic": {"alpha": 3, "sigma": 0}}},
+        "`augment.elastic.sigma` must be above 0 and at most 100 voxels. Received: 0.0.",
+    ),
+    (
+        {"augment": {"elastic": {"alpha": -1, "sigma": 2}}},
+        "`augment.elastic.alpha` must be from 0 to at most 100 voxels. Received: -1.0.",
+    ),
+    ({"augment": {"elastic": {"alpha": 1, "sigma": 1e9}}}, "above 0 and at most 100 voxels. Rec"),
+    (
+        {"augment": {"intensity": {"blur": 1e9}}},
+        "`augment.intensity.blur` must be at most 100 voxels. Received: 1000000000.0.",
+    ),
     ({"data": {"axes": "ZYXW"}}, "`axes` must be distinct letters"),
     ({"data": {"regions": {"train": {"W": [0, 3]}}}}, "`axes` must be distinct letters"),
     ({"data": {"regions": {"train": {"X": [5, 5]}}}}, "`data.regions.train.X` must be [start, st"),
@@ -287,6 +308,7 @@ CLASSES = {
     "augment": AugmentRecipe,
     "normalize.input": Normalizer,
     "normalize.target": Normalizer,
+    "augment.elastic": Elastic,
     "augment.intensity": Intensity,
 }
 PATHS = [
@@ -411,7 +433,8 @@ def test_every_value_is_dumped_also_the_defaults():
     }  # fmt: skip
     assert kept["normalize"]["denormalize"] == "input"
     assert kept["optimizer"]["epsilon"] == 1e-7
-    made = Recipe.parse(recipe(".", augment={"intensity": {}}))
+    augment = {"intensity": {}, "elastic": {"alpha": 2, "sigma": 4}}
+    made = Recipe.parse(recipe(".", augment=augment))
     expected = {f.name for f in fields(Recipe)}
     for path, cls in CLASSES.items():
         expected |= {f"{path}.{f.name}" for f in fields(cls)}
@@ -455,9 +478,11 @@ def test_virtual_staining_reads_three_scales():
 
 def test_brightness_is_changed_as_the_recipe_says():
     assert staining().augment.intensity is None
-    light = {"gain": 0.2, "drop": 0.1}
+    light = {"gain": 0.2, "drop": 0.1, "noise": [0, 0.5], "blur": 1}
     made = staining(augment={"intensity": light})
-    assert made.augment.intensity == Intensity(gain=0.2, drop=0.1)
+    assert made.augment.intensity == Intensity(gain=0.2, drop=0.1, noise=(0, 0.5), blur=1)
+    # The recipe in the model folder, and that of a run that goes on, are equal to it.
+    assert Recipe.parse(yaml.safe_load(made.dump())).augment == made.augment
 
 
 @pytest.mark.parametrize(
