@@ -54,7 +54,7 @@ def run(args):
     if args.name == "label-free":
         _run_label_free(args)
         return
-    start_tensorflow()
+    start_keras()
     from gvtnets_tf.studies.comparison import format_comparison, run_comparison
 
     names = ("groups", "sets", "networks", "seeds", "steps")
