@@ -5,7 +5,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from math import inf, nan
+from math import nan
 from pathlib import Path
 
 import keras
@@ -21,6 +21,8 @@ from gvtnets_tf.models.losses import CLASSES, LOSSES
 from gvtnets_tf.models.metrics import PearsonR
 from gvtnets_tf.prediction.memory import measure_bytes_per_voxel
 from gvtnets_tf.training import callbacks
+from gvtnets_tf.training.averaging import Evaluated, find_batch_norms
+from gvtnets_tf.training.optimizers import make_optimizer
 from gvtnets_tf.training.preparation import build_network, prepare
 from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
@@ -43,7 +45,7 @@ def train(
 ) -> Path:
     """Train a network by a recipe; write a model folder, and return its path.
 
-    After every epoch it holds the weights with the lowest validation loss so far (without
+    After every epoch it holds the weights with the best `recipe.monitor` so far (without
     validation data, the last ones), at the end also the learning curve, `training.png`. A run
     that fails in its first step, or before it, leaves nothing, and replaces nothing.
 
@@ -87,16 +89,26 @@ def _train(recipe, out, resume, force, initial_weights, deterministic, options):
     model = build_network(recipe, training[0].kind[:2])
     _copy_weights(initial_weights, model)
     _compile(model, recipe)
-    run = callbacks.restore(out, model) if resume else {"epoch": 0, "best": inf, "history": []}
-    epochs, steps = _plan_epochs(recipe, run["epoch"], int(model.optimizer.iterations))
+    beginning = {"epoch": 0, "steps": 0, "best": None, "history": []}
+    run = callbacks.restore(out, model) if resume else beginning
+    epochs, run["steps"] = _plan_epochs(recipe, run["epoch"], run["epoch"] * run["steps"])
     classes = model.classes if recipe.loss in CLASSES else None
-    datasets = _make_datasets(recipe, training, validation, steps, run["epoch"], classes)
-    channels = training[0].kind[0] * len(recipe.scales)
-    memory = measure_bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
+    datasets = _make_datasets(recipe, training, validation, run["steps"], run["epoch"], classes)
+    memory = _measure_memory(recipe, model, training[0].kind[:2], card.tile)
     card = card.changed(classes=classes, bytes_per_voxel=memory)
     begin = callbacks.Begin(lambda: _write_recipe(recipe, out, resume, force))
-    _fit(model, *datasets, card, out, run, epochs, begin, recipe.seed, **options)
+    inputs = _read_inputs(recipe, model, training, classes)
+    called = _make_callbacks(recipe, card, out, run, begin, datasets[1], inputs)
+    _fit(model, *datasets, out, run, epochs, *called, **options)
     model_folder.read_model(out)  # Fails loudly if what was promised is not there.
+
+
+def _measure_memory(recipe, model, kind, tile):
+    """Measure the memory of a prediction, which is in float32 whatever the training is in."""
+    if recipe.precision != "float32":
+        model = build_network(recipe.changed(precision="float32"), kind)
+    channels = kind[0] * len(recipe.scales)
+    return measure_bytes_per_voxel(model, model.divisor, channels, model.rank, tile)
 
 
 def _check_new(recipe, out, force):
@@ -146,14 +158,7 @@ def _copy_weights(source, model):
 
 
 def _compile(model, recipe):
-    rate = recipe.learning_rate
-    schedule = rate.initial
-    if rate.decay_steps is not None:
-        schedule = keras.optimizers.schedules.ExponentialDecay(
-            rate.initial, rate.decay_steps, rate.decay_rate, staircase=True
-        )
-    optimizer = keras.optimizers.Adam(schedule, **vars(recipe.optimizer))
-    model.compile(optimizer, LOSSES[recipe.loss](), metrics=[PearsonR()])
+    model.compile(make_optimizer(recipe), LOSSES[recipe.loss](), metrics=[PearsonR()])
     # Else Keras does so within the first step, and TensorFlow traces that step twice.
     model.optimizer.build(model.trainable_variables)
 
@@ -170,6 +175,12 @@ def _check_same_recipe(recipe, out):
         "Continue with the recipe it began with, of which only `steps` may change, or take its "
         "weights with `--initial-weights` in a new folder."
     )
+    if recipe.learning_rate.kind == "cosine" and ours["steps"] != theirs["steps"]:
+        raise ValueError(
+            f"The run in {out} has a learning rate that ends as a cosine at its last step, so "
+            f"that its `steps` cannot change: leave them at {theirs['steps']}, or begin a new run "
+            f"from its weights with `--initial-weights`. Received: {ours['steps']}."
+        )
     check_same_settings(ours, theirs | {"steps": ours["steps"]}, f"The run in {out}", advice)
 
 
@@ -208,9 +219,50 @@ def _show_bar(shown):
             raise
 
 
-def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, progress):
-    keep = callbacks.KeepBest(out, card, run["best"], "val_loss" if held else None)
-    backup = callbacks.Backup(out, keep, run["history"], seed)
+def _read_inputs(recipe, model, training, classes):
+    """Return the function that reads what batch normalization is measured on, or `None`."""
+    if not recipe.precise_batch_norm:
+        return None
+    if not find_batch_norms(model):
+        raise ValueError(
+            f"`precise_batch_norm` measures the statistics of batch normalization, and this "
+            f"network has none: leave it out. Received: {recipe.precise_batch_norm}."
+        )
+
+    def read(epoch):
+        dataset = training_dataset(
+            training, recipe.patch_size, recipe.batch_size, recipe.precise_batch_norm,
+            seed=recipe.seed, sampling=recipe.sampling, first_epoch=epoch, axes=recipe.axes,
+            scales=recipe.scales, classes=classes, **vars(recipe.augment),
+        )  # fmt: skip
+        return (x for x, _ in dataset)
+
+    return read
+
+
+def _make_callbacks(recipe, card, out, run, begin, held, inputs):
+    """Make what is called before, and what after, the images of TensorBoard."""
+    keep = callbacks.KeepBest(out, card, run["best"], recipe.monitor if held else None)
+    before, after = [callbacks.StopOnNaN(), begin], []
+    if recipe.optimizer.ema is not None or inputs:
+        evaluated = Evaluated(inputs)
+        before.append(evaluated)
+        after.append(keras.callbacks.LambdaCallback(on_epoch_end=evaluated.go_on))
+    after.append(callbacks.Backup(out, keep, run["steps"], run["history"], recipe.seed))
+    if not recipe.patience:
+        return [*before, keep], after
+    if held is None:
+        raise ValueError(
+            f"`patience` counts the epochs without a better `{recipe.monitor}`, and there is no "
+            f"validation data: set `validation_split`, or leave `patience` out."
+        )
+    early = callbacks.StopEarly(run["history"], recipe.monitor, recipe.patience)
+    return [*before, keep], [*after, early]
+
+
+def _fit(model, source, held, out, run, epochs, before, after, tensorboard, progress):
+    if any(c.is_over() for c in after if isinstance(c, callbacks.StopEarly)):
+        epochs = run["epoch"]
     extra = []
     if tensorboard:
         import_optional("tensorboard", "tensorboard")
@@ -225,7 +277,7 @@ def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, 
                 validation_data=held,
                 epochs=epochs,
                 initial_epoch=run["epoch"],
-                callbacks=[callbacks.StopOnNaN(), begin, keep, backup, *extra],
+                callbacks=[*before, *extra, *after],
                 verbose=1 if progress else 0,
             )
     except tf.errors.ResourceExhaustedError as error:
@@ -236,6 +288,7 @@ def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, 
         if said := RAISED.search(str(error)):
             raise ValueError(said[1]) from error
         raise
-    names = dict.fromkeys(name for row in backup.rows for name in row)
-    columns = {name: [row.get(name, nan) for row in backup.rows] for name in names}
+    rows = run["history"]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name, nan) for row in rows] for name in names}
     plots.curves(out / "training.png", columns, force=True)
