@@ -22,6 +22,7 @@ from gvtnets_tf.models.metrics import PearsonR
 from gvtnets_tf.prediction.memory import measure_bytes_per_voxel
 from gvtnets_tf.training import callbacks
 from gvtnets_tf.training.averaging import Evaluated, find_batch_norms
+from gvtnets_tf.training.cost import TellCost
 from gvtnets_tf.training.optimizers import make_optimizer
 from gvtnets_tf.training.preparation import build_network, prepare
 from gvtnets_tf.training.recipe import Recipe
@@ -98,7 +99,8 @@ def _train(recipe, out, resume, force, initial_weights, deterministic, options):
     card = card.changed(classes=classes, bytes_per_voxel=memory)
     begin = callbacks.Begin(lambda: _write_recipe(recipe, out, resume, force))
     inputs = _read_inputs(recipe, model, training, classes)
-    called = _make_callbacks(recipe, card, out, run, begin, datasets[1], inputs)
+    cost = TellCost((epochs - run["epoch"]) * run["steps"])
+    called = _make_callbacks(recipe, card, out, run, begin, cost, datasets[1], inputs)
     _fit(model, *datasets, out, run, epochs, *called, **options)
     model_folder.read_model(out)  # Fails loudly if what was promised is not there.
 
@@ -240,10 +242,10 @@ def _read_inputs(recipe, model, training, classes):
     return read
 
 
-def _make_callbacks(recipe, card, out, run, begin, held, inputs):
+def _make_callbacks(recipe, card, out, run, begin, cost, held, inputs):
     """Make what is called before, and what after, the images of TensorBoard."""
     keep = callbacks.KeepBest(out, card, run["best"], recipe.monitor if held else None)
-    before, after = [callbacks.StopOnNaN(), begin], []
+    before, after = [callbacks.StopOnNaN(), begin, cost], []
     if recipe.optimizer.ema is not None or inputs:
         evaluated = Evaluated(inputs)
         before.append(evaluated)

@@ -277,6 +277,15 @@ def test_steps_that_a_scaled_loss_skips_are_steps_of_a_run(tmp_path, data, monke
     assert [row["epoch"] for row in history(out)] == [1, 2, 3, 4]
 
 
+def test_a_run_says_what_it_costs(tmp_path, data, caplog, capfd):
+    caplog.set_level("INFO", "gvtnets_tf")
+    train(recipe(data, steps=12, steps_per_epoch=12), tmp_path / "run")
+    (said,) = [record.message for record in caplog.records]
+    assert re.fullmatch(r"[\d.]+ steps/s, \d+ s to the end, [\d.]+ GB", said)
+    lines = [line.rpartition("\r")[2] for line in capfd.readouterr().err.splitlines()]
+    assert any("12/12" in line and "val_r" in line for line in lines)
+
+
 def test_a_run_without_any_best_weights_fails_loudly(tmp_path, data, monkeypatch):
     keep_scores(monkeypatch, *[np.nan] * 3)
     with pytest.raises(FileNotFoundError, match=r"run is not a model folder: it has no"):
