@@ -27,9 +27,16 @@ from gvtnets_tf.zoo import model_folder
 
 pytestmark = pytest.mark.slow
 WORKER = Path(__file__).with_name("backend_worker.py")
+DROPOUT = {"attention_normalization": "softmax", "dropout": 0.2}
 GRIDS = {2: (8, 16), 3: (4, 8, 12)}
 CONFIGS = {
     "linear": {"down": "gvto_v1", "up": "gvto_v2", "num_heads": 2, "scale_head": True},
+    "gated linear softmax": {
+        "bottom": ["residual", "gvto"],
+        "attention_normalization": "linear_softmax",
+        "norm": "group",
+        "gate": True,
+    },
     "softmax": {
         "down": "gvto_v2",
         "up": "gvto_v1",
@@ -54,7 +61,7 @@ model.build(given["x"].shape)
 for name, weight in named_weights(model).items():
     weight.assign(given[name])
 answer = np.asarray(keras.ops.convert_to_numpy(model(given["x"])))
-if model.softmax:
+if model.attention_normalization == "softmax":
     summed = answer
 else:
     summaries = {}
@@ -230,7 +237,7 @@ def test_a_file_that_breaks_during_training_is_named_on_every_backend(tmp_path, 
 
 
 def test_two_deterministic_runs_are_equal_to_the_last_bit(tmp_path, backend):
-    values = recipe(stacks(tmp_path), model={**MODEL, "softmax": True, "dropout": 0.2})
+    values = recipe(stacks(tmp_path), model={**MODEL, **DROPOUT})
     one, two = work(backend, "train_twice", values, str(tmp_path / "run"))
     assert one == two
 

@@ -22,6 +22,7 @@ def add_arguments(parser):
     add("--patch-size", type=int, nargs="+", metavar="VOXELS", help="e.g. 16 64 64")
     add("--batch-size", type=int, help="patches per step")
     add("--steps", type=int, help="of training, in all; with --resume, more than before")
+    add("--precision", help="of the layers: float32 (the default), bfloat16 or float16")
     add("--seed", type=int, help="of weights and patches; 0 by default")
     add("--validation-split", type=float, help="share kept to choose the best weights, e.g. 0.1")
     add("--resume", action="store_true", help="continue the run that --out holds, by its recipe")

@@ -1,6 +1,7 @@
 """Callbacks of a training run: stop, keep the best weights, back up."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gvtnets_tf.zoo import model_folder
 
 STATE, PROGRESS, HISTORY = "state-{}.h5", "progress.json", "history.csv"
 LARGEST_PROGRESS = 2**26  # bytes; an epoch has a hundred
+logger = logging.getLogger("gvtnets_tf")
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class Progress:
     """Where a run stands, as `progress.json` holds it; `None` is a number that is not finite."""
 
     epoch: int
+    steps: int  # of each epoch
     best: float | None
     seed: int
     history: tuple[Mapping[str, int | float | None], ...]
 
     def __post_init__(self):
         check_at_least("epoch", self.epoch, 1)
+        check_at_least("steps", self.steps, 1)
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -57,9 +61,9 @@ class Begin(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Write the model folder whenever `monitor` (if `None`, always) is lower than `best` so far."""
+    """Write the model folder when `monitor` (if `None`, always) is better than `best` so far."""
 
-    def __init__(self, path, card, best=math.inf, monitor="val_loss"):
+    def __init__(self, path, card, best=None, monitor="val_loss"):
         super().__init__()
         self.path, self.card, self.best, self.monitor = path, card, best, monitor
 
@@ -67,19 +71,59 @@ class KeepBest(keras.callbacks.Callback):
         chosen = {"epoch": epoch + 1}
         if self.monitor:
             score = float(logs[self.monitor])
-            if not score < self.best:
+            if not is_better(self.monitor, score, self.best):
                 return
             self.best = chosen[self.monitor] = score
         card = self.card.changed(training={**self.card.training, "best": chosen})
         model_folder.save_model(self.path, self.model, card)
 
 
+def is_better(monitor: str, score: float, best: float | None) -> bool:
+    """Tell whether a monitored number is better than the best so far, if there is one."""
+    if best is None or not math.isfinite(score):
+        return math.isfinite(score)
+    return score > best if monitor == "val_r" else score < best
+
+
+def tell(callback: keras.callbacks.Callback, text: str) -> None:
+    """Say something to who is watching, on a line of its own."""
+    if (callback.params or {}).get("verbose"):
+        print(flush=True)  # ends the line of the progress bar, which is drawn again
+    logger.info(text)
+
+
+class StopEarly(keras.callbacks.Callback):
+    """Stop after `patience` epochs without a better `monitor` in the rows of the history.
+
+    It counts in the history, so that a run that is resumed stops where it would have stopped.
+    """
+
+    def __init__(self, rows, monitor, patience):
+        super().__init__()
+        self.rows, self.monitor, self.patience = rows, monitor, patience
+
+    def is_over(self) -> bool:
+        """Tell whether the run is over, and say so."""
+        best, last = None, 0
+        for count, row in enumerate(self.rows, 1):
+            if is_better(self.monitor, row[self.monitor], best):
+                best, last = row[self.monitor], count
+        waited = len(self.rows) - last
+        if waited >= self.patience:
+            tell(self, f"the run is over: {self.monitor} was best in epoch {last}, {waited} before")
+        return waited >= self.patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = self.is_over()
+
+
 class Backup(keras.callbacks.Callback):
     """Write what a run needs to continue into `resume/`, and the history, after its `rows`."""
 
-    def __init__(self, path, keep, rows=(), seed=0):
+    def __init__(self, path, keep, steps, rows, seed=0):
         super().__init__()
-        self.path, self.keep, self.rows, self.seed = path, keep, list(rows), seed
+        self.path, self.keep, self.steps = path, keep, steps
+        self.rows, self.seed = rows, seed
 
     def on_epoch_end(self, epoch, logs=None):
         numbers = {name: float(value) for name, value in (logs or {}).items()}
@@ -89,10 +133,10 @@ class Backup(keras.callbacks.Callback):
         new = place / STATE.format(epoch + 1)
         model_folder.write_weights(new, collect_state(self.model))
         rows = [{name: _finite(value) for name, value in row.items()} for row in self.rows]
-        progress = {"epoch": epoch + 1, "best": _finite(self.keep.best), "seed": self.seed}
+        progress = {"epoch": epoch + 1, "steps": self.steps, "best": self.keep.best}
         # From here on the new state counts: a kill finds the one or the other, whole.
         with atomic_rewrite(place / PROGRESS) as beside:
-            beside.write_text(json.dumps({**progress, "history": rows}))
+            beside.write_text(json.dumps({**progress, "seed": self.seed, "history": rows}))
         for old in {*place.iterdir()} - {new, place / PROGRESS}:  # also what a kill left
             old.unlink()
         write_csv(self.path / HISTORY, self.rows)
@@ -122,8 +166,8 @@ def restore(path: Path, model: keras.Model) -> dict:
             f"again with --force (`force=True`)."
         )
     progress = read_json(place / PROGRESS, Progress, LARGEST_PROGRESS)
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:  # else one that scales the loss would count its scale twice
+        model.optimizer.build(model.trainable_variables)
     model_folder.read_weights(place / STATE.format(progress.epoch), collect_state(model))
     rows = [{k: math.nan if v is None else v for k, v in row.items()} for row in progress.history]
-    best = math.inf if progress.best is None else progress.best
-    return {"epoch": progress.epoch, "best": best, "seed": progress.seed, "history": rows}
+    return {**vars(progress), "history": rows}

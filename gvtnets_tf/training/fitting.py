@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from math import inf, nan
+from math import nan
 from pathlib import Path
 
 import keras
@@ -23,6 +23,9 @@ from gvtnets_tf.models.metrics import PearsonR
 from gvtnets_tf.prediction.engines.keras import is_out_of_memory
 from gvtnets_tf.prediction.memory import measure_bytes_per_voxel
 from gvtnets_tf.training import callbacks, event_files
+from gvtnets_tf.training.averaging import Evaluated, find_batch_norms
+from gvtnets_tf.training.cost import TellCost
+from gvtnets_tf.training.optimizers import make_optimizer
 from gvtnets_tf.training.preparation import build_network, prepare
 from gvtnets_tf.training.recipe import Recipe
 from gvtnets_tf.zoo import model_folder
@@ -45,7 +48,7 @@ def train(
 ) -> Path:
     """Train a network by a recipe; write a model folder, and return its path.
 
-    After every epoch it holds the weights with the lowest validation loss so far (without
+    After every epoch it holds the weights with the best `recipe.monitor` so far (without
     validation data, the last ones), at the end also the learning curve, `training.png`. A run
     that fails in its first step, or before it, leaves nothing, and replaces nothing.
 
@@ -89,16 +92,27 @@ def _train(recipe, out, resume, force, initial_weights, deterministic, options):
     model = build_network(recipe, training[0].kind[:2])
     _copy_weights(initial_weights, model)
     _compile(model, recipe)
-    run = callbacks.restore(out, model) if resume else {"epoch": 0, "best": inf, "history": []}
-    epochs, steps = _plan_epochs(recipe, run["epoch"], int(model.optimizer.iterations))
+    beginning = {"epoch": 0, "steps": 0, "best": None, "history": []}
+    run = callbacks.restore(out, model) if resume else beginning
+    epochs, run["steps"] = _plan_epochs(recipe, run["epoch"], run["epoch"] * run["steps"])
     classes = model.classes if recipe.loss in CLASSES else None
-    datasets = _make_datasets(recipe, training, validation, steps, run["epoch"], classes)
-    channels = training[0].kind[0] * len(recipe.scales)
-    memory = measure_bytes_per_voxel(model, model.divisor, channels, model.rank, card.tile)
+    batches = _make_batches(recipe, training, validation, run["steps"], run["epoch"], classes)
+    memory = _measure_memory(recipe, model, training[0].kind[:2], card.tile)
     card = card.changed(classes=classes, bytes_per_voxel=memory)
     begin = callbacks.Begin(lambda: _write_recipe(recipe, out, resume, force))
-    _fit(model, *datasets, card, out, run, epochs, begin, recipe.seed, **options)
+    inputs = _read_inputs(recipe, model, batches[0])
+    cost = TellCost((epochs - run["epoch"]) * run["steps"])
+    called = _make_callbacks(recipe, card, out, run, begin, cost, batches[1], inputs)
+    _fit(model, *map(_hand, batches), out, run, epochs, *called, **options)
     model_folder.read_model(out)  # Fails loudly if what was promised is not there.
+
+
+def _measure_memory(recipe, model, kind, tile):
+    """Measure the memory of a prediction, which is in float32 whatever the training is in."""
+    if recipe.precision != "float32":
+        model = build_network(recipe.changed(precision="float32"), kind)
+    channels = kind[0] * len(recipe.scales)
+    return measure_bytes_per_voxel(model, model.divisor, channels, model.rank, tile)
 
 
 def _check_new(recipe, out, force):
@@ -148,14 +162,7 @@ def _copy_weights(source, model):
 
 
 def _compile(model, recipe):
-    rate = recipe.learning_rate
-    schedule = rate.initial
-    if rate.decay_steps is not None:
-        schedule = keras.optimizers.schedules.ExponentialDecay(
-            rate.initial, rate.decay_steps, rate.decay_rate, staircase=True
-        )
-    optimizer = keras.optimizers.Adam(schedule, **vars(recipe.optimizer))
-    model.compile(optimizer, LOSSES[recipe.loss](), metrics=[PearsonR()])
+    model.compile(make_optimizer(recipe), LOSSES[recipe.loss](), metrics=[PearsonR()])
     # Else Keras does so within the first step, and TensorFlow traces that step twice.
     model.optimizer.build(model.trainable_variables)
 
@@ -172,6 +179,12 @@ def _check_same_recipe(recipe, out):
         "Continue with the recipe it began with, of which only `steps` may change, or take its "
         "weights with `--initial-weights` in a new folder."
     )
+    if recipe.learning_rate.kind == "cosine" and ours["steps"] != theirs["steps"]:
+        raise ValueError(
+            f"The run in {out} has a learning rate that ends as a cosine at its last step, so "
+            f"that its `steps` cannot change: leave them at {theirs['steps']}, or begin a new run "
+            f"from its weights with `--initial-weights`. Received: {ours['steps']}."
+        )
     check_same_settings(ours, theirs | {"steps": ours["steps"]}, f"The run in {out}", advice)
 
 
@@ -184,11 +197,8 @@ def _flatten(values, path=""):
             yield f"{path}{key}", value
 
 
-def _make_datasets(recipe, training, validation, steps, first_epoch, classes):
-    """Make the training data set and the validation data set, or `None`."""
-    # TensorFlow would make a generator of a PyDataset, at the same speed. Its own data set knows
-    # which batches were taken, whatever is made ahead.
-    hand = to_tf_dataset if keras.backend.backend() == "tensorflow" else to_py_dataset
+def _make_batches(recipe, training, validation, steps, first_epoch, classes):
+    """Make the batches to train on and those to validate with, or `None`."""
     sizes = (recipe.patch_size, recipe.batch_size)
     common = {"axes": recipe.axes, "scales": recipe.scales, "classes": classes}
     source = TrainingBatches(
@@ -197,10 +207,19 @@ def _make_datasets(recipe, training, validation, steps, first_epoch, classes):
     )  # fmt: skip
     if not validation:
         logger.warning("there is no validation data; the last weights count")
-        return hand(source), None
+        return source, None
     most = recipe.validation_patches
-    held = ValidationBatches(validation, *sizes, validation_patches=most, **common)
-    return hand(source), hand(held)
+    return source, ValidationBatches(validation, *sizes, validation_patches=most, **common)
+
+
+def _hand(batches):
+    """Return batches as `fit` takes them."""
+    if batches is None:
+        return None
+    # TensorFlow would make a generator of a PyDataset, at the same speed. Its own data set knows
+    # which batches were taken, whatever is made ahead.
+    is_tensorflow = keras.backend.backend() == "tensorflow"
+    return (to_tf_dataset if is_tensorflow else to_py_dataset)(batches)
 
 
 def _use_deterministic_operations():
@@ -227,9 +246,42 @@ def _show_bar(shown):
             raise
 
 
-def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, progress):
-    keep = callbacks.KeepBest(out, card, run["best"], "val_loss" if held else None)
-    backup = callbacks.Backup(out, keep, run["history"], seed)
+def _read_inputs(recipe, model, batches):
+    """Return the function that reads what batch normalization is measured on, or `None`."""
+    if not recipe.precise_batch_norm:
+        return None
+    if not find_batch_norms(model):
+        raise ValueError(
+            f"`precise_batch_norm` measures the statistics of batch normalization, and this "
+            f"network has none: leave it out. Received: {recipe.precise_batch_norm}."
+        )
+
+    return lambda epoch: (batches.read(epoch, step)[0] for step in range(recipe.precise_batch_norm))
+
+
+def _make_callbacks(recipe, card, out, run, begin, cost, held, inputs):
+    """Make what is called before, and what after, the images of TensorBoard."""
+    keep = callbacks.KeepBest(out, card, run["best"], recipe.monitor if held else None)
+    before, after = [callbacks.StopOnNaN(), begin, cost], []
+    if recipe.optimizer.ema is not None or inputs:
+        evaluated = Evaluated(inputs)
+        before.append(evaluated)
+        after.append(keras.callbacks.LambdaCallback(on_epoch_end=evaluated.go_on))
+    after.append(callbacks.Backup(out, keep, run["steps"], run["history"], recipe.seed))
+    if not recipe.patience:
+        return [*before, keep], after
+    if held is None:
+        raise ValueError(
+            f"`patience` counts the epochs without a better `{recipe.monitor}`, and there is no "
+            f"validation data: set `validation_split`, or leave `patience` out."
+        )
+    early = callbacks.StopEarly(run["history"], recipe.monitor, recipe.patience)
+    return [*before, keep], [*after, early]
+
+
+def _fit(model, source, held, out, run, epochs, before, after, tensorboard, progress):
+    if any(c.is_over() for c in after if isinstance(c, callbacks.StopEarly)):
+        epochs = run["epoch"]
     extra = []
     if tensorboard:
         import_optional("tensorboard", "tensorboard")
@@ -244,7 +296,7 @@ def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, 
                 validation_data=held,
                 epochs=epochs,
                 initial_epoch=run["epoch"],
-                callbacks=[callbacks.StopOnNaN(), begin, keep, backup, *extra],
+                callbacks=[*before, *extra, *after],
                 verbose=1 if progress else 0,
             )
     except Exception as error:
@@ -257,6 +309,7 @@ def _fit(model, source, held, card, out, run, epochs, begin, seed, tensorboard, 
         if type(error).__module__.startswith("tensorflow") and (said := RAISED.search(str(error))):
             raise ValueError(said[1]) from error
         raise
-    names = dict.fromkeys(name for row in backup.rows for name in row)
-    columns = {name: [row.get(name, nan) for row in backup.rows] for name in names}
+    rows = run["history"]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name, nan) for row in rows] for name in names}
     plots.curves(out / "training.png", columns, force=True)

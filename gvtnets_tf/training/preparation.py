@@ -14,15 +14,19 @@ from gvtnets_tf.models.gvtnet import GVTNet
 from gvtnets_tf.models.losses import CLASSES, MASKED, PROBABILISTIC
 from gvtnets_tf.models.presets import PRESETS, preset
 from gvtnets_tf.models.projection import ProjectionGVTNet
-from gvtnets_tf.training.recipe import Recipe
+from gvtnets_tf.training.recipe import PRECISIONS, Recipe
 from gvtnets_tf.zoo.card import Card
 
 SUMMARY = ("steps", "batch_size", "patch_size", "loss", "seed")  # of a recipe, for the card
 
 
 def build_network(recipe: Recipe, channels: Sequence[int]) -> ImageModel:
-    """Make the network of a recipe for these numbers of input and target channels, if it fits."""
+    """Make the network of a recipe for these numbers of input and target channels, if it fits.
+
+    Its layers compute in `recipe.precision`; its weights and heads are float32.
+    """
     arguments, cls = recipe.arguments, recipe.model_class
+    arguments["dtype"] = PRECISIONS[recipe.precision]
     projects = cls is ProjectionGVTNet
     head = dict(arguments.get("restoration") or {}) if projects else arguments
     if head.setdefault("out_channels", channels[1]) != channels[1]:

@@ -32,9 +32,18 @@ from gvtnets_tf.models.argument_checks import check_arguments
 from gvtnets_tf.models.losses import CLASSES, LOSSES
 from gvtnets_tf.models.presets import MODELS, PRESETS
 from gvtnets_tf.zoo.card import DENORMALIZE
+from gvtnets_tf.zoo.model_folder import POLICIES
 
 MOST_SCALE = 64
+OPTIMIZERS, SCHEDULES = ("adam", "adamw"), ("constant", "exponential", "cosine")
+MONITORS = ("val_loss", "val_r")
+PRECISIONS = {**POLICIES, "float16": "mixed_float16"}
 LARGEST = 2**18  # bytes of a recipe; a real one has a thousand
+
+
+CHOICES = {
+    "loss": LOSSES, "sampling": SAMPLING, "monitor": MONITORS, "precision": PRECISIONS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,33 +116,52 @@ class NormalizeRecipe:
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    """Arguments of Adam; the defaults are those of Keras."""
+    """Adam with its arguments; the defaults are those of Keras.
 
+    Attributes:
+        name: `"adam"` or `"adamw"`, which decays weights by 0.004 where `weight_decay` is `None`.
+        clipnorm: float. The norm of all gradients together is at most this (Keras'
+            `global_clipnorm`).
+        ema: float. Momentum of the moving average of the weights that are validated and saved.
+    """
+
+    name: str = "adam"
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
     weight_decay: float | None = None
+    clipnorm: float | None = None
+    ema: float | None = None
 
     def __post_init__(self):
-        for name in ("beta_1", "beta_2"):
-            beta = getattr(self, name)
-            check_fits(0 <= beta < 1, f"optimizer.{name}", beta, "from 0 to below 1")
+        check_choice("optimizer.name", self.name, OPTIMIZERS)
+        for name in ("beta_1", "beta_2", "ema"):
+            momentum = getattr(self, name)
+            fits = momentum is None or 0 <= momentum < 1
+            check_fits(fits, f"optimizer.{name}", momentum, "from 0 to below 1")
         check_fits(self.epsilon > 0, "optimizer.epsilon", self.epsilon, "a number above 0")
         check_at_least("optimizer.weight_decay", self.weight_decay or 0, 0)
+        norm = self.clipnorm
+        check_fits(norm is None or norm > 0, "optimizer.clipnorm", norm, "a number above 0 or null")
 
 
 @dataclass(frozen=True)
 class LearningRate:
-    """A constant learning rate `initial`, or one that decays from it as a staircase.
+    """A constant learning rate `initial`, or one that decays from it.
 
     Attributes:
         decay_rate, decay_steps: float and int. The rate is multiplied by `decay_rate` after
-            every `decay_steps` steps; both or none of them.
+            every `decay_steps` steps, as a staircase; both or none of them.
+        schedule: `"constant"`, `"exponential"` (by `decay_rate`) or `"cosine"`, to 0 at the last
+            step; `None` is one of the first two, as there is a decay.
+        warmup_steps: int. With `"cosine"`, the rate first rises from 0 to `initial`.
     """
 
     initial: float = 4e-4
     decay_rate: float | None = None
     decay_steps: int | None = None
+    schedule: str | None = None
+    warmup_steps: int = 0
 
     def __post_init__(self):
         if (self.decay_rate is None) != (self.decay_steps is None):
@@ -142,11 +170,26 @@ class LearningRate:
                 f"number alone. Received: decay_rate={self.decay_rate}, "
                 f"decay_steps={self.decay_steps}."
             )
+        if self.schedule is not None:
+            check_choice("learning_rate.schedule", self.schedule, SCHEDULES)
+        check_at_least("learning_rate.warmup_steps", self.warmup_steps, 0)
+        decays = self.decay_steps is not None
+        if decays != (self.kind == "exponential") or (self.warmup_steps and self.kind != "cosine"):
+            raise ValueError(
+                "`learning_rate` has `decay_rate` and `decay_steps` with `schedule: exponential` "
+                "only, and `warmup_steps` with `schedule: cosine`. Received: schedule="
+                f"{self.kind}, decay_rate={self.decay_rate}, warmup_steps={self.warmup_steps}."
+            )
         check_fits(self.initial > 0, "learning_rate.initial", self.initial, "a number above 0")
-        if self.decay_steps is not None:
+        if decays:
             rate = self.decay_rate
             check_fits(rate > 0, "learning_rate.decay_rate", rate, "a number above 0")
             check_at_least("learning_rate.decay_steps", self.decay_steps, 1)
+
+    @property
+    def kind(self) -> str:
+        """The schedule, also where it is not named."""
+        return self.schedule or ("constant" if self.decay_steps is None else "exponential")
 
 
 @dataclass(frozen=True)
@@ -180,7 +223,13 @@ class Recipe:
             evaluations of the validation patches.
         validation_split: float. Share of the files kept to choose the best weights, where the
             data name none for it.
+        monitor: `"val_loss"`, or `"val_r"`, of which more is better: chooses the best weights.
+        patience: int. Stop after so many epochs in which the monitored number was not better.
+        optimizer: `OptimizerRecipe`, or the name of one.
         learning_rate: `LearningRate`, or a float for a constant one.
+        precise_batch_norm: int. Batches over which the statistics of batch normalization are
+            measured again before each evaluation; 0 keeps the moving averages.
+        precision: `"float32"`, `"bfloat16"` or `"float16"`, that layers compute in.
         sampling: `"uniform"` or `"foreground"`: places that patches are taken from.
         seed: int. Of the initial weights, the patches and their changes.
 
@@ -203,24 +252,26 @@ class Recipe:
     steps_per_epoch: int = 500
     validation_split: float = 0.1
     validation_patches: int = 64
+    monitor: str = "val_loss"
+    patience: int | None = None
     loss: str = "mae"
-    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    optimizer: str | OptimizerRecipe = field(default_factory=OptimizerRecipe)
     learning_rate: float | LearningRate = field(default_factory=LearningRate)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     sampling: str = "uniform"
+    precise_batch_norm: int = 0
+    precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self):
         if isinstance(self.learning_rate, int | float):
             object.__setattr__(self, "learning_rate", LearningRate(self.learning_rate))
+        if isinstance(self.optimizer, str):
+            object.__setattr__(self, "optimizer", OptimizerRecipe(self.optimizer))
         self._check_model()
-        check_choice("loss", self.loss, LOSSES)
-        check_choice("sampling", self.sampling, SAMPLING)
-        for name in ("batch_size", "steps", "steps_per_epoch", "validation_patches"):
-            check_at_least(name, getattr(self, name), 1)
-        share, seed = self.validation_split, self.seed
-        check_fits(0 <= share < 1, "validation_split", share, "a share from 0 to below 1")
-        check_fits(0 <= seed < 2**32, "seed", seed, "a whole number from 0 to 4294967295")
+        self._check_numbers()
+        for name, known in CHOICES.items():
+            check_choice(name, getattr(self, name), known)
         if len(self.patch_size) != len(self.axes) or min(self.patch_size) < 1:
             raise ValueError(
                 f"`patch_size` must give at least one voxel for each of the axes {self.axes} of "
@@ -235,6 +286,17 @@ class Recipe:
                 f"The classes of {self.loss!r} go from 0 to 1: normalize the target by "
                 f"'percentile' or 'fixed'. Received: {kind!r}."
             )
+
+    def _check_numbers(self):
+        for name in ("batch_size", "steps", "steps_per_epoch", "validation_patches", "patience"):
+            if (value := getattr(self, name)) is not None:
+                check_at_least(name, value, 1)
+        check_at_least("precise_batch_norm", self.precise_batch_norm, 0)
+        share, seed, warmup = self.validation_split, self.seed, self.learning_rate.warmup_steps
+        check_fits(0 <= share < 1, "validation_split", share, "a share from 0 to below 1")
+        check_fits(0 <= seed < 2**32, "seed", seed, "a whole number from 0 to 4294967295")
+        fits = f"below `steps`, {self.steps}"
+        check_fits(warmup < self.steps, "learning_rate.warmup_steps", warmup, fits)
 
     def _check_model(self):
         name = self.model.get("class")
@@ -253,8 +315,9 @@ class Recipe:
         """Make a recipe from a mapping of its keys, as YAML holds them; a recipe is returned.
 
         The numbers of the preset fill in what is not given, also inside `normalize`, `optimizer`
-        and `learning_rate`. A `learning_rate` may be a number, and `normalize.input` and
-        `normalize.target` a kind of `Normalizer`.
+        and `learning_rate`; another `schedule` keeps its `initial` only. A `learning_rate` may be
+        a number, `optimizer` a name, and `normalize.input` and `normalize.target` a kind of
+        `Normalizer`.
 
         Raises:
             ValueError: in one line, with the path of the key, what came in and what fits.
@@ -361,11 +424,23 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _merge(base, changes):
     """Replace values of a mapping, and those of the mappings that are in it."""
+    if isinstance(rate := changes.get("learning_rate"), Mapping):
+        base = {**base, "learning_rate": _choose_rate(base.get("learning_rate"), rate)}
     merged = {
         k: {**base[k], **v} if isinstance(v, Mapping) and isinstance(base.get(k), Mapping) else v
         for k, v in changes.items()
     }
     return {**base, **merged}
+
+
+def _choose_rate(base, changes):
+    """Return what a mapping keeps of another learning rate: of another schedule, `initial` only."""
+    base = dict(base) if isinstance(base, Mapping) else {} if base is None else {"initial": base}
+    decays = base.get("decay_steps") is not None
+    schedule = base.get("schedule") or ("exponential" if decays else "constant")
+    if changes.get("schedule") in (None, schedule):
+        return base
+    return {"initial": base["initial"]} if "initial" in base else {}
 
 
 def _expand_rule(role, value):

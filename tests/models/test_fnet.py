@@ -105,7 +105,7 @@ def test_a_recipe_builds_it_with_the_published_numbers():
     recipe = Recipe.parse({"preset": "fnet", "model": {"filters": 2, "depth": 2}})
     assert (recipe.patch_size, recipe.batch_size, recipe.steps) == ((32, 64, 64), 24, 50_000)
     adam = {"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": None}
-    assert vars(recipe.optimizer) == adam
+    assert vars(recipe.optimizer) == {"name": "adam", "clipnorm": None, "ema": None, **adam}
     rules = recipe.normalize
     assert (rules.input.kind, rules.target.kind) == ("zscore", "zscore")
     assert rules.denormalize == "stored"  # not published: the units of the targets

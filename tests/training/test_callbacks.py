@@ -1,8 +1,10 @@
 """What is kept between the epochs is whole, and enough to go on."""
 
 import json
+import logging
 import math
 import shutil
+import types
 
 import h5py
 import keras
@@ -35,7 +37,7 @@ def batch(noise):
 
 def backup(path, model, rows=(), best=0.25):
     keep = callbacks.KeepBest(path, Card(axes="YX", output_axes="YX"), best)
-    found = callbacks.Backup(path, keep, rows, seed=3)
+    found = callbacks.Backup(path, keep, 2, list(rows), seed=3)
     found.set_model(model)
     return found
 
@@ -67,7 +69,9 @@ def test_all_that_the_next_step_depends_on_is_restored(tmp_path, batch):
     backup(path, model).on_epoch_end(0, {"loss": 1.5})
     other = compiled(seed=1)
     run = callbacks.restore(path, other)
-    assert run == {"epoch": 1, "best": 0.25, "seed": 3, "history": [{"epoch": 1, "loss": 1.5}]}
+    assert run == {
+        "epoch": 1, "steps": 2, "best": 0.25, "seed": 3, "history": [{"epoch": 1, "loss": 1.5}],
+    }  # fmt: skip
     # Weights, moving averages, the state of Adam and that of the dropout: the same next steps.
     for _ in range(2):
         assert other.train_on_batch(*batch) == model.train_on_batch(*batch)
@@ -133,6 +137,58 @@ def test_the_best_is_kept_and_the_rest_is_not(tmp_path):
     assert model_folder.read_model(tmp_path)[1].training["steps"] == 8
 
 
+@pytest.mark.parametrize("best", [None, -0.5])
+def test_a_correlation_is_better_when_it_is_higher(tmp_path, best):
+    keep = callbacks.KeepBest(tmp_path, Card(axes="YX", output_axes="YX"), best, "val_r")
+    keep.set_model(compiled())
+    found = []
+    for epoch, score in enumerate([-0.2, math.nan, -0.4, 0.3, 0.3]):
+        keep.on_epoch_end(epoch, {"val_loss": 1.0, "val_r": score})
+        found.append(model_folder.read_model(tmp_path)[1].training["best"]["epoch"])
+    assert found == [1, 1, 1, 4, 4]
+    assert keep.best == 0.3
+
+
+@pytest.mark.parametrize(
+    "monitor, scores, last",
+    [
+        ("val_loss", [3.0, 2.0, 2.0, 2.5, 1.0], 4),
+        ("val_r", [0.3, 0.4, 0.4, 0.3, 0.9], 4),
+        ("val_loss", [3.0, 2.0, math.nan, 1.0, 1.5, 1.0], 6),
+        ("val_loss", [math.nan, math.nan, 1.0], 2),
+    ],
+)
+def test_a_run_stops_when_nothing_got_better(caplog, monitor, scores, last):
+    caplog.set_level(logging.INFO, "gvtnets_tf")
+    rows, stopped = [], []
+    for score in scores:  # each epoch as if the run was resumed for it
+        stop = callbacks.StopEarly(rows, monitor, patience=2)
+        stop.set_model(types.SimpleNamespace())
+        rows.append({monitor: score})
+        stop.on_epoch_end(len(rows) - 1, {})
+        stopped.append(stop.model.stop_training)
+        if stopped[-1]:
+            break
+    assert stopped == [False] * (last - 1) + [True]
+    text = f"the run is over: {monitor} was best in epoch {last - 2}, 2 before"
+    assert [record.message for record in caplog.records] == [text]
+
+
+def test_a_state_is_restored_over_a_scaled_loss_too(tmp_path, batch):
+    model = compiled(dtype="mixed_float16")
+    assert type(model.optimizer) is keras.optimizers.LossScaleOptimizer
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.dynamic_scale.assign(4.0)
+    model.train_on_batch(*batch)
+    backup(tmp_path, model).on_epoch_end(0, {"loss": 1.5})
+    other = compiled(seed=1, dtype="mixed_float16")
+    other.optimizer.build(other.trainable_variables)
+    callbacks.restore(tmp_path, other)
+    assert other.optimizer.dynamic_scale == 4
+    assert other.optimizer.step_counter == 1
+    assert len(callbacks.collect_state(other)) == len(callbacks.collect_state(model))
+
+
 def test_without_a_score_the_last_is_kept(tmp_path):
     keep = callbacks.KeepBest(tmp_path, Card(axes="YX", output_axes="YX"), monitor=None)
     keep.set_model(compiled())
@@ -160,6 +216,7 @@ def test_a_loss_that_is_no_number_says_what_to_do(loss):
         ("{}", r"progress\.json is not as it was written: `epoch` is missing: it must be a whole"),
         ({"epoch": "1"}, "`epoch` must be a whole number. Received: '1'. Leave out the quotes: 1."),
         ({"epoch": 0}, "`epoch` must be at least 1. Received: epoch=0."),
+        ({"steps": 0}, "`steps` must be at least 1. Received: steps=0."),
         ({"epoch": "../../x"}, "`epoch` must be a whole number"),
         ({"best": []}, r"`best` must be a number or null. Received: \[\]\."),
         ({"history": {}}, "`history` must be a list of a mapping. Received: {}"),
@@ -181,11 +238,11 @@ def test_progress_that_was_damaged_is_named(saved, text, message):
 
 def test_numbers_that_are_not_finite_are_null_in_the_file_and_come_back(saved):
     model, path = saved
-    backup(path, model, best=math.inf).on_epoch_end(0, {"loss": 1.5, "val_loss": math.nan})
+    backup(path, model, best=None).on_epoch_end(0, {"loss": 1.5, "val_loss": math.nan})
     text = (path / "resume" / "progress.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["best"] is None
     run = callbacks.restore(path, compiled(seed=1))
-    assert (run["best"], run["history"][0]["epoch"]) == (math.inf, 1)
+    assert (run["best"], run["history"][0]["epoch"]) == (None, 1)
     assert math.isnan(run["history"][0]["val_loss"])
 
 

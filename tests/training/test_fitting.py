@@ -21,6 +21,7 @@ from gvtnets_tf.atomic_files import atomic_write
 from gvtnets_tf.data.pipeline import validation_dataset
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
+from gvtnets_tf.models.metrics import PearsonR
 from gvtnets_tf.training import callbacks, fitting
 from gvtnets_tf.training.fitting import train
 from gvtnets_tf.training.preparation import build_network, prepare
@@ -148,6 +149,144 @@ def test_without_validation_data_the_last_weights_count(tmp_path, data, caplog):
     assert history(out)[0].keys() == {"epoch", "loss", "r"}
 
 
+def test_the_weights_of_the_best_correlation_are_kept(tmp_path, data):
+    out = run(tmp_path / "run", recipe(data, monitor="val_r", learning_rate=0.03))
+    scores = [row["val_r"] for row in history(out)]
+    best = {"epoch": 1 + int(np.argmax(scores)), "val_r": max(scores)}
+    assert model_folder.read_model(out)[1].training["best"] == best
+    assert json.loads((out / "resume" / "progress.json").read_text())["best"] == max(scores)
+
+
+def score(out, metric):
+    """A score of the network in a model folder on the validation patches of its recipe."""
+    model, _ = model_folder.read_model(out)
+    made = Recipe.load(out / "recipe.yaml")
+    _, validation, _ = prepare(made)
+    held = validation_dataset(validation, made.patch_size, made.batch_size)
+    model.compile(loss="mae", metrics=[PearsonR()])
+    return model.evaluate(held, verbose=0, return_dict=True)[metric]
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_saved(tmp_path, data):
+    model = {**MODEL, "norm": "batch"}
+    values = recipe(data, model=model, learning_rate=0.03, monitor="val_r")
+    values |= {"optimizer": {"ema": 0.5}, "precise_batch_norm": 2}
+    out = run(tmp_path / "run", values)
+    best = model_folder.read_model(out)[1].training["best"]
+    assert score(out, "r") == pytest.approx(best["val_r"], abs=1e-5)
+    plain = run(tmp_path / "plain", {**values, "optimizer": "adam", "precise_batch_norm": 0})
+    # The same steps, of which other weights are validated.
+    for ours, theirs in zip(history(out), history(plain)):
+        assert (ours["loss"], ours["r"]) == (theirs["loss"], theirs["r"])
+        assert ours["val_loss"] != theirs["val_loss"]
+
+
+def say_scores(monkeypatch, scores):
+    """Let the validation loss of each epoch be this one, in the history."""
+
+    class Said(callbacks.Backup):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs | {"val_loss": scores[epoch]})
+
+    monkeypatch.setattr(fitting.callbacks, "Backup", Said)
+
+
+def test_a_run_stops_early_also_when_it_was_stopped_and_resumed(
+    tmp_path, data, monkeypatch, caplog
+):
+    caplog.set_level("INFO", "gvtnets_tf")
+    values = recipe(data, steps=20, patience=2)
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        stop_after(patch, 2)
+        run(tmp_path / "run", values)
+    say_scores(monkeypatch, [1.0, 2.0, 3.0, 0.5])
+    assert len(history(run(tmp_path / "whole", values))) == 3
+    progress = tmp_path / "run" / "resume" / "progress.json"
+    said = json.loads(progress.read_text())
+    said["history"] = [row | {"val_loss": 1.0 + i} for i, row in enumerate(said["history"])]
+    progress.write_text(json.dumps(said))
+    out = run(tmp_path / "run", values, resume=True)
+    rows = history(out)
+    assert [row["val_loss"] for row in rows] == [1, 2, 3]
+    # It is over, also for more steps.
+    run(out, {**values, "steps": 40}, resume=True)
+    assert history(out) == rows
+    text = "the run is over: val_loss was best in epoch 1, 2 before"
+    assert [r.message for r in caplog.records].count(text) == 3
+
+
+def test_what_cannot_be_done_is_said_before_the_first_step(tmp_path, data):
+    text = (
+        r"`patience` counts the epochs without a better `val_r`, and there is no validation data: "
+        r"set `validation_split`, or leave `patience` out\."
+    )
+    with pytest.raises(ValueError, match=text):
+        run(tmp_path / "run", recipe(data, validation_split=0, patience=3, monitor="val_r"))
+    text = (
+        r"`precise_batch_norm` measures the statistics of batch normalization, and this network "
+        r"has none: leave it out\. Received: 4\."
+    )
+    with pytest.raises(ValueError, match=text):
+        run(tmp_path / "run", recipe(data, precise_batch_norm=4))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision, near", [("bfloat16", 0.1), ("float16", 0.02)])
+def test_half_precision_trains_a_network_of_float32(tmp_path, data, monkeypatch, precision, near):
+    seen = []
+
+    class Look(callbacks.Backup):
+        def on_train_begin(self, logs=None):
+            inside = [x.compute_dtype for x in self.model._flatten_layers(include_self=False)]
+            seen.append((set(inside), type(self.model.optimizer).__name__))
+            assert {v.dtype for v in self.model.weights} == {"float32"}
+
+    monkeypatch.setattr(fitting.callbacks, "Backup", Look)
+    measured = []
+    monkeypatch.setattr(
+        fitting, "measure_bytes_per_voxel", lambda net, *_: measured.append(net.compute_dtype) or 1
+    )
+    values = recipe(data, model={**MODEL, "norm": "batch"}, precision=precision)
+    out = run(tmp_path / "run", values)
+    optimizer = "LossScaleOptimizer" if precision == "float16" else "Adam"
+    # The head, which has a batch normalization and a convolution, stays in float32.
+    assert seen == [({"float32", precision}, optimizer)]
+    assert measured == ["float32"]
+    model, card = model_folder.read_model(out)
+    assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
+    assert score(out, "loss") == pytest.approx(card.training["best"]["val_loss"], rel=near)
+    y = load(out)(readers.read(data / "in" / "0.tif").numpy())
+    assert (y.dtype, bool(np.isfinite(y).all())) == (np.float32, True)
+
+
+def test_steps_that_a_scaled_loss_skips_are_steps_of_a_run(tmp_path, data, monkeypatch):
+    """Float16: a step whose gradient overflows is not counted by the optimizer."""
+
+    class Skip(callbacks.Backup):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.iterations.assign(1)
+            super().on_epoch_end(epoch, logs)
+
+    values = recipe(data, precision="float16")
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        stop_after(patch, 2)
+        run(tmp_path / "run", values)
+    monkeypatch.setattr(fitting.callbacks, "Backup", Skip)
+    out = run(tmp_path / "run", values, resume=True)
+    assert [row["epoch"] for row in history(out)] == [1, 2, 3]
+    run(out, {**values, "steps": 8}, resume=True)
+    assert [row["epoch"] for row in history(out)] == [1, 2, 3, 4]
+
+
+def test_a_run_says_what_it_costs(tmp_path, data, caplog, capfd):
+    caplog.set_level("INFO", "gvtnets_tf")
+    train(recipe(data, steps=12, steps_per_epoch=12), tmp_path / "run")
+    (said,) = [record.message for record in caplog.records]
+    assert re.fullmatch(r"[\d.]+ steps/s, \d+ s to the end, [\d.]+ GB", said)
+    lines = [line.rpartition("\r")[2] for line in capfd.readouterr().err.splitlines()]
+    assert any("12/12" in line and "val_r" in line for line in lines)
+
+
 def test_a_run_without_any_best_weights_fails_loudly(tmp_path, data, monkeypatch):
     keep_scores(monkeypatch, *[np.nan] * 3)
     with pytest.raises(FileNotFoundError, match=r"run is not a model folder: it has no"):
@@ -254,19 +393,16 @@ def test_a_run_can_be_made_longer_and_keeps_the_length_of_its_epochs(tmp_path, d
         run(out, recipe(data, steps=20, batch_size=1), resume=True)
 
 
-def test_the_learning_rate_goes_down_in_stairs():
-    rate = {"initial": 0.1, "decay_rate": 0.5, "decay_steps": 10}
-    made = Recipe.parse(recipe(".", learning_rate=rate))
-    model = build_network(made, (1, 1))
-    fitting._compile(model, made)
-    rate = model.optimizer._learning_rate
-    np.testing.assert_allclose([rate(s) for s in (0, 9, 10, 19, 25)], [0.1, 0.1, 0.05, 0.05, 0.025])
-    assert model.optimizer.beta_1 == 0.9
-    published = Recipe.parse({"preset": "label_free", "model": {"filters": 2}})
-    model = build_network(published, (1, 1))
-    fitting._compile(model, published)
-    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
-    assert (model.optimizer.beta_1, model.optimizer.epsilon) == (0.5, 1e-8)
+def test_a_cosine_ends_at_its_last_step_and_cannot_be_made_longer(tmp_path, data):
+    rate = {"schedule": "cosine", "warmup_steps": 2}
+    out = run(tmp_path / "run", recipe(data, learning_rate=rate))
+    text = (
+        r"run has a learning rate that ends as a cosine at its last step, so that its `steps` "
+        r"cannot change: leave them at 6, or begin .* `--initial-weights`\. Received: 12\."
+    )
+    with pytest.raises(ValueError, match=text):
+        run(out, recipe(data, learning_rate=rate, steps=12), resume=True)
+    assert run(out, recipe(data, learning_rate=rate), resume=True) == out
 
 
 def test_tensorboard_gets_scores_and_images(tmp_path, data):
@@ -570,10 +706,19 @@ def end(process, said):
     return process.exitcode, epochs
 
 
-def test_a_run_that_died_and_went_on_is_equal_to_the_last_bit(tmp_path, data):
+MORE = {
+    "optimizer": {"name": "adamw", "clipnorm": 1.0, "ema": 0.9},
+    "learning_rate": {"schedule": "cosine", "initial": 0.01, "warmup_steps": 2},
+    "precise_batch_norm": 2, "monitor": "val_r", "patience": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{}, MORE], ids=["plain", "averaged"])
+def test_a_run_that_died_and_went_on_is_equal_to_the_last_bit(tmp_path, data, changes):
     # Dropout draws random numbers, and so do flips: both must go on where they were.
     model = {**MODEL, "attention_normalization": "softmax", "dropout": 0.2}
-    values = recipe(data, model=model, augment={"flip": True, "rotate": True})
+    model["norm"] = "batch" if changes else None
+    values = recipe(data, model=model, augment={"flip": True, "rotate": True}, **changes)
     both = start(tmp_path / "whole", values), start(tmp_path / "cut", values, stop=1)
     assert [end(*process) for process in both] == [(0, [1, 2, 3]), (9, [1])]
     assert end(*start(tmp_path / "cut", values, resume=True)) == (0, [2, 3])

@@ -77,6 +77,44 @@ def test_a_learning_rate_that_is_a_number_is_constant():
     assert Recipe.parse(recipe(".")).learning_rate == LearningRate(4e-4)
 
 
+def test_an_optimizer_is_a_name_or_its_arguments():
+    made = Recipe.parse({"preset": "label_free", "optimizer": "adamw"})
+    assert made.optimizer == OptimizerRecipe("adamw")
+    made = Recipe.parse({"preset": "label_free", "optimizer": {"name": "adamw", "ema": 0.999}})
+    assert made.optimizer == OptimizerRecipe("adamw", beta_1=0.5, epsilon=1e-8, ema=0.999)
+    assert Recipe.parse(made.to_dict()) == made
+
+
+def test_another_schedule_keeps_the_initial_rate_of_the_preset_only():
+    cosine = {"schedule": "cosine", "warmup_steps": 100}
+    for name, initial in (("denoising", 4e-4), ("label_free", 1e-3)):
+        made = Recipe.parse({"preset": name, "learning_rate": cosine})
+        expected = LearningRate(initial, schedule="cosine", warmup_steps=100)
+        assert (made.learning_rate, made.learning_rate.kind) == (expected, "cosine")
+        assert Recipe.parse(made.to_dict()) == made
+    rate = made.changed(learning_rate={"initial": 0.1}).learning_rate
+    assert rate == LearningRate(0.1, schedule="cosine", warmup_steps=100)
+    rate = made.changed(learning_rate={"schedule": "constant"}).learning_rate
+    assert rate == LearningRate(1e-3, schedule="constant")
+    decays = {"schedule": "exponential", "decay_rate": 0.5, "decay_steps": 3}
+    assert made.changed(learning_rate=decays).learning_rate == LearningRate(1e-3, **decays)
+    same = Recipe.parse({"preset": "denoising", "learning_rate": {"schedule": "exponential"}})
+    assert same.learning_rate == LearningRate(4e-4, 0.7, 10_000, "exponential")
+
+
+@pytest.mark.parametrize(
+    "rate, kind",
+    [
+        (1e-3, "constant"),
+        ({"initial": 1e-3}, "constant"),
+        ({"decay_rate": 0.5, "decay_steps": 3}, "exponential"),
+        ({"schedule": "cosine"}, "cosine"),
+    ],
+)
+def test_the_schedule_need_not_be_named(rate, kind):
+    assert Recipe.parse(recipe(".", learning_rate=rate)).learning_rate.kind == kind
+
+
 def test_a_normalization_is_a_kind_or_its_arguments():
     rules = {"input": {"kind": "fixed", "offset": 100, "gain": [2]}, "target": "input"}
     made = Recipe.parse(recipe(".", normalize=rules)).normalize
@@ -141,6 +179,18 @@ UNKNOWN = [
     ),
     ({"preset": "denoise"}, "`preset` cannot be 'denoise'. Did you mean 'denoising'?"),
     ({"loss": "mea"}, "`loss` cannot be 'mea'. Did you mean"),
+    ({"monitor": "loss"}, "`monitor` cannot be 'loss'. Did you mean 'val_loss'?"),
+    ({"precision": "float61"}, "`precision` cannot be 'float61'. Did you mean 'float"),
+    (
+        {"precision": "mixed"},
+        "`precision` cannot be 'mixed'. Choose one of ['bfloat16', 'float16',",
+    ),
+    ({"optimizer": "adamW"}, "`optimizer.name` cannot be 'adamW'. Did you mean 'adam"),
+    ({"optimizer": {"name": "sgd"}}, "`optimizer.name` cannot be 'sgd'. Choose one of ['adam', "),
+    (
+        {"learning_rate": {"schedule": "cosin"}},
+        "`learning_rate.schedule` cannot be 'cosin'. Did you mean 'cosine'?",
+    ),
     ({"sampling": "forground"}, "`sampling` cannot be 'forground'. Did you mean 'foreground'?"),
     ({"normalize": {"denormalize": "inputs"}}, "`normalize.denormalize` cannot be 'inputs'. Did"),
     ({"normalize": {"input": "zscoer"}}, "`normalize.input`: `normalize` cannot be 'zscoer'. Did"),
@@ -158,8 +208,8 @@ WRONG_TYPES = [
     ({"data": {"inputs": 3}}, "`data.inputs` must be text or null. Received: 3."),
     (
         {"learning_rate": "1e-4"},
-        "`learning_rate` must be a number, or a mapping of initial, decay_rate, decay_steps. "
-        "Received: '1e-4'. YAML reads this as text: write 1.0e-4.",
+        "`learning_rate` must be a number, or a mapping of initial, decay_rate, decay_steps, "
+        "schedule, warmup_steps. Received: '1e-4'. YAML reads this as text: write 1.0e-4.",
     ),
     (
         {"learning_rate": {"initial": "2.5e4"}},
@@ -198,11 +248,27 @@ WRONG_TYPES = [
     ({"model": {**MODEL, "chunk": "8"}}, "`model.chunk` must be a whole number or null. Received"),
     ({"steps": int("9" * 4000)}, "`steps` must be a whole number. Received: 999"),
     ({"model": {**MODEL, "filters": "8"}}, "`model.filters` must be a whole number. Received: '8'"),
-    ({"model": {**MODEL, "batch_norm": 1}}, "`model.batch_norm` must be true or false. Received"),
+    ({"model": {**MODEL, "gate": 1}}, "`model.gate` must be true or false. Received"),
     ({"model": {**MODEL, "up": 3}}, "`model.up` must be text or a list of texts. Received: 3."),
     ({"model": {"class": "ProjectionGVTNet", "projection": 3}}, "`model.projection` must be a map"),
     ({"preset": ["denoising"]}, "`preset` must be text or null. Received: ['denoising']."),
     ({"loss": None}, "`loss` must be text. Received: None."),
+    ({"monitor": None}, "`monitor` must be text. Received: None."),
+    ({"patience": 2.5}, "`patience` must be a whole number or null. Received: 2.5."),
+    ({"patience": "3"}, "`patience` must be a whole number or null. Received: '3'. Leave out the"),
+    ({"precision": 16}, "`precision` must be text. Received: 16."),
+    ({"precise_batch_norm": True}, "`precise_batch_norm` must be a whole number. Received: True."),
+    ({"optimizer": 3}, "`optimizer` must be text, or a mapping of name, beta_1, beta_2, epsilon, "),
+    (
+        {"optimizer": {"ema": "0.999"}},
+        "`optimizer.ema` must be a number or null. Received: '0.999'",
+    ),
+    ({"optimizer": {"clipnorm": True}}, "`optimizer.clipnorm` must be a number or null. Received:"),
+    (
+        {"learning_rate": {"warmup_steps": 0.5}},
+        "`learning_rate.warmup_steps` must be a whole number. Received: 0.5.",
+    ),
+    ({"learning_rate": {"schedule": 1}}, "`learning_rate.schedule` must be text or null. Received"),
 ]
 
 IMPOSSIBLE = [
@@ -240,6 +306,39 @@ IMPOSSIBLE = [
     ({"optimizer": {"beta_1": 1}}, "`optimizer.beta_1` must be from 0 to below 1. Received: 1.0."),
     ({"optimizer": {"epsilon": 0}}, "`optimizer.epsilon` must be a number above 0. Received: 0.0."),
     ({"optimizer": {"weight_decay": -1}}, "`optimizer.weight_decay` must be at least 0"),
+    ({"optimizer": {"ema": 1}}, "`optimizer.ema` must be from 0 to below 1. Received: 1.0."),
+    (
+        {"optimizer": {"clipnorm": 0}},
+        "`optimizer.clipnorm` must be a number above 0 or null. Received: 0.0.",
+    ),
+    ({"patience": 0}, "`patience` must be at least 1. Received: patience=0."),
+    ({"precise_batch_norm": -1}, "`precise_batch_norm` must be at least 0. Received: precise_batc"),
+    (
+        {"learning_rate": {"schedule": "cosine", "decay_rate": 0.5, "decay_steps": 2}},
+        "`learning_rate` has `decay_rate` and `decay_steps` with `schedule: exponential` only, and "
+        "`warmup_steps` with `schedule: cosine`. Received: schedule=cosine, decay_rate=0.5, "
+        "warmup_steps=0.",
+    ),
+    (
+        {"learning_rate": {"warmup_steps": 1}},
+        "Received: schedule=constant, decay_rate=None, warmup",
+    ),
+    (
+        {"learning_rate": {"schedule": "exponential"}},
+        "Received: schedule=exponential, decay_rate=N",
+    ),
+    (
+        {"learning_rate": {"schedule": "constant", "decay_rate": 0.5, "decay_steps": 2}},
+        "Received: schedule=constant, decay_rate=0.5, warmup_steps=0.",
+    ),
+    (
+        {"learning_rate": {"schedule": "cosine", "warmup_steps": -1}},
+        "`learning_rate.warmup_steps` must be at least 0.",
+    ),
+    (
+        {"learning_rate": {"schedule": "cosine", "warmup_steps": 6}},
+        "`learning_rate.warmup_steps` must be below `steps`, 6. Received: 6.",
+    ),
     ({"augment": {"intensity": {"gain": 2}}}, "`augment.intensity.gain` must be below 1"),
     (
         {"augment": {"intensity": {"noise": [0.5, 0.1]}}},
@@ -427,12 +526,20 @@ def names(values):
 
 def test_every_value_is_dumped_also_the_defaults():
     kept = yaml.safe_load(Recipe.parse(recipe(".")).dump())
-    assert kept["learning_rate"] == {"initial": 4e-4, "decay_rate": None, "decay_steps": None}
+    assert kept["learning_rate"] == {
+        "initial": 4e-4, "decay_rate": None, "decay_steps": None, "schedule": None,
+        "warmup_steps": 0,
+    }  # fmt: skip
+    assert kept["optimizer"] == {
+        "name": "adam", "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "weight_decay": None,
+        "clipnorm": None, "ema": None,
+    }  # fmt: skip
+    assert (kept["monitor"], kept["patience"]) == ("val_loss", None)
+    assert (kept["precise_batch_norm"], kept["precision"]) == (0, "float32")
     assert kept["normalize"]["input"] == {
         "kind": "percentile", "low": 2.0, "high": 99.8, "offset": [], "gain": [], "scope": "image",
     }  # fmt: skip
     assert kept["normalize"]["denormalize"] == "input"
-    assert kept["optimizer"]["epsilon"] == 1e-7
     augment = {"intensity": {}, "elastic": {"alpha": 2, "sigma": 4}}
     made = Recipe.parse(recipe(".", augment=augment))
     expected = {f.name for f in fields(Recipe)}

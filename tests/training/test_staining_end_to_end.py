@@ -11,6 +11,7 @@ from wells import DAPI, MAP2, NFH, well
 
 from gvtnets_tf import load
 from gvtnets_tf.data.in_silico_labeling import wells
+from gvtnets_tf.data.pipeline import validation_dataset
 from gvtnets_tf.training import callbacks, fitting
 from gvtnets_tf.training.fitting import train
 from gvtnets_tf.training.preparation import prepare
@@ -118,7 +119,7 @@ def test_the_validation_loss_is_that_of_the_loss_on_its_patches(tmp_path, data):
     _, validation, _ = prepare(made)
     assert [pair.origin for pair in validation] == [{"X": 48}] * 2
     assert all(pair.around.shape == (3, 48, 64) for pair in validation)
-    held = fitting.validation_dataset(
+    held = validation_dataset(
         validation, made.patch_size, made.batch_size, axes="YX", scales=made.scales, classes=16
     )
     total = count = 0
@@ -190,13 +191,13 @@ def test_a_region_is_trained_on_with_what_lies_around_it(tmp_path, data):
 
 def test_light_is_changed_in_training_only(tmp_path, data, monkeypatch):
     seen = []
-    real = fitting.training_dataset
+    real = fitting.TrainingBatches
 
     def watched(*args, **kwargs):
         seen.append(kwargs["intensity"])
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(fitting, "training_dataset", watched)
+    monkeypatch.setattr(fitting, "TrainingBatches", watched)
     light = {"gain": 0.2, "offset": 0.1, "noise": 0.05, "drop": 0.1}
     values = recipe(data, steps=1, augment={"flip": True, "rotate": True, "intensity": light})
     run(tmp_path / "run", values)
