@@ -18,6 +18,7 @@ from small import MODEL, fast_training, recipe, stacks
 
 from gvtnets_tf import load
 from gvtnets_tf.atomic_files import atomic_write
+from gvtnets_tf.data.pipeline import validation_dataset
 from gvtnets_tf.images import readers, writers
 from gvtnets_tf.images.image import Image
 from gvtnets_tf.models.metrics import PearsonR
@@ -94,7 +95,7 @@ def test_a_run_leaves_a_model_folder_with_a_card_and_a_history(tmp_path, data, c
     # The weights are those of the best epoch: they predict the validation patches as it says.
     made = Recipe.load(out / "recipe.yaml")
     _, validation, _ = prepare(made)
-    held = fitting.validation_dataset(validation, made.patch_size, made.batch_size)
+    held = validation_dataset(validation, made.patch_size, made.batch_size)
     model.compile(loss="mae")
     score = model.evaluate(held, verbose=0)
     assert score == pytest.approx(card.training["best"]["val_loss"], rel=1e-4)
@@ -161,7 +162,7 @@ def score(out, metric):
     model, _ = model_folder.read_model(out)
     made = Recipe.load(out / "recipe.yaml")
     _, validation, _ = prepare(made)
-    held = fitting.validation_dataset(validation, made.patch_size, made.batch_size)
+    held = validation_dataset(validation, made.patch_size, made.batch_size)
     model.compile(loss="mae", metrics=[PearsonR()])
     return model.evaluate(held, verbose=0, return_dict=True)[metric]
 
