@@ -88,8 +88,8 @@ class Elastic:
 
     Attributes:
         alpha: float. Largest displacement, in voxels; each patch draws its own from 0 to `alpha`.
-        sigma: float above 0. Distance over which the displacement changes, in voxels: the
-            standard deviation of the Gaussian that smooths uniform random numbers.
+        sigma: float above 0. Distance over which the displacement changes, in voxels: it is a sum
+            of Gaussians of this standard deviation and random sign and height.
 
     Raises:
         ValueError: for an `alpha` below 0, a `sigma` of 0 or less, or one of them above 100.
@@ -116,8 +116,16 @@ class Elastic:
 
     def sample(self, grid: Sequence[int], rng: np.random.Generator) -> np.ndarray:
         """Sample the displacement of each voxel along each axis, `(rank, *grid)`, in voxels."""
-        numbers = rng.uniform(-1, 1, (len(grid), *grid))
-        field = np.stack([ndimage.gaussian_filter(part, self.sigma) for part in numbers])
+        # Nodes as far apart as the Gaussians are wide, also around the patch: all numbers of a
+        # smooth field, at a fraction of the time that smoothing each voxel takes.
+        step = max(self.sigma, 1)
+        places = [np.arange(-2 * step, size + 2 * step, step) for size in grid]
+        field = rng.uniform(-1, 1, (len(grid), *map(len, places)))
+        for size, nodes in zip(grid, places):
+            weights = np.exp(-(((np.arange(size)[:, None] - nodes) / self.sigma) ** 2) / 2)
+            # Not a product of matrices, whose rounding depends on the number of threads. The axis
+            # that was summed over goes to the end, so that after all of them the order is back.
+            field = np.einsum("rn...,vn->r...v", field, weights)
         return field * self.alpha * rng.random() / np.linalg.norm(field, axis=0).max()
 
 
