@@ -198,7 +198,7 @@ def test_light_is_changed_in_training_only(tmp_path, data, monkeypatch):
         return real(*args, **kwargs)
 
     monkeypatch.setattr(fitting, "TrainingBatches", watched)
-    light = {"gain": 0.2, "offset": 0.1, "noise": 0.05, "drop": 0.1}
+    light = {"gain": 0.2, "offset": 0.1, "noise": 0.05, "drop": 0.1, "blur": 0.5}
     values = recipe(data, steps=1, augment={"flip": True, "rotate": True, "intensity": light})
     run(tmp_path / "run", values)
     assert [vars(one) for one in seen] == [light]
