@@ -184,8 +184,7 @@ def _flatten(values, path=""):
 
 def _make_datasets(recipe, training, validation, steps, first_epoch, classes):
     """Make the training data set and the validation data set, or `None`."""
-    # TensorFlow would make a generator of a PyDataset, at the same speed. Its own data set knows
-    # which batches were taken, whatever is made ahead.
+    # Of a PyDataset Keras would make a generator for TensorFlow, which is slower.
     hand = to_tf_dataset if keras.backend.backend() == "tensorflow" else to_py_dataset
     sizes = (recipe.patch_size, recipe.batch_size)
     common = {"axes": recipe.axes, "scales": recipe.scales, "classes": classes}
