@@ -14,6 +14,23 @@ if TYPE_CHECKING:
 AHEAD = 2  # batches that are made while the network works; more would only take memory
 
 
+class ReadAhead:
+    """Batches that threads read ahead, in their order, up to the end of an epoch."""
+
+    def __init__(self, batches: TrainingBatches | ValidationBatches):
+        self.batches, self.pool, self.ahead = batches, ThreadPoolExecutor(AHEAD, "patches"), {}
+
+    def read(self, epoch: int, step: int) -> tuple:
+        """Wait for one batch, begun before or not; a reader's error comes with its own batch."""
+        # Whatever the order, no more than these are kept.
+        places = [(epoch, n) for n in range(step, min(step + 1 + AHEAD, len(self.batches)))]
+        self.ahead = ahead = {
+            place: self.ahead.get(place) or self.pool.submit(self.batches.read, *place)
+            for place in places
+        }
+        return ahead[epoch, step].result()
+
+
 def training_dataset(
     pairs: Sequence[TrainingPair], patch_size: Sequence[int], batch_size: int, steps: int,
     **options: Any,
@@ -59,7 +76,7 @@ def to_py_dataset(batches: TrainingBatches | ValidationBatches) -> "keras.utils.
 
     The first pass is epoch `batches.first_epoch`; a pass of `fit` that was taken to its last batch
     is followed by the next epoch, one that was left early is begun again. Two batches are made
-    ahead, also across the end of an epoch. Use it for one network, and call
+    ahead. Use it for one network, and call
     `fit(..., shuffle=False)`: patches are drawn at random anyway, and in another order batches
     cannot be made ahead.
 
@@ -79,22 +96,16 @@ def to_py_dataset(batches: TrainingBatches | ValidationBatches) -> "keras.utils.
             # One worker: threads of Keras begin before `on_epoch_begin`, and after an epoch that
             # was left early they give its batches in another order.
             super().__init__(workers=1)
-            self.epoch = batches.first_epoch
+            self.reader, self.epoch = ReadAhead(batches), batches.first_epoch
             self.taken, self.looked = None, False
-            self.pool, self.ahead = ThreadPoolExecutor(AHEAD, "patches"), {}
 
         def __len__(self):
             return len(batches)
 
         def __getitem__(self, step):
-            count = self.epoch * len(self) + step
-            self.ahead = ahead = {
-                n: self.ahead.get(n) or self.pool.submit(batches.read, *divmod(n, len(self)))
-                for n in range(count, count + 1 + AHEAD)
-            }
             if self.taken is not None:
                 self.taken.add(step)
-            return ahead[count].result()
+            return self.reader.read(self.epoch, step)
 
         def on_epoch_begin(self):
             self.taken = set()
@@ -125,29 +136,21 @@ def to_tf_dataset(batches: TrainingBatches | ValidationBatches) -> "tf.data.Data
     """
     import tensorflow as tf
 
-    reader, steps = batches.reader, len(batches)
-    with tf.device("CPU"):
-        upcoming = tf.Variable(batches.first_epoch, dtype=tf.int64, trainable=False)
+    ahead, steps, epoch = ReadAhead(batches), len(batches), batches.first_epoch
 
-    def plan(_):
-        epoch = upcoming.read_value()
-        return tf.data.Dataset.range(steps).map(lambda step: (epoch, step))
+    def read(step):
+        nonlocal epoch
+        xy = ahead.read(epoch, int(step))
+        epoch += int(step) + 1 == steps
+        return xy
 
-    def read(epoch, step):
-        xy = tf.numpy_function(batches.read, [epoch, step], (tf.float32, tf.float32))
-        return epoch, step, *map(tf.ensure_shape, xy, reader.batch_shapes(batches.batch_size))
+    def take(step):
+        xy = tf.numpy_function(read, [step], (tf.float32, tf.float32))
+        return tuple(map(tf.ensure_shape, xy, batches.reader.batch_shapes(batches.batch_size)))
 
-    def take(epoch, step, x, y):
-        # Runs when a batch is taken, not when it is made ahead of time.
-        done = tf.cast(step + 1 == steps, tf.int64)
-        upcoming.assign(tf.maximum(upcoming, epoch + done))
-        return x, y
-
-    # One call into Python per batch, two at a time: benchmarks/pipeline.py measures this
-    # against a generator.
-    parts = tf.data.Dataset.range(1).flat_map(plan)
-    parts = parts.map(read, num_parallel_calls=AHEAD, deterministic=True).prefetch(AHEAD)
+    # TensorFlow makes nothing ahead itself. It would wait for its calls into Python as the program
+    # ends, also for those that cannot end any more, as those into Zarr, whose threads have gone.
     options = tf.data.Options()
-    options.experimental_optimization.inject_prefetch = False  # `take` would run too early
-    count = tf.data.experimental.assert_cardinality(steps)
-    return parts.map(take).apply(count).with_options(options)
+    options.autotune.enabled = False
+    options.experimental_optimization.inject_prefetch = False
+    return tf.data.Dataset.range(steps).map(take).with_options(options)

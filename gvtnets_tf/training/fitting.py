@@ -216,8 +216,7 @@ def _hand(batches):
     """Return batches as `fit` takes them."""
     if batches is None:
         return None
-    # TensorFlow would make a generator of a PyDataset, at the same speed. Its own data set knows
-    # which batches were taken, whatever is made ahead.
+    # Of a PyDataset Keras would make a generator for TensorFlow, which is slower.
     is_tensorflow = keras.backend.backend() == "tensorflow"
     return (to_tf_dataset if is_tensorflow else to_py_dataset)(batches)
 
