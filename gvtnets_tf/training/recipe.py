@@ -314,8 +314,8 @@ class Recipe:
     def parse(cls, values: "Mapping | Recipe") -> "Recipe":
         """Make a recipe from a mapping of its keys, as YAML holds them; a recipe is returned.
 
-        The numbers of the preset fill in what is not given, also inside `normalize`, `optimizer`
-        and `learning_rate`; another `schedule` keeps its `initial` only. A `learning_rate` may be
+        The numbers of the preset fill in what is not given (of a preset for stacks with `rank: 2`,
+        patches are its Y and X), also inside `normalize`, `optimizer` and `learning_rate`; another `schedule` keeps its `initial` only. A `learning_rate` may be
         a number, `optimizer` a name, and `normalize.input` and `normalize.target` a kind of
         `Normalizer`.
 
@@ -328,6 +328,9 @@ class Recipe:
             raise ValueError(f"A recipe is a mapping. Received: {type(values).__name__}.")
         name = read_value(str | None, values.get("preset"), "preset")
         published = {} if name is None else PRESETS[check_choice("preset", name, PRESETS)].training
+        model = values.get("model")
+        if published and isinstance(model, Mapping) and model.get("rank") == 2:
+            published = {**published, "patch_size": published["patch_size"][-2:]}
         values = _merge(published, values)
         if isinstance(rules := values.get("normalize"), Mapping):
             roles = [role for role in ("input", "target") if role in rules]

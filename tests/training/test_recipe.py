@@ -85,6 +85,15 @@ def test_an_optimizer_is_a_name_or_its_arguments():
     assert Recipe.parse(made.to_dict()) == made
 
 
+@pytest.mark.parametrize(
+    "given, patch_size", [({}, (64, 64)), ({"patch_size": [32, 16]}, (32, 16))]
+)
+def test_a_preset_for_stacks_is_one_for_planes_with_rank_2(given, patch_size):
+    made = Recipe.parse({"preset": "unet", "model": {"rank": 2}, **given})
+    assert (made.axes, made.patch_size) == ("YX", patch_size)
+    assert Recipe.parse(made.to_dict()) == made
+
+
 def test_another_schedule_keeps_the_initial_rate_of_the_preset_only():
     cosine = {"schedule": "cosine", "warmup_steps": 100}
     for name, initial in (("denoising", 4e-4), ("label_free", 1e-3)):
