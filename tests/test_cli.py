@@ -126,12 +126,12 @@ def test_training_without_a_recipe_and_going_on(here, capfd, monkeypatch):
     monkeypatch.setitem(PRESETS["unet"].config, "filters", 2)
     line = (
         "train --preset unet --inputs in/*.tif --targets gt --patch-size 8 16 16 --batch-size 1 "
-        "--steps 1 --precision bfloat16"
+        "--steps 1 --precision float16"
     )
     cli.main([*line.split(), "--out", "model", "--seed", "3"])
     kept = yaml.safe_load((here / "model" / "recipe.yaml").read_text())
     assert (kept["preset"], kept["seed"], kept["data"]["root"]) == ("unet", 3, "..")
-    assert (kept["loss"], kept["precision"]) == ("mae", "bfloat16")  # the first from the preset
+    assert (kept["loss"], kept["precision"]) == ("mae", "float16")  # the first from the preset
     cli.main([*line.split(), "--out", "model", "--seed", "3", "--resume"])
     assert capfd.readouterr().out == "model\nmodel\n"
     # The recipe that the run holds is enough, and so is the number of steps it shall have.

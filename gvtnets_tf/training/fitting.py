@@ -90,6 +90,7 @@ def _train(recipe, out, resume, force, initial_weights, deterministic, options):
         _use_deterministic_operations()
     training, validation, card = prepare(recipe)
     model = build_network(recipe, training[0].kind[:2])
+    _check_bfloat16(recipe, model)
     _copy_weights(initial_weights, model)
     _compile(model, recipe)
     beginning = {"epoch": 0, "steps": 0, "best": None, "history": []}
@@ -105,6 +106,25 @@ def _train(recipe, out, resume, force, initial_weights, deterministic, options):
     called = _make_callbacks(recipe, card, out, run, begin, cost, batches[1], inputs)
     _fit(model, *map(_hand, batches), out, run, epochs, *called, **options)
     model_folder.read_model(out)  # Fails loudly if what was promised is not there.
+
+
+def _check_bfloat16(recipe, model):
+    """Refuse patches whose gradients TensorFlow gets wrong on a CPU.
+
+    In the gradient of a 3-D convolution by its kernel, in bfloat16 and over two planes, TensorFlow
+    2.21 (oneDNN) leaves memory as it was; other numbers of planes were tried and are right.
+    """
+    if recipe.precision != "bfloat16" or keras.backend.backend() != "tensorflow" or model.rank == 2:
+        return
+    import tensorflow as tf
+
+    planes, halved = recipe.patch_size[0], model.divisor[0].bit_length()
+    if not tf.config.list_physical_devices("GPU") and 2 in (planes >> i for i in range(halved)):
+        raise ValueError(
+            f"TensorFlow gets gradients over two planes wrong in bfloat16 on a CPU, and the "
+            f"network halves patches of {planes} planes to 2: take a `patch_size` of more planes, "
+            f"or `precision: float32`. Received: {list(recipe.patch_size)}."
+        )
 
 
 def _measure_memory(recipe, model, kind, tile):

@@ -315,9 +315,9 @@ class Recipe:
         """Make a recipe from a mapping of its keys, as YAML holds them; a recipe is returned.
 
         The numbers of the preset fill in what is not given (of a preset for stacks with `rank: 2`,
-        patches are its Y and X), also inside `normalize`, `optimizer` and `learning_rate`; another `schedule` keeps its `initial` only. A `learning_rate` may be
-        a number, `optimizer` a name, and `normalize.input` and `normalize.target` a kind of
-        `Normalizer`.
+        patches are its Y and X), also inside `normalize`, `optimizer` and `learning_rate`; another
+        `schedule` keeps its `initial` only. A `learning_rate` may be a number, `optimizer` a name,
+        and `normalize.input` and `normalize.target` a kind of `Normalizer`.
 
         Raises:
             ValueError: in one line, with the path of the key, what came in and what fits.

@@ -231,6 +231,18 @@ def test_what_cannot_be_done_is_said_before_the_first_step(tmp_path, data):
     assert not list(tmp_path.iterdir())
 
 
+def test_patches_that_come_down_to_two_planes_are_refused_in_bfloat16(tmp_path, data):
+    # TensorFlow leaves memory as it was in their gradient: it may be anything.
+    values = recipe(data, patch_size=[4, 16, 16], precision="bfloat16")
+    text = (
+        r"gradients over two planes wrong in bfloat16 .* patches of 4 planes to 2: .*\[4, 16, 16\]"
+    )
+    with pytest.raises(ValueError, match=text):
+        run(tmp_path / "run", values)
+    assert not list(tmp_path.iterdir())
+    run(tmp_path / "run", {**values, "precision": "float16", "steps": 1})
+
+
 @pytest.mark.parametrize("precision, near", [("bfloat16", 0.1), ("float16", 0.02)])
 def test_half_precision_trains_a_network_of_float32(tmp_path, data, monkeypatch, precision, near):
     seen = []
