@@ -17,7 +17,7 @@ from gvtnets_tf.evaluation import metrics
 from gvtnets_tf.images.axes import check_axes, rearrange
 from gvtnets_tf.images.display import contrast_limits
 
-__all__ = ["box", "comparison", "curves"]
+__all__ = ["box", "comparison", "curves", "dots"]
 
 DIFFERENCE = 99.8  # percentile of |difference| at the ends of its colors
 WIDTH, DPI = 2.6, 150  # inches per column; dots per inch
@@ -106,6 +106,44 @@ def box(path: str | Path, table: Mapping, *, label: str = "r", force: bool = Fal
     place.set_ylabel(label)
     if series != [""]:
         figure.legend(loc="outside upper center", ncols=min(3, len(series)), frameon=False)
+    save_figure(figure, path, force)
+
+
+def dots(path: str | Path, table: Mapping, *, label: str = "r", force: bool = False) -> None:
+    """Draw many series of few scores: a panel per group, a row per series, a dot per score.
+
+    Each panel has its own scale; a bar marks the mean of a series.
+
+    Args:
+        table: mapping from group to a mapping from series to a sequence of float.
+        label: str. Title of the horizontal axes.
+
+    Raises:
+        ValueError: if `table` is empty.
+
+    Examples:
+        >>> import tempfile
+        >>> table = {"DNA": {"gvtnet": [0.8, 0.9], "fnet": [0.7, 0.8]}}
+        >>> dots(Path(tempfile.mkdtemp()) / "dots.svg", table)
+    """
+    if not table:
+        raise ValueError("`table` must hold at least one group of scores. Received: none.")
+    series = list(dict.fromkeys(name for group in table.values() for name in group))
+    names = 0.09 * max(map(len, series))  # inches
+    figure = make_figure((names + WIDTH * len(table), 1.0 + 0.28 * len(series)))
+    places = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
+    for place, (group, scores) in zip(places, table.items()):
+        for row, name in enumerate(series):
+            values = np.asarray(scores.get(name, ()), float)
+            place.plot(values, np.full(len(values), row), "o", ms=5, alpha=0.7, color=COLORS[0])
+            if len(values):
+                place.plot(values.mean(), row, "|", ms=14, mew=2, color=COLORS[1])
+        place.set_title(group)
+        place.set_xlabel(label)
+        place.grid(axis="y", color="0.9")
+        place.set_axisbelow(True)
+    places[0].set_yticks(range(len(series)), series)
+    places[0].invert_yaxis()
     save_figure(figure, path, force)
 
 

@@ -115,7 +115,7 @@ def write_tables(out: Path, rows: Sequence[Mapping]) -> list[dict]:
         scores = defaultdict(lambda: defaultdict(list))
         for row in own:
             scores[row["set"]][row["network"]].append(row["val_r"])
-        plots.box(out / f"{group}.png", scores, label="Pearson r, validation part", force=True)
+        plots.dots(out / f"{group}.png", scores, label="r, validation part", force=True)
     write_csv(out / "table.csv", table)
     with atomic_rewrite(out / "table.txt") as temporary:
         temporary.write_text(format_comparison(table) + "\n")
@@ -130,7 +130,7 @@ def format_comparison(table: Sequence[Mapping]) -> str:
         sets = [key.removesuffix(" r") for key in own[0] if key.endswith(" r")]
         cells = [
             [row["network"], f"{row['weights']:,}", f"{row['rank']:.2f}", str(row["n"])]
-            + [f"{row[f'{key} r']:.3f} ({row[f'{key} sd']:.3f})" for key in sets]
+            + [f"{row[f'{key} r']:.3f}{_format_sd(row[f'{key} sd'])}" for key in sets]
             for row in sorted(own, key=lambda row: row["rank"])
         ]
         parts.append(format_table(cells, [group, "weights", "rank", "runs", *sets]))
@@ -233,10 +233,18 @@ def _summarize(group, rows):
             "rank": float(np.mean(ranks[name])) if ranks[name] else math.nan,
             "n": sum(map(len, r[name].values())),
             **{f"{k} r": float(np.mean(r[name][k])) if r[name][k] else math.nan for k in sets},
-            **{f"{k} sd": float(np.std(r[name][k])) if r[name][k] else math.nan for k in sets},
+            **{f"{k} sd": _compute_sd(r[name][k]) for k in sets},
         }
         for name in networks
     ]
+
+
+def _compute_sd(values):
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def _format_sd(sd):
+    return "" if math.isnan(sd) else f" ({sd:.3f})"
 
 
 def _merge(*mappings):

@@ -213,6 +213,26 @@ def test_box_of_nothing_is_refused(tmp_path):
         plots.box(tmp_path / "a.png", {})
 
 
+def test_dots_have_a_panel_per_group_a_row_per_series_and_a_bar_at_the_mean(tmp_path, drawn):
+    table = {"DNA": {"ours": [0.8, 0.9], "baseline": [0.6]}, "ER": {"baseline": [0.2, 0.3]}}
+    plots.dots(tmp_path / "a.png", table, label="Pearson r")
+    dna, er = drawn[0].axes
+    assert [text.get_text() for text in dna.get_yticklabels()] == ["ours", "baseline"]
+    assert (dna.get_title(), er.get_title(), er.get_xlabel()) == ("DNA", "ER", "Pearson r")
+    points = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in dna.lines]
+    ours, mean, baseline, _ = points
+    assert (ours, baseline) == (([0.8, 0.9], [0, 0]), ([0.6], [1]))
+    assert mean == ([pytest.approx(0.85)], [0])
+    assert [len(line.get_xdata()) for line in er.lines] == [0, 2, 1]
+    low, high = dna.get_ylim()
+    assert low > high  # the first series is at the top
+
+
+def test_dots_of_nothing_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one group"):
+        plots.dots(tmp_path / "a.png", {})
+
+
 def test_curves_put_training_and_validation_into_one_panel(tmp_path, drawn):
     history = {"epoch": [3, 4], "loss": [4, 2], "val_loss": [5, None], "learning_rate": [1, 0.01]}
     plots.curves(tmp_path / "a.png", history)

@@ -141,6 +141,8 @@ def test_ranks_are_means_over_whole_comparisons():
     assert {name: row["rank"] for name, row in table.items()} == {"a": 1.5, "b": 1.75, "c": 2.75}
     assert table["a"]["set 0 r"] == pytest.approx(0.75)
     assert table["a"]["n"] == 3
+    assert table["a"]["set 0 sd"] == pytest.approx(0.15 * 2**0.5)
+    assert math.isnan(table["b"]["set 0 sd"])  # of one seed
     text = comparison.format_comparison(list(table.values()))
     assert text.splitlines()[1].startswith("a ") or text.splitlines()[2].startswith("a ")
 
