@@ -45,7 +45,13 @@ def make_network(config, x, **changes):
     return net
 
 
-@pytest.mark.parametrize("config, weights", WEIGHTS, ids=NAMES)
+@pytest.mark.parametrize(
+    "config, weights",
+    [
+        pytest.param(*case, marks=[pytest.mark.slow] * (name == "bottom"), id=name)
+        for name, case in zip(NAMES, WEIGHTS)
+    ],
+)
 def test_gpt_common_checks(noise, tmp_path, config, weights):
     make = lambda **kwargs: GlobalPixelTransformerNet(**config, **kwargs)
     check_model(make, noise(2, *GRIDS[config.get("rank", 2)], 6), tmp_path, weights=weights)

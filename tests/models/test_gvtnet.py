@@ -300,7 +300,10 @@ def blurred_pairs(noise):
     return x, (x + np.roll(x, 1, 2) + np.roll(x, -1, 2)) / 3
 
 
-@pytest.mark.parametrize("scale_head", [False, True], ids=["mse", "laplace"])
+@pytest.mark.parametrize(
+    "scale_head",
+    [pytest.param(False, marks=pytest.mark.slow, id="mse"), pytest.param(True, id="laplace")],
+)
 def test_a_plain_script_trains_saves_and_loads(noise, tmp_path, scale_head):
     keras.utils.set_random_seed(0)
     x, y = blurred_pairs(noise)

@@ -725,7 +725,11 @@ MORE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("changes", [{}, MORE], ids=["plain", "averaged"])
+# What is averaged holds all that is in a plain run too.
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param({}, marks=pytest.mark.slow, id="plain"), pytest.param(MORE, id="averaged")],
+)
 def test_a_run_that_died_and_went_on_is_equal_to_the_last_bit(tmp_path, data, changes):
     # Dropout draws random numbers, and so do flips: both must go on where they were.
     model = {**MODEL, "attention_normalization": "softmax", "dropout": 0.2}
