@@ -110,7 +110,10 @@ class StopEarly(keras.callbacks.Callback):
                 best, last = row[self.monitor], count
         waited = len(self.rows) - last
         if waited >= self.patience:
-            tell(self, f"the run is over: {self.monitor} was best in epoch {last}, {waited} before")
+            text = (
+                f"the run ends early: {self.monitor} was best in epoch {last} of {len(self.rows)}"
+            )
+            tell(self, text)
         return waited >= self.patience
 
     def on_epoch_end(self, epoch, logs=None):

@@ -170,7 +170,7 @@ def test_a_run_stops_when_nothing_got_better(caplog, monitor, scores, last):
         if stopped[-1]:
             break
     assert stopped == [False] * (last - 1) + [True]
-    text = f"the run is over: {monitor} was best in epoch {last - 2}, 2 before"
+    text = f"the run ends early: {monitor} was best in epoch {last - 2} of {last}"
     assert [record.message for record in caplog.records] == [text]
 
 

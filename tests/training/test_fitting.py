@@ -211,7 +211,7 @@ def test_a_run_stops_early_also_when_it_was_stopped_and_resumed(
     # It is over, also for more steps.
     run(out, {**values, "steps": 40}, resume=True)
     assert history(out) == rows
-    text = "the run is over: val_loss was best in epoch 1, 2 before"
+    text = "the run ends early: val_loss was best in epoch 1 of 3"
     assert [r.message for r in caplog.records].count(text) == 3
 
 
