@@ -1,5 +1,6 @@
 """Compare networks, or ways to train them, on several sets of real images and over seeds."""
 
+import json
 import math
 import time
 from collections import defaultdict
@@ -13,14 +14,21 @@ import scipy.stats
 import yaml
 
 from gvtnets_tf.atomic_files import atomic_rewrite, lock, write_csv
-from gvtnets_tf.checks import check_choice, cut, format_table, read_csv
+from gvtnets_tf.checks import (
+    check_choice,
+    check_same_settings,
+    cut,
+    format_table,
+    read_csv,
+    read_json,
+)
 from gvtnets_tf.evaluation import plots
 from gvtnets_tf.training.fitting import train
 from gvtnets_tf.training.preparation import build_network, open_splits
 from gvtnets_tf.training.recipe import Recipe
 
 COMPARISONS = ("operators", "training")
-RUNS = "runs.csv"
+RUNS, SETTINGS = "runs.csv", "study.json"
 # Columns of `runs.csv`, and what is in them.
 COLUMNS = {
     "group": str, "set": str, "network": str, "seed": int, "filters": int, "weights": int,
@@ -63,7 +71,8 @@ def run_comparison(
         standard deviation over seeds, and `rank`, the mean rank over sets and seeds (1 is best).
 
     Raises:
-        FileNotFoundError, ValueError: naming a set that is not there, or an unknown name.
+        FileNotFoundError, ValueError: naming a set that is not there, an unknown name, or how the
+            comparison in `out` differs.
 
     Examples:
         >>> rows = run_comparison("operators", "runs", "data")  # doctest: +SKIP
@@ -75,6 +84,7 @@ def run_comparison(
         if not (folder := data / study["sets"][key]["folder"]).is_dir():
             raise FileNotFoundError(f"The images of {key!r} are not there: {folder} is no folder.")
     with lock(out):
+        _check_settings(out, {"name": name, "steps": steps})
         rows = read_runs(out)
         done = {_key(row) for row in rows}
         for group, key, network, seed in plan:
@@ -86,6 +96,17 @@ def run_comparison(
             write_csv(out / RUNS, rows)
             keras.backend.clear_session()
         return write_tables(out, rows)
+
+
+def _check_settings(out, settings):
+    """Refuse a folder of another comparison, whose runs would be taken for those of this one."""
+    if (path := out / SETTINGS).is_file():
+        advice = "Continue with the same, or choose another folder."
+        check_same_settings(settings, read_json(path), f"The comparison in {out}", advice)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_rewrite(path) as temporary:
+        temporary.write_text(json.dumps(settings) + "\n")
 
 
 def read_comparison(name: str) -> dict:

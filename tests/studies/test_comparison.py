@@ -177,6 +177,14 @@ def test_images_that_are_not_there_are_named(data, tmp_path):
         comparison.run_comparison("operators", tmp_path / "out", tmp_path)
 
 
+def test_runs_of_another_length_are_not_mixed(data, tmp_path):
+    options = {"seeds": (0,), "networks": ["unet"], "sets": ["cells"], "progress": False}
+    comparison.run_comparison("operators", tmp_path / "out", data, steps=2, **options)
+    text = r"The comparison in .*out.*steps.*Continue with the same, or choose another folder"
+    with pytest.raises(ValueError, match=text):
+        comparison.run_comparison("operators", tmp_path / "out", data, **options)
+
+
 def test_a_damaged_table_of_runs_is_named(tmp_path):
     (tmp_path / "runs.csv").write_text("group,set\na,b\n")
     with pytest.raises(ValueError, match=r"runs\.csv is not as it was written .*: remove it"):
