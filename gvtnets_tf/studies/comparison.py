@@ -52,8 +52,8 @@ def run_comparison(
     """Train every network of a comparison on every set with every seed, and rank them.
 
     The networks of a group have as many weights as its first one, as near as `filters` allow. Each
-    is trained on the training part and scored on the validation part of a set, by the weights with
-    the lowest validation loss. A stopped comparison continues at its last epoch; run again with
+    is trained on the training part and scored on the validation part of a set, by the weights that
+    the run keeps (of the lowest validation loss, or what `monitor` says). A stopped comparison continues at its last epoch; run again with
     more seeds, sets or networks, it adds these.
 
     Args:
@@ -220,7 +220,8 @@ def _train(recipe, folder, progress):
     start, resume = time.monotonic(), (folder / "resume" / "progress.json").is_file()
     train(recipe, folder, resume=resume, force=not resume, progress=progress)
     _, history = read_csv(folder / "history.csv")
-    best = min(history, key=lambda row: float(row["val_loss"]))
+    choose = max if recipe.monitor == "val_r" else min
+    best = choose(history, key=lambda row: float(row[recipe.monitor]))
     scores = {name: float(best[name]) for name in ("val_loss", "val_r")}
     channels = open_splits(recipe)[0][0].kind[:2]
     return {

@@ -112,6 +112,24 @@ def test_a_run_that_was_stopped_goes_on_at_its_last_epoch(data, tmp_path, monkey
     assert runs_of(out) == [("cells", "unet", 0)]
 
 
+@pytest.mark.parametrize("monitor, epoch", [("val_loss", 2), ("val_r", 3)])
+def test_the_score_is_that_of_the_weights_that_are_kept(
+    tmp_path, data, monkeypatch, monitor, epoch
+):
+    def train(recipe, folder, **options):
+        rows = [(1, 0.5, 0.1), (2, 0.3, 0.6), (3, 0.4, 0.8)]
+        names = ("epoch", "val_loss", "val_r")
+        write_csv(folder / "history.csv", [dict(zip(names, row)) for row in rows])
+
+    monkeypatch.setattr(comparison, "train", train)
+    changes = yaml.safe_load(STUDY)
+    changes["groups"]["small"]["networks"]["unet"]["monitor"] = monitor
+    monkeypatch.setattr(comparison, "read_comparison", lambda name: changes)
+    options = {"seeds": (0,), "networks": ["unet"], "sets": ["cells"], "progress": False}
+    comparison.run_comparison("training", tmp_path / "out", data, **options)
+    assert comparison.read_runs(tmp_path / "out")[0]["epoch"] == epoch
+
+
 def test_networks_get_as_many_filters_as_bring_their_weights_nearest(data):
     base = {"data": {"root": str(data / "cells"), "inputs": "in/*", "targets": "gt/*"}}
     base |= {"patch_size": [16, 16]}
