@@ -52,9 +52,9 @@ def run_comparison(
     """Train every network of a comparison on every set with every seed, and rank them.
 
     The networks of a group have as many weights as its first one, as near as `filters` allow. Each
-    is trained on the training part and scored on the validation part of a set, by the weights that
-    the run keeps (of the lowest validation loss, or what `monitor` says). A stopped comparison continues at its last epoch; run again with
-    more seeds, sets or networks, it adds these.
+    is trained on the training part of a set and scored on its validation part, by the weights that
+    the run keeps (of the lowest validation loss, or what `monitor` says). A stopped comparison
+    continues at its last epoch; run again with more seeds, sets or networks, it adds these.
 
     Args:
         name: `"operators"` or `"training"`, whose networks and sets are in the file of that name.
