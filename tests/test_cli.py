@@ -414,6 +414,7 @@ def interrupt(words, delay):
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         shown = process.communicate(timeout=60)[1]
+    shown = shown.replace("\b", "")  # with which Keras draws its bar again, after another line
     return process.returncode, [line for line in shown.splitlines() if line]
 
 
