@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -195,7 +196,11 @@ def describe_failed_write(path: str | Path, error: OSError) -> OSError:
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it exists."""
     if _is_folder(path):
-        shutil.rmtree(path, ignore_errors=True)
+        for _ in range(40):  # threads of Zarr may still write into it after one has failed
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                return
+            time.sleep(0.05)
     elif os.path.lexists(path):
         path.unlink()
 
