@@ -43,13 +43,11 @@ class Intensity:
     blur: float = 0.0
 
     def __post_init__(self):
-        key = "augment.intensity.noise"
-        if isinstance(self.noise, list | tuple):
-            low_first = len(self.noise) == 2 and 0 <= self.noise[0] <= self.noise[1]
-            check_fits(low_first, key, self.noise, "a number, or [low, high] with 0 <= low <= high")
         for name, value in asdict(self).items():
             key = f"augment.intensity.{name}"
-            if isinstance(value, list | tuple):
+            if name == "noise" and isinstance(value, list | tuple):
+                low_first = len(value) == 2 and 0 <= value[0] <= value[1]
+                check_fits(low_first, key, value, "a number, or [low, high] with 0 <= low <= high")
                 continue
             if not isinstance(value, (int, float)):
                 raise ValueError(f"`{key}` is a number. Received: {quote(value)}.")

@@ -88,10 +88,8 @@ def box(path: str | Path, table: Mapping, *, label: str = "r", force: bool = Fal
         >>> table = {"DNA": {"gvtnet": [0.8, 0.9], "fnet": [0.7, 0.8]}}
         >>> box(Path(tempfile.mkdtemp()) / "box.svg", table, label="Pearson r")
     """
-    if not table:
-        raise ValueError("`table` must hold at least one group of scores. Received: none.")
     table = {g: v if isinstance(v, Mapping) else {"": v} for g, v in table.items()}
-    series = list(dict.fromkeys(name for group in table.values() for name in group))
+    series = _list_series(table)
     room = len(table) * max(1, 0.7 * len(series))
     crowded = sum(len(str(group)) for group in table) > 10 * room
     figure = make_figure((max(2.8, 1.0 + 0.7 * room), 4.2 if crowded else 3.4))
@@ -126,9 +124,7 @@ def dots(path: str | Path, table: Mapping, *, label: str = "r", force: bool = Fa
         >>> table = {"DNA": {"gvtnet": [0.8, 0.9], "fnet": [0.7, 0.8]}}
         >>> dots(Path(tempfile.mkdtemp()) / "dots.svg", table)
     """
-    if not table:
-        raise ValueError("`table` must hold at least one group of scores. Received: none.")
-    series = list(dict.fromkeys(name for group in table.values() for name in group))
+    series = _list_series(table)
     names = 0.09 * max(map(len, series))  # inches
     figure = make_figure((names + WIDTH * len(table), 1.0 + 0.28 * len(series)))
     places = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
@@ -269,6 +265,13 @@ def _draw_panel(figure, place, panel):
         bar = figure.colorbar(image, cax=place.inset_axes([1.03, 0, 0.04, 1]))
         bar.ax.tick_params(labelsize=7)
         bar.outline.set_linewidth(0.4)
+
+
+def _list_series(table):
+    """List the names of the series of all groups, each once; refuse a table of no group."""
+    if not table:
+        raise ValueError("`table` must hold at least one group of scores. Received: none.")
+    return list(dict.fromkeys(name for group in table.values() for name in group))
 
 
 def _draw_boxes(place, groups, width, color, label):

@@ -49,16 +49,9 @@ def _merge(one, other):
     if len(one) == 2:  # without softmax
         return tuple(a + b for a, b in zip(one, other))
     largest = ops.maximum(one[2], other[2])
-    shares = [ops.exp(summary[2] - largest) for summary in (one, other)]
-    kv, total = (
-        sum(_weigh(share, summary[i]) for share, summary in zip(shares, (one, other)))
-        for i in (0, 3)
-    )
-    return kv, one[1] + other[1], largest, total
-
-
-def _weigh(share, x):
-    return x * (share if len(share.shape) == len(x.shape) else share[..., None])
+    a, b = (ops.exp(summary[2] - largest) for summary in (one, other))
+    kv = one[0] * a[..., None] + other[0] * b[..., None]
+    return kv, one[1] + other[1], largest, one[3] * a + other[3] * b
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)

@@ -97,7 +97,7 @@ class GlobalPixelTransformerNet(UNet):
     ):  # fmt: skip
         is_dense, is_global = block == "dense", resample != "convolution"
         has_bottom = is_global if bottom_transformer is None else bottom_transformer
-        form = _check_options(block, resample, norm, transformer, is_global or has_bottom)
+        form = _choose_form(block, resample, norm, transformer, is_global or has_bottom)
         encoder_widths, merge_widths, decoder_widths = compute_widths(
             filters, growth, encoder_depths, bottom_depth, decoder_depths
         )
@@ -175,7 +175,7 @@ class GlobalPixelTransformerNet(UNet):
         return part
 
 
-def _check_options(block, resample, norm, transformer, is_global):
+def _choose_form(block, resample, norm, transformer, is_global):
     """Return the arguments of the transformers; refuse options of layers that are not there."""
     check_choice("block", block, BLOCKS)
     check_choice("resample", resample, RESAMPLERS)

@@ -196,6 +196,8 @@ def match_weights(first: Recipe, recipe: Recipe) -> Recipe:
 
     Where layers of dense blocks have a `growth`, it changes in proportion.
     """
+    if recipe.model == first.model:
+        return recipe
     channels = open_splits(first)[0][0].kind[:2]
 
     def count(recipe):
@@ -206,8 +208,6 @@ def match_weights(first: Recipe, recipe: Recipe) -> Recipe:
         sizes = {k: max(1, round(n * factor)) for k, n in sizes.items()}
         return recipe.changed(model={**sizes, "filters": max(1, sizes["filters"] + more)})
 
-    if recipe.model == first.model:
-        return recipe
     wanted = count(first)
     factor = math.sqrt(wanted / count(recipe))
     factor *= math.sqrt(wanted / count(scale(factor)))  # biases, and layers of fixed channels

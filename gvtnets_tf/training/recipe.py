@@ -39,8 +39,6 @@ OPTIMIZERS, SCHEDULES = ("adam", "adamw"), ("constant", "exponential", "cosine")
 MONITORS = ("val_loss", "val_r")
 PRECISIONS = {**POLICIES, "float16": "mixed_float16"}
 LARGEST = 2**18  # bytes of a recipe; a real one has a thousand
-
-
 CHOICES = {
     "loss": LOSSES, "sampling": SAMPLING, "monitor": MONITORS, "precision": PRECISIONS,
 }  # fmt: skip
@@ -189,7 +187,7 @@ class LearningRate:
     @property
     def kind(self) -> str:
         """The schedule, also where it is not named."""
-        return self.schedule or ("constant" if self.decay_steps is None else "exponential")
+        return _name_schedule(self.schedule, self.decay_steps)
 
 
 @dataclass(frozen=True)
@@ -436,11 +434,14 @@ def _merge(base, changes):
     return {**base, **merged}
 
 
+def _name_schedule(schedule, decay_steps):
+    return schedule or ("constant" if decay_steps is None else "exponential")
+
+
 def _choose_rate(base, changes):
     """Return what a mapping keeps of another learning rate: of another schedule, `initial` only."""
     base = dict(base) if isinstance(base, Mapping) else {} if base is None else {"initial": base}
-    decays = base.get("decay_steps") is not None
-    schedule = base.get("schedule") or ("exponential" if decays else "constant")
+    schedule = _name_schedule(base.get("schedule"), base.get("decay_steps"))
     if changes.get("schedule") in (None, schedule):
         return base
     return {"initial": base["initial"]} if "initial" in base else {}

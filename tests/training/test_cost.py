@@ -29,7 +29,7 @@ def run(tell, clock, epochs, steps, first=100.0, step=0.5):
             tell.on_train_batch_end(batch, {})
 
 
-def said(caplog):
+def read_messages(caplog):
     return [record.message for record in caplog.records]
 
 
@@ -37,11 +37,11 @@ def test_after_ten_steps_the_cost_is_said_once(clock, caplog, capsys):
     caplog.set_level(logging.INFO, "gvtnets_tf")
     tell = cost.TellCost(1000)
     run(tell, clock, 1, 10)
-    assert said(caplog) == []
+    assert read_messages(caplog) == []
     tell = cost.TellCost(1000)
     run(tell, clock, 3, 30)
     # Ten steps after the first: 989 are left.
-    assert said(caplog) == ["2 steps/s, 8 min to the end, 1.5 GB"]
+    assert read_messages(caplog) == ["2 steps/s, 8 min to the end, 1.5 GB"]
     assert caplog.records[0].levelname == "INFO"
     assert capsys.readouterr().out == ""
 
@@ -49,7 +49,7 @@ def test_after_ten_steps_the_cost_is_said_once(clock, caplog, capsys):
 def test_what_lies_between_epochs_is_no_step(clock, caplog):
     caplog.set_level(logging.INFO, "gvtnets_tf")
     run(cost.TellCost(61), clock, 20, 3)
-    assert said(caplog) == ["2 steps/s, 23 s to the end, 1.5 GB"]
+    assert read_messages(caplog) == ["2 steps/s, 23 s to the end, 1.5 GB"]
 
 
 def test_the_line_of_the_progress_bar_is_ended_first(clock, caplog, capsys):
@@ -57,7 +57,7 @@ def test_the_line_of_the_progress_bar_is_ended_first(clock, caplog, capsys):
     tell = cost.TellCost(60)
     tell.set_params({"verbose": 1})
     run(tell, clock, 1, 11)
-    assert (len(said(caplog)), capsys.readouterr().out) == (1, "\n")
+    assert (len(read_messages(caplog)), capsys.readouterr().out) == (1, "\n")
 
 
 @pytest.mark.parametrize(
